@@ -1,0 +1,496 @@
+//! A node's settings: defaults, units, and what contradicts what.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::{NameError, NodeId};
+
+/// When a committed write is safe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Every commit waits for an fsync: a power cut loses nothing (`synchronous=FULL`).
+    #[default]
+    Full,
+    /// The operating system writes when it likes: a killed process loses nothing, a power cut can lose the last
+    /// seconds (`synchronous=NORMAL`).
+    Normal,
+}
+
+/// What `send` does when a receiver has as many messages waiting as [`Config::queue_limit`] allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// `send` fails, naming the receiver and its backlog. Nothing is stored.
+    #[default]
+    Reject,
+    /// The receiver's oldest waiting messages give way. They are counted as purged, monitors get an event, and the receiver
+    /// is told of the gap.
+    DropOldest,
+}
+
+/// How a node proves to the NATS server who it is.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// A token.
+    pub token: Option<String>,
+    /// A user name; needs `password`.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<String>,
+    /// An nkey seed (`SU...`).
+    pub nkey: Option<String>,
+    /// A `.creds` file with a JWT and its seed.
+    pub creds_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mask = |secret: &Option<String>| secret.as_ref().map(|_| "***");
+        f.debug_struct("Auth")
+            .field("token", &mask(&self.token))
+            .field("user", &self.user)
+            .field("password", &mask(&self.password))
+            .field("nkey", &mask(&self.nkey))
+            .field("creds_file", &self.creds_file)
+            .finish()
+    }
+}
+
+/// How the connection to the NATS server is encrypted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Refuse a connection that is not encrypted.
+    pub required: bool,
+    /// PEM files of certificates to trust besides the system's.
+    pub root_certificates: Vec<PathBuf>,
+    /// The client's certificate, a PEM file; needs `client_key`.
+    pub client_certificate: Option<PathBuf>,
+    /// The client's key, a PEM file.
+    pub client_key: Option<PathBuf>,
+}
+
+/// All settings of a node. `Config::default()` is what most want; [`Config::validate`] is called by every start.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// This node's name, unique among all nodes with the same prefix. Default: none: the one kept in the file, or for a new file one made from
+    /// the host's name.
+    pub id: Option<NodeId>,
+    /// NATS servers, tried in turn. Default: `nats://localhost:4222`.
+    pub nats: Vec<String>,
+    /// Who we are to the NATS server. Default: nobody.
+    pub auth: Auth,
+    /// Encryption of the connection. Default: as the server asks, with the system's certificates.
+    pub tls: Tls,
+    /// The node's file; `{id}` stands for the node's name. Default: `./waypost-{id}.db`, or `./waypost.db` where no id is given.
+    pub storage: Option<PathBuf>,
+    /// The first part of every subject; nodes with different prefixes do not see each other. Default: `waypost`.
+    pub prefix: String,
+    /// Compress payloads where that makes them smaller. Default: true.
+    pub compression: bool,
+    /// Largest payload in bytes. Default: 1,000,000, which leaves room for a frame's header in a NATS server's usual 1 MiB.
+    /// Memory in use grows with it.
+    pub max_payload_bytes: usize,
+    /// Time between two keepalives. Default: 10 s. Shorter finds losses faster and costs a small broadcast each.
+    #[serde(with = "duration")]
+    pub keepalive_interval: Duration,
+    /// A peer that was not heard for this long is offline. Default: 30 s.
+    #[serde(with = "duration")]
+    pub offline_after: Duration,
+    /// A peer that has been offline for this long is forgotten, with what still waited for it. Default: 7 days.
+    #[serde(with = "duration")]
+    pub peer_expiry: Duration,
+    /// Most peers that are remembered. Default: 4,096. Memory grows with it, by about a kilobyte each.
+    pub max_peers: NonZeroUsize,
+    /// How long a message may wait if it says nothing itself; none: for ever. Default: 24 h.
+    #[serde(with = "optional_duration")]
+    pub message_ttl: Option<Duration>,
+    /// How long to wait for an answer to a frame before it is sent again. Default: 10 s.
+    #[serde(with = "duration")]
+    pub ack_timeout: Duration,
+    /// The pause after a first failed attempt; doubles with each further one, with jitter. Default: 1 s.
+    #[serde(with = "duration")]
+    pub retry_delay: Duration,
+    /// The longest pause between two attempts. Default: 5 min.
+    #[serde(with = "duration")]
+    pub max_retry_delay: Duration,
+    /// Attempts at one message, made while its receiver is online, before it becomes a dead letter. Default: 10.
+    pub max_attempts: NonZeroU32,
+    /// Most messages that may wait for one receiver. Default: 10,000.
+    pub queue_limit: NonZeroUsize,
+    /// What happens at `queue_limit`. Default: [`Overflow::Reject`].
+    pub overflow: Overflow,
+    /// When `send` says Ok. Default: [`Durability::Full`].
+    pub durability: Durability,
+    /// When a plain `Ok` of a handler is acknowledged. Default: [`Durability::Normal`]: the inbox row is committed, not fsynced, so that a power
+    /// cut at the receiver can make it receive a last message again. A transaction of the handler's own is always fsynced.
+    pub inbox_durability: Durability,
+    /// Most handlers that run at the same time. Default: 64. Handlers of one sender's lane never run side by side.
+    pub max_handlers: NonZeroUsize,
+    /// A handler that runs longer is taken for failed. Default: none: it may take as long as it likes.
+    #[serde(with = "optional_duration")]
+    pub handler_timeout: Option<Duration>,
+    /// How long settled messages stay in the file. Default: 3 days.
+    #[serde(with = "duration")]
+    pub retention: Duration,
+    /// Time between two clean-ups of the file. Default: 1 h.
+    #[serde(with = "duration")]
+    pub cleanup_interval: Duration,
+    /// How long `shutdown` waits for handlers and for what still waits for peers that are online. Default: 10 s.
+    #[serde(with = "duration")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const fn nonzero<const N: usize>() -> NonZeroUsize {
+            NonZeroUsize::new(N).expect("a constant above zero")
+        }
+        Self {
+            id: None,
+            nats: vec!["nats://localhost:4222".to_owned()],
+            auth: Auth::default(),
+            tls: Tls::default(),
+            storage: None,
+            prefix: "waypost".to_owned(),
+            compression: true,
+            max_payload_bytes: 1_000_000,
+            keepalive_interval: Duration::from_secs(10),
+            offline_after: Duration::from_secs(30),
+            peer_expiry: Duration::from_secs(7 * 86_400),
+            max_peers: nonzero::<4096>(),
+            message_ttl: Some(Duration::from_secs(86_400)),
+            ack_timeout: Duration::from_secs(10),
+            retry_delay: Duration::from_secs(1),
+            max_retry_delay: Duration::from_secs(300),
+            max_attempts: NonZeroU32::new(10).expect("ten is not zero"),
+            queue_limit: nonzero::<10_000>(),
+            overflow: Overflow::default(),
+            durability: Durability::default(),
+            inbox_durability: Durability::Normal,
+            max_handlers: nonzero::<64>(),
+            handler_timeout: None,
+            retention: Duration::from_secs(3 * 86_400),
+            cleanup_interval: Duration::from_secs(3_600),
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As TOML-like pairs; `Auth` masks its secrets, and so must the servers' addresses.
+        f.debug_struct("Config")
+            .field("id", &self.id)
+            .field("nats", &self.nats.iter().map(|url| mask_url(url)).collect::<Vec<_>>())
+            .field("auth", &self.auth)
+            .field("tls", &self.tls)
+            .field("storage", &self.storage)
+            .field("prefix", &self.prefix)
+            .field("max_payload_bytes", &self.max_payload_bytes)
+            .field("keepalive_interval", &self.keepalive_interval)
+            .field("offline_after", &self.offline_after)
+            .field("message_ttl", &self.message_ttl)
+            .field("ack_timeout", &self.ack_timeout)
+            .field("queue_limit", &self.queue_limit)
+            .field("overflow", &self.overflow)
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The address without a user, password or token that stands in it.
+pub(crate) fn mask_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(s, r)| (s, r));
+    let shown = match rest.rsplit_once('@') {
+        Some((_, host)) => format!("***@{host}"),
+        None => rest.to_owned(),
+    };
+    if scheme.is_empty() { shown } else { format!("{scheme}://{shown}") }
+}
+
+/// A setting that is wrong by itself or contradicts another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The node's name is not valid.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A value, or two values together, that make no sense. The text names the fields and their values.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+impl Config {
+    /// Checks every field and every pair of fields that can contradict each other.
+    ///
+    /// # Errors
+    /// The first contradiction, with the names and values of the fields.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let fail = |text: String| Err(ConfigError::Contradiction(text));
+        let show = |d: Duration| humantime::format_duration(d).to_string();
+        for (name, value) in [
+            ("keepalive_interval", self.keepalive_interval),
+            ("offline_after", self.offline_after),
+            ("peer_expiry", self.peer_expiry),
+            ("ack_timeout", self.ack_timeout),
+            ("retry_delay", self.retry_delay),
+            ("cleanup_interval", self.cleanup_interval),
+        ] {
+            if value < Duration::from_millis(1) {
+                return fail(format!("{name} ({}) must be at least 1ms", show(value)));
+            }
+        }
+        if self.message_ttl == Some(Duration::ZERO) {
+            return fail(
+                "message_ttl (0s) would expire every message at once: give a time, or none"
+                    .to_owned(),
+            );
+        }
+        if self.handler_timeout == Some(Duration::ZERO) {
+            return fail(
+                "handler_timeout (0s) would fail every handler: give a time, or none".to_owned(),
+            );
+        }
+        for (short, shorter, long, longer) in [
+            ("keepalive_interval", self.keepalive_interval, "offline_after", self.offline_after),
+            ("offline_after", self.offline_after, "peer_expiry", self.peer_expiry),
+        ] {
+            if shorter >= longer {
+                return fail(format!(
+                    "{short} ({}) must be shorter than {long} ({})",
+                    show(shorter),
+                    show(longer)
+                ));
+            }
+        }
+        if self.retry_delay > self.max_retry_delay {
+            return fail(format!(
+                "retry_delay ({}) must not be longer than max_retry_delay ({})",
+                show(self.retry_delay),
+                show(self.max_retry_delay)
+            ));
+        }
+        if !(1..=64 * 1024 * 1024).contains(&self.max_payload_bytes) {
+            return fail(format!(
+                "max_payload_bytes ({}) must be from 1 to 67108864, the most that a NATS server allows",
+                self.max_payload_bytes
+            ));
+        }
+        let named = self.storage.as_ref().and_then(|path| path.to_str());
+        if self.id.is_none() && named.is_some_and(|path| path.contains("{id}")) {
+            return fail("storage holds {id}, and there is no id: give the node's name with --id, or id in the settings".to_owned());
+        }
+        let prefix_is_a_subject = self.prefix.len() <= 128
+            && self.prefix.split('.').all(|token| {
+                !token.is_empty()
+                    && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            });
+        if !prefix_is_a_subject {
+            let start: String = self.prefix.chars().take(80).collect();
+            return fail(format!(
+                "prefix {start:?} is not valid: use words of A-Z a-z 0-9 _ - with dots between them, at most 128 bytes"
+            ));
+        }
+        self.validate_connection()
+    }
+
+    fn validate_connection(&self) -> Result<(), ConfigError> {
+        let fail = |text: &str| Err(ConfigError::Contradiction(text.to_owned()));
+        if self.nats.is_empty() {
+            return fail("nats is empty: name at least one server, like nats://localhost:4222");
+        }
+        if let Some(bad) =
+            self.nats.iter().find(|url| url.trim().is_empty() || url.contains(char::is_whitespace))
+        {
+            return Err(ConfigError::Contradiction(format!(
+                "nats server {:?} is not an address: write it like nats://localhost:4222",
+                mask_url(bad)
+            )));
+        }
+        let Auth { token, user, password, nkey, creds_file } = &self.auth;
+        if user.is_some() != password.is_some() {
+            return fail("auth.user and auth.password belong together: give both or neither");
+        }
+        let ways = [token.is_some(), user.is_some(), nkey.is_some(), creds_file.is_some()];
+        if ways.into_iter().filter(|given| *given).count() > 1 {
+            return fail(
+                "auth has several ways to log in: give one of token, user and password, nkey, creds_file",
+            );
+        }
+        if self.tls.client_certificate.is_some() != self.tls.client_key.is_some() {
+            return fail(
+                "tls.client_certificate and tls.client_key belong together: give both or neither",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Durations as people write them: `10s`, `5min`, `1h 30m`.
+mod duration {
+    use super::{Deserialize, Duration};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "{text:?} is not a duration like 10s, 5min or 24h: {error}"
+            ))
+        })
+    }
+}
+
+/// The same; `none` for no limit.
+mod optional_duration {
+    use super::{Deserialize, Duration, duration};
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, StringDeserializer};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => duration::serialize(value, to),
+            None => to.serialize_str("none"),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "none" {
+            return Ok(None);
+        }
+        let text: StringDeserializer<Error> = text.into_deserializer();
+        duration::deserialize(text).map(Some).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_contradiction_names_both_fields_and_values() {
+        let text = refused(|c| {
+            c.keepalive_interval = Duration::from_secs(5);
+            c.offline_after = Duration::from_secs(3);
+        });
+        assert_eq!(text, "keepalive_interval (5s) must be shorter than offline_after (3s)");
+        let text = refused(|c| c.retry_delay = Duration::from_secs(600));
+        assert_eq!(text, "retry_delay (10m) must not be longer than max_retry_delay (5m)");
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        assert!(refused(|c| c.ack_timeout = Duration::ZERO).contains("ack_timeout"));
+        assert!(refused(|c| c.storage = Some("/x/{id}.db".into())).contains("{id}"));
+        assert!(refused(|c| c.message_ttl = Some(Duration::ZERO)).contains("message_ttl"));
+        assert!(refused(|c| c.handler_timeout = Some(Duration::ZERO)).contains("handler_timeout"));
+        assert!(refused(|c| c.max_payload_bytes = 0).contains("max_payload_bytes"));
+        assert!(refused(|c| c.max_payload_bytes = usize::MAX).contains("max_payload_bytes"));
+        for prefix in ["", "a..b", "a.*", ">", "a b", &"x".repeat(129)] {
+            assert!(refused(|c| c.prefix = prefix.to_owned()).contains("prefix"), "{prefix:?}");
+        }
+        assert!(refused(|c| c.nats.clear()).contains("nats"));
+        assert!(refused(|c| c.nats = vec!["  ".to_owned()]).contains("nats"));
+        assert!(refused(|c| c.auth.user = Some("u".to_owned())).contains("auth.password"));
+        assert!(
+            refused(|c| {
+                c.auth.token = Some("t".to_owned());
+                c.auth.nkey = Some("s".to_owned());
+            })
+            .contains("several ways")
+        );
+        assert!(refused(|c| c.tls.client_key = Some("k".into())).contains("client_certificate"));
+    }
+
+    #[test]
+    fn secrets_never_show() {
+        let config = Config {
+            nats: vec!["nats://user:hunter2@a:4222".to_owned(), "tok3n@b".to_owned()],
+            auth: Auth {
+                token: Some("tok3n".to_owned()),
+                password: Some("hunter2".to_owned()),
+                nkey: Some("SUSEED".to_owned()),
+                ..Auth::default()
+            },
+            ..Config::default()
+        };
+        let shown = format!("{config:?}");
+        for secret in ["hunter2", "tok3n", "SUSEED"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+        assert!(shown.contains("***@a:4222"));
+    }
+
+    #[test]
+    fn the_documentation_names_every_setting_with_its_default() {
+        let page = include_str!("../docs/configuration.md");
+        let settings = serde_json::to_value(Config::default()).expect("settings serialize");
+        for (field, default) in settings.as_object().expect("an object") {
+            match default {
+                serde_json::Value::Object(section) => {
+                    assert!(page.contains(&format!("`[{field}]`")), "{field}");
+                    for field in section.keys() {
+                        assert!(page.contains(&format!("`{field}`")), "{field}");
+                    }
+                }
+                serde_json::Value::Null | serde_json::Value::Array(_) => {
+                    assert!(page.contains(&format!("| `{field}` | ")), "{field}");
+                }
+                default => {
+                    let default = default.to_string().replace('"', "");
+                    let row = format!("| `{field}` | `{default}` | ");
+                    assert!(page.contains(&row), "no row begins with {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn settings_are_read_as_people_write_them() {
+        let json = r#"{"id":"alice","ack_timeout":"2s","message_ttl":"none","overflow":"drop_oldest","durability":"normal"}"#;
+        let config: Config = serde_json::from_str(json).expect("valid settings");
+        assert_eq!(config.ack_timeout, Duration::from_secs(2));
+        assert_eq!((config.message_ttl, config.overflow), (None, Overflow::DropOldest));
+        let again = serde_json::to_string(&config).expect("settings serialize");
+        assert_eq!(serde_json::from_str::<Config>(&again).expect("valid settings"), config);
+        for bad in [
+            r#"{"ack_timeout":"soon"}"#,
+            r#"{"ack_timeuot":"1s"}"#,
+            r#"{"queue_limit":0}"#,
+            r#"{"id":"a b"}"#,
+        ] {
+            assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
+        }
+    }
+}
