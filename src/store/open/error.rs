@@ -1,0 +1,309 @@
+//! Why a file is not opened. Every variant names the path and what to do; none leaves anything created or changed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+use crate::store::filesystem::filesystem;
+use crate::store::lock::Holder;
+
+/// Why a node's file was not opened. Nothing was created and nothing changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// SQLite before 3.51.3 can damage a file that two connections use.
+    #[error(
+        "SQLite {found} can damage files that two connections use: build with the bundled SQLite, or with 3.51.3 or newer"
+    )]
+    SqliteTooOld {
+        /// The version that is linked.
+        found: &'static str,
+    },
+    /// A path that cannot name a file.
+    #[error("{path:?} cannot be a node's file, {reason}: give the path of a file", path = path)]
+    BadPath {
+        /// The path as it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The folder for the file does not exist. It is not created: a disk that is not mounted must not be written beside.
+    #[error("folder {folder:?} does not exist: create it, or mount what belongs there")]
+    FolderMissing {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder takes no new files. SQLite keeps two more beside the database, so it must.
+    #[error(
+        "no file can be created in folder {folder:?}: make it writable for this user, or store the file elsewhere"
+    )]
+    FolderNotWritable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder, a device or a socket.
+    #[error("{path:?} is not a regular file: give the path of a file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Only the file was mounted into a container, not its folder.
+    #[error(
+        "{path:?} is mounted by itself, so its write-ahead log would be lost with the container: mount its folder instead"
+    )]
+    MountedAlone {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is no file. Only a node's first start creates one.
+    #[error(
+        "{path:?} does not exist: check the path, or restore it from a backup if it was there before"
+    )]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another node, or this one a second time, has the file open.
+    #[error("{path:?} is in use by {who}: stop that one, or give this node a file of its own", who = in_use(.holder.as_ref()))]
+    InUse {
+        /// The path.
+        path: PathBuf,
+        /// Who has it; none where the lock file does not say.
+        holder: Option<Holder>,
+    },
+    /// Another program holds a lock of SQLite's on it, or has written to it for long.
+    #[error(
+        "{path:?} is locked by another program: close what has it open (a database browser, a backup)"
+    )]
+    Busy {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The lock file beside it could not be locked or written.
+    #[error(
+        "the lock file {lock:?} cannot be used: check its owner and permissions, and that the filesystem supports locks"
+    )]
+    Lock {
+        /// The lock file.
+        lock: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is something else than an SQLite database.
+    #[error(
+        "{path:?} is not an SQLite database: give the node a path of its own; the file was left as it is"
+    )]
+    NotADatabase {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The database belongs to another program.
+    #[error(
+        "{path:?} is another program's database: give waypost a file of its own; your tables can be created in it, beside waypost's"
+    )]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A newer version of waypost has written it.
+    #[error(
+        "{path:?} has schema {found}, this version knows {supported}: update waypost, or restore a backup from before the update"
+    )]
+    Newer {
+        /// The path.
+        path: PathBuf,
+        /// The file's schema version.
+        found: i64,
+        /// The newest that this version knows.
+        supported: u32,
+    },
+    /// The database is damaged.
+    #[error(
+        "{path:?} is damaged, {reason}: look with `waypost db check`, restore the last backup, and check the disk"
+    )]
+    Corrupt {
+        /// The path.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The database is gone or empty, but its write-ahead log holds data. Creating a new one would destroy that.
+    #[error(
+        "{path:?} is missing or empty, yet {wal:?} holds data of it: put the database back beside its log, or move the log away to start anew"
+    )]
+    StrayWal {
+        /// The path.
+        path: PathBuf,
+        /// The log.
+        wal: PathBuf,
+    },
+    /// The file is marked as read-only, or this user may not write it.
+    #[error("{path:?} cannot be written: make it writable for this user")]
+    NotWritable {
+        /// The path.
+        path: PathBuf,
+    },
+    /// SQLite could not keep a write-ahead log there.
+    #[error(
+        "{path:?} cannot have a write-ahead log on this filesystem ({filesystem}): store it on a local disk"
+    )]
+    NoWal {
+        /// The path.
+        path: PathBuf,
+        /// What the system calls the filesystem.
+        filesystem: String,
+    },
+    /// No space for a new file, or for a migration.
+    #[error("the disk of {path:?} is full: free some space")]
+    Full {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A setting that safety depends on did not take.
+    #[error(
+        "{path:?}: SQLite has {pragma} = {found:?} instead of {wanted:?}: build with the bundled SQLite"
+    )]
+    Setting {
+        /// The path.
+        path: PathBuf,
+        /// The setting.
+        pragma: &'static str,
+        /// What it must be.
+        wanted: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// The schema could not be brought up to date. The file has the version before.
+    #[error("migration {name} of {path:?} failed: restore a backup, or report this with the cause")]
+    Migration {
+        /// The path.
+        path: PathBuf,
+        /// The migration's file.
+        name: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The system refused something else.
+    #[error(
+        "{path:?} could not be {operation}: see the cause; permissions and the disk's state are the usual ones"
+    )]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SQLite refused something else.
+    #[error(
+        "SQLite failed on {path:?} while {operation}: see the cause; permissions and the disk's state are the usual ones"
+    )]
+    Sql {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        operation: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+fn in_use(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(Holder { node, pid, host }) => format!("node {node} (process {pid} on {host})"),
+        None => "another node".to_owned(),
+    }
+}
+
+impl OpenError {
+    /// Sorts what SQLite said while this was tried into what the caller can do about it.
+    pub(crate) fn sql(path: &Path, operation: &'static str, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let Some(failure) = source.sqlite_error() else {
+            return match source {
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..) => {
+                    Self::Corrupt { path, reason: source.to_string() }
+                }
+                _ => Self::Sql { path, operation, source },
+            };
+        };
+        match (failure.code, failure.extended_code) {
+            (ErrorCode::NotADatabase, _) => Self::NotADatabase { path },
+            (ErrorCode::DatabaseCorrupt, _)
+            | (_, ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => {
+                Self::Corrupt { path, reason: source.to_string() }
+            }
+            (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Self::Busy { path },
+            (ErrorCode::DiskFull, _) => Self::Full { path },
+            (ErrorCode::ReadOnly, _) => Self::NotWritable { path },
+            (
+                _,
+                ffi::SQLITE_IOERR_SHMOPEN
+                | ffi::SQLITE_IOERR_SHMSIZE
+                | ffi::SQLITE_IOERR_SHMMAP
+                | ffi::SQLITE_IOERR_SHMLOCK,
+            ) => Self::no_wal(path),
+            _ => Self::Sql { path, operation, source },
+        }
+    }
+
+    pub(crate) fn no_wal(path: PathBuf) -> Self {
+        let filesystem = filesystem(&path).unwrap_or_else(|| "of a kind unknown".to_owned());
+        Self::NoWal { path, filesystem }
+    }
+
+    pub(crate) fn io(path: &Path, operation: &'static str, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull => Self::Full { path },
+            _ => Self::Io { path, operation, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: i32) -> OpenError {
+        let failure = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        OpenError::sql(Path::new("/proc/a.db"), "testing", failure)
+    }
+
+    #[test]
+    fn what_sqlite_says_is_sorted_by_what_can_be_done() {
+        assert!(matches!(said(ffi::SQLITE_FULL), OpenError::Full { .. }));
+        assert!(matches!(said(ffi::SQLITE_BUSY), OpenError::Busy { .. }));
+        assert!(matches!(said(ffi::SQLITE_READONLY_DIRECTORY), OpenError::NotWritable { .. }));
+        assert!(matches!(said(ffi::SQLITE_NOTADB), OpenError::NotADatabase { .. }));
+        assert!(matches!(said(ffi::SQLITE_CORRUPT_INDEX), OpenError::Corrupt { .. }));
+        assert!(matches!(said(ffi::SQLITE_IOERR_SHORT_READ), OpenError::Corrupt { .. }));
+        assert!(matches!(said(ffi::SQLITE_IOERR_SHMMAP), OpenError::NoWal { .. }));
+        assert!(matches!(said(ffi::SQLITE_IOERR_FSYNC), OpenError::Sql { .. }));
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = OpenError::io(Path::new("/a.db"), "created", full);
+        assert!(matches!(error, OpenError::Full { .. }));
+    }
+
+    #[test]
+    fn a_message_names_the_path_and_the_remedy_and_leaves_the_cause_to_the_chain() {
+        use std::error::Error as _;
+        let error = said(ffi::SQLITE_IOERR_FSYNC);
+        let (text, cause) = (error.to_string(), error.source().expect("a cause").to_string());
+        assert!(text.contains("/proc/a.db") && !text.contains(&cause), "{text}");
+        let text = said(ffi::SQLITE_IOERR_SHMMAP).to_string();
+        assert!(text.contains("store it on a local disk"), "{text}");
+        let path = PathBuf::from("/a.db");
+        assert_eq!(
+            OpenError::InUse { path, holder: None }.to_string(),
+            "\"/a.db\" is in use by another node: stop that one, or give this node a file of its own"
+        );
+    }
+}
