@@ -1,0 +1,24 @@
+//! What was decided about peers, messages and the file.
+
+use rusqlite::params;
+
+use super::fault::At;
+use super::job::Group;
+use crate::error::StoreError;
+
+pub(super) const INSERT: &str =
+    "INSERT INTO waypost_audit (at_ms, action, subject, detail) VALUES (?1, ?2, ?3, ?4)";
+
+pub(super) fn record(
+    group: &Group<'_>,
+    action: &str,
+    subject: &str,
+    detail: &str,
+) -> Result<(), StoreError> {
+    group
+        .conn
+        .prepare_cached(INSERT)
+        .and_then(|mut insert| insert.execute(params![group.now_ms, action, subject, detail]))
+        .at("write the audit")?;
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! What nobody needs any more is deleted, in steps that are jobs of their own, so that sending goes on between them.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Store;
+use super::fault::At;
+use super::job::Group;
+use super::limits::DELETE;
+use super::types::Cleaned;
+use crate::config::Durability;
+use crate::error::StoreError;
+use crate::message::TopicId;
+
+/// Most rows that one step deletes.
+const STEP_ROWS: usize = 500;
+/// Most rows that one step looks at.
+const SCAN_ROWS: usize = 4_000;
+
+pub(super) const SCAN: &str =
+    "SELECT seq, topic, created_ms FROM waypost_outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+pub(super) const SETTLEMENTS_STEP: &str = "SELECT receiver, topic, last_seq FROM waypost_settlements WHERE (receiver, topic, last_seq) > (?1, ?2, ?3) ORDER BY receiver, topic, last_seq LIMIT 1 OFFSET ?4";
+pub(super) const DELETE_SETTLEMENTS: &str = "DELETE FROM waypost_settlements WHERE (receiver, topic, last_seq) > (?1, ?2, ?3) AND (receiver, topic, last_seq) <= (?4, ?5, ?6) AND at_ms < ?7";
+pub(super) const ATTEMPTS_STEP: &str = "SELECT receiver, seq, attempt FROM waypost_attempts WHERE (receiver, seq, attempt) > (?1, ?2, ?3) ORDER BY receiver, seq, attempt LIMIT 1 OFFSET ?4";
+pub(super) const DELETE_ATTEMPTS: &str = "DELETE FROM waypost_attempts WHERE (receiver, seq, attempt) > (?1, ?2, ?3) AND (receiver, seq, attempt) <= (?4, ?5, ?6) AND at_ms < ?7";
+pub(super) const DELETE_AUDIT: &str = "DELETE FROM waypost_audit WHERE audit IN (SELECT audit FROM waypost_audit ORDER BY audit LIMIT ?2) AND at_ms < ?1";
+// A place has three columns, of which these have two: ?3 and ?6 are not used.
+pub(super) const DEAD_LETTERS_STEP: &str = "SELECT receiver, seq, 0 FROM waypost_dead_letters WHERE (receiver, seq) > (?1, ?2) ORDER BY receiver, seq LIMIT 1 OFFSET ?4";
+pub(super) const DELETE_DEAD_LETTERS: &str = "DELETE FROM waypost_dead_letters WHERE (receiver, seq) > (?1, ?2) AND (receiver, seq) <= (?4, ?5) AND died_ms < ?7";
+pub(super) const SURPLUS_DEAD_LETTERS: &str = "SELECT receiver, seq FROM waypost_dead_letters ORDER BY died_ms, seq, receiver LIMIT min(?2, max(0, (SELECT count(*) FROM waypost_dead_letters) - ?1))";
+pub(super) const DELETE_DEAD_LETTER: &str =
+    "DELETE FROM waypost_dead_letters WHERE receiver = ?1 AND seq = ?2";
+pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+pub(super) const OPTIMIZE: &str = "PRAGMA optimize";
+
+/// Most dead letters that a file keeps.
+const DEAD_LETTERS: usize = 100_000;
+/// Most keys of dead letters that are held in memory.
+const SURPLUS_KEYS: usize = 50_000;
+
+/// A place in a table whose key is a receiver and two numbers.
+type Key = (String, i64, i64);
+
+impl Store {
+    /// Deletes settled messages and records that are older than the retention, and messages that expired before they had any
+    /// reader. What waits for anybody stays. Cancelling it leaves the rest for the next time.
+    pub(crate) async fn cleanup(&self) -> Result<Cleaned, StoreError> {
+        let mut cleaned = Cleaned::default();
+        let mut after = Some(0);
+        while let Some(from) = after {
+            let (deleted, next) =
+                self.run(Durability::Normal, move |group| settled(group, from)).await?;
+            cleaned.messages += deleted;
+            after = next;
+        }
+        let topics =
+            self.run(Durability::Normal, |group| Ok::<_, StoreError>(unclaimed(group))).await?;
+        for topic in topics {
+            let (mut more, mut kept) = (true, None);
+            while more {
+                let step =
+                    move |group: &mut Group<'_>| group.expire_unclaimed(topic, kept, STEP_ROWS);
+                let walk = self.run(Durability::Normal, step).await?;
+                cleaned.expired_unclaimed += walk.expired;
+                (more, kept) = (walk.more, walk.kept);
+            }
+        }
+        cleaned.records += self.clean_records(SETTLEMENTS_STEP, DELETE_SETTLEMENTS).await?;
+        cleaned.records += self.clean_records(ATTEMPTS_STEP, DELETE_ATTEMPTS).await?;
+        loop {
+            let deleted = self.run(Durability::Normal, audit).await?;
+            cleaned.records += deleted;
+            if deleted == 0 {
+                break;
+            }
+        }
+        cleaned.records += self.clean_records(DEAD_LETTERS_STEP, DELETE_DEAD_LETTERS).await?;
+        cleaned.records += self.clean_surplus().await?;
+        self.maintain().await?;
+        Ok(cleaned)
+    }
+
+    /// Deletes the oldest dead letters where there are too many, so that a receiver that refuses everything does not fill the disk.
+    async fn clean_surplus(&self) -> Result<u64, StoreError> {
+        let mut sum = 0;
+        loop {
+            let doomed = Arc::new(self.read_aside(surplus).await?);
+            let mut deleted = 0;
+            for first in (0..doomed.len()).step_by(STEP_ROWS) {
+                let doomed = Arc::clone(&doomed);
+                let step = move |group: &mut Group<'_>| {
+                    let rest = doomed.get(first..).unwrap_or_default();
+                    delete_dead_letters(group, rest.get(..STEP_ROWS).unwrap_or(rest))
+                };
+                deleted += self.run(Durability::Normal, step).await?;
+            }
+            sum += deleted;
+            if deleted == 0 || doomed.len() < SURPLUS_KEYS {
+                break;
+            }
+        }
+        if sum > 0 {
+            tracing::warn!(
+                count = sum,
+                limit = DEAD_LETTERS,
+                "the oldest dead letters were deleted"
+            );
+        }
+        Ok(sum)
+    }
+
+    async fn clean_records(
+        &self,
+        step: &'static str,
+        delete: &'static str,
+    ) -> Result<u64, StoreError> {
+        let mut sum = 0;
+        let mut after = Some((String::new(), 0, 0));
+        while let Some(from) = after {
+            let work = move |group: &mut Group<'_>| records(group, step, delete, &from);
+            let (deleted, next) = self.run(Durability::Normal, work).await?;
+            sum += deleted;
+            after = next;
+        }
+        Ok(sum)
+    }
+}
+
+/// Deletes messages from the log's beginning that every open cursor of their topic has passed. Where to go on, if anywhere.
+fn settled(group: &mut Group<'_>, after: u64) -> Result<(u64, Option<u64>), StoreError> {
+    let keep_from_ms = group.now_ms.saturating_sub(group.settings.retention_ms);
+    let passed = group.ledger.passed_by_all();
+    let is_done_with = |topic: TopicId, seq: u64| match group.ledger.topic(topic) {
+        Some(state) => seq <= passed.get(&topic).copied().unwrap_or(state.claimed_seq),
+        None => true,
+    };
+    let (mut doomed, mut next, mut seen) = (Vec::new(), None, 0);
+    let mut scan = group.conn.prepare_cached(SCAN).at("look for old messages")?;
+    let mut rows = scan.query(params![after, SCAN_ROWS]).at("look for old messages")?;
+    while let Some(row) = rows.next().at("look for old messages")? {
+        let read = || Ok((row.get(0)?, TopicId(row.get(1)?), row.get(2)?));
+        let (seq, topic, created_ms): (u64, TopicId, u64) = read().at("look for old messages")?;
+        if created_ms >= keep_from_ms {
+            next = None;
+            break;
+        }
+        if is_done_with(topic, seq) {
+            doomed.push(seq);
+        }
+        seen += 1;
+        next = (seen == SCAN_ROWS || doomed.len() == STEP_ROWS).then_some(seq);
+        if next.is_some() {
+            break;
+        }
+    }
+    drop(rows);
+    drop(scan);
+    let mut delete = group.conn.prepare_cached(DELETE).at("delete a message")?;
+    for seq in &doomed {
+        delete.execute([seq]).at("delete a message")?;
+    }
+    Ok((u64::try_from(doomed.len()).unwrap_or(u64::MAX), next))
+}
+
+/// The topics whose messages wait for a first reader.
+fn unclaimed(group: &Group<'_>) -> Vec<TopicId> {
+    let waiting = group.ledger.topics().filter(|state| state.open == 0 && state.unclaimed > 0);
+    waiting.map(|state| state.topic.topic).collect()
+}
+
+/// Deletes what is too old among the next rows of a table of records. Where to go on, if anywhere.
+fn records(
+    group: &Group<'_>,
+    step: &str,
+    delete: &str,
+    after: &Key,
+) -> Result<(u64, Option<Key>), StoreError> {
+    let before_ms = group.now_ms.saturating_sub(group.settings.retention_ms);
+    let next: Option<Key> = group
+        .conn
+        .prepare_cached(step)
+        .and_then(|mut select| {
+            let last = STEP_ROWS - 1;
+            select
+                .query_row(params![after.0, after.1, after.2, last], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .optional()
+        })
+        .at("look for old records")?;
+    // Behind the last node id there can be.
+    let end = || ("\u{7f}".to_owned(), i64::MAX, i64::MAX);
+    let to = next.clone().unwrap_or_else(end);
+    let deleted = group
+        .conn
+        .prepare_cached(delete)
+        .and_then(|mut delete| {
+            delete.execute(params![after.0, after.1, after.2, to.0, to.1, to.2, before_ms])
+        })
+        .at("delete old records")?;
+    Ok((u64::try_from(deleted).unwrap_or(u64::MAX), next))
+}
+
+fn audit(group: &mut Group<'_>) -> Result<u64, StoreError> {
+    let before_ms = group.now_ms.saturating_sub(group.settings.retention_ms);
+    let deleted = group
+        .conn
+        .prepare_cached(DELETE_AUDIT)
+        .and_then(|mut delete| delete.execute(params![before_ms, STEP_ROWS]))
+        .at("delete old audit rows")?;
+    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
+}
+
+/// The oldest dead letters beyond the number that is kept.
+fn surplus(conn: &Connection) -> Result<Vec<(String, i64)>, StoreError> {
+    conn.prepare_cached(SURPLUS_DEAD_LETTERS)
+        .and_then(|mut select| {
+            let keys = params![DEAD_LETTERS, SURPLUS_KEYS];
+            select.query_map(keys, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .at("look for old dead letters")
+}
+
+fn delete_dead_letters(group: &Group<'_>, doomed: &[(String, i64)]) -> Result<u64, StoreError> {
+    let mut delete = group.conn.prepare_cached(DELETE_DEAD_LETTER).at("delete old dead letters")?;
+    let mut deleted = 0;
+    for (receiver, seq) in doomed {
+        deleted += delete.execute(params![receiver, seq]).at("delete old dead letters")?;
+    }
+    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
+}
+
+/// Gives the log's pages back to the main file, and lets SQLite look after its statistics. Outside of any transaction.
+pub(super) fn maintain(conn: &Connection) -> Result<(), StoreError> {
+    for sql in [CHECKPOINT, OPTIMIZE] {
+        let mut statement = conn.prepare(sql).at("maintain the file")?;
+        let mut rows = statement.query([]).at("maintain the file")?;
+        while rows.next().at("maintain the file")?.is_some() {}
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Messages that a receiver refused or failed too often.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::fault::At;
+use super::job::Group;
+use super::meta::{id, lane, parsed};
+use super::types::{DeadLetter, Loaded, Settlement};
+use super::{audit, outbox};
+use crate::error::{RedriveError, StoreError};
+use crate::message::{
+    ChannelName, Encoding, Headers, Kind, MAX_HEADERS, MessageId, NodeId, Prepared, Priority,
+};
+
+/// The header of a redriven message that names the dead letter.
+pub(crate) const REDRIVE_OF: &str = "waypost-redrive-of";
+
+pub(super) const INSERT: &str = "INSERT OR IGNORE INTO waypost_dead_letters (receiver, seq, id, channel, lane, created_ms, died_ms, reason, kind, headers, encoding, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+pub(super) const SELECT: &str = "SELECT receiver, seq, id, channel, lane, created_ms, died_ms, reason, kind, redriven_as FROM waypost_dead_letters ORDER BY died_ms DESC, seq DESC LIMIT ?1";
+pub(super) const FIND: &str = "SELECT seq, channel, lane, kind, headers, encoding, payload, redriven_as FROM waypost_dead_letters WHERE receiver = ?1 AND id = ?2";
+pub(super) const REDRIVEN: &str =
+    "UPDATE waypost_dead_letters SET redriven_as = ?3 WHERE receiver = ?1 AND seq = ?2";
+
+/// Keeps a message that its receiver will not get.
+pub(super) fn bury(
+    group: &Group<'_>,
+    run: &Settlement,
+    loaded: &Loaded,
+    created_ms: u64,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let Some(state) = group.ledger.topic(run.topic) else { return Ok(()) };
+    let (seq, id, entry) = match loaded {
+        Loaded::Good(entry) => (entry.seq, entry.id, Some(entry)),
+        Loaded::Damaged { seq, id, .. } => (*seq, *id, None),
+    };
+    let headers = entry
+        .filter(|entry| !entry.headers.is_empty())
+        .map(|entry| serde_json::to_string(&entry.headers).expect("a map of texts is JSON"));
+    let encoding = entry.map(|entry| match entry.body.encoding {
+        Encoding::Raw => 0,
+        Encoding::Snappy => 1,
+    });
+    group
+        .conn
+        .prepare_cached(INSERT)
+        .and_then(|mut insert| {
+            insert.execute(params![
+                run.receiver.as_str(),
+                seq,
+                id.to_bytes(),
+                state.topic.channel.as_str(),
+                state.topic.lane.index(),
+                created_ms,
+                run.at_ms,
+                reason,
+                entry.map(|entry| entry.kind.as_str()),
+                headers,
+                encoding,
+                entry.map(|entry| &entry.body.data[..])
+            ])
+        })
+        .at("keep a dead letter")?;
+    Ok(())
+}
+
+/// The latest ones, the latest first.
+pub(super) fn list(conn: &Connection, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    conn.prepare_cached(SELECT)
+        .and_then(|mut select| {
+            let rows = select.query_map([limit], |row| {
+                Ok(DeadLetter {
+                    receiver: parsed(row, 0)?,
+                    seq: row.get(1)?,
+                    id: id(row, 2)?,
+                    channel: parsed(row, 3)?,
+                    lane: lane(row, 4)?,
+                    created_ms: row.get(5)?,
+                    died_ms: row.get(6)?,
+                    reason: row.get(7)?,
+                    kind: row.get::<_, Option<String>>(8)?.and_then(|kind| Kind::new(kind).ok()),
+                    redriven_as: row.get::<_, Option<_>>(9)?.map(MessageId::from_bytes),
+                })
+            })?;
+            rows.collect()
+        })
+        .at("read the dead letters")
+}
+
+/// A dead letter as it was sent.
+struct Kept {
+    seq: u64,
+    channel: ChannelName,
+    lane: Priority,
+    content: Option<(Kind, Headers, crate::message::Body)>,
+    redriven_as: Option<MessageId>,
+}
+
+/// Sends a dead letter again, to the receiver that it was for, as a new message at the end of its queue.
+pub(super) fn redrive(
+    group: &mut Group<'_>,
+    receiver: &NodeId,
+    id: MessageId,
+    ttl_ms: Option<u64>,
+) -> Result<MessageId, RedriveError> {
+    let Some(kept) = find(group, receiver, id)? else {
+        return Err(RedriveError::NotFound { receiver: receiver.clone(), id });
+    };
+    if let Some(redriven_as) = kept.redriven_as {
+        return Err(RedriveError::AlreadyRedriven { id, redriven_as });
+    }
+    let Some((kind, mut headers, body)) = kept.content else {
+        return Err(RedriveError::Damaged { id });
+    };
+    // A message that is full of headers goes without: `redriven_as` names it all the same.
+    if headers.len() < MAX_HEADERS {
+        headers.insert(REDRIVE_OF.to_owned(), id.to_string());
+    }
+    let message = Prepared {
+        channel: kept.channel,
+        target: Some(receiver.clone()),
+        lane: kept.lane,
+        kind,
+        headers,
+        body,
+        ttl_ms,
+    };
+    let new = outbox::send(group, &[message])?[0];
+    group
+        .conn
+        .prepare_cached(REDRIVEN)
+        .and_then(|mut update| update.execute(params![receiver.as_str(), kept.seq, new.to_bytes()]))
+        .at("mark a dead letter as redriven")?;
+    audit::record(group, "redrive", &id.to_string(), &format!("to {receiver} as {new}"))?;
+    Ok(new)
+}
+
+fn find(group: &Group<'_>, receiver: &NodeId, id: MessageId) -> Result<Option<Kept>, StoreError> {
+    group
+        .conn
+        .prepare_cached(FIND)
+        .and_then(|mut select| {
+            let row = select.query_row(params![receiver.as_str(), id.to_bytes()], |row| {
+                let content = || -> Option<_> {
+                    let kind = Kind::new(row.get_ref(3).ok()?.as_str().ok()?).ok()?;
+                    let headers = match row.get_ref(4).ok()?.as_str_or_null().ok()? {
+                        Some(headers) => serde_json::from_str(headers).ok()?,
+                        None => Headers::new(),
+                    };
+                    let payload = row.get_ref(6).ok()?.as_blob().ok()?;
+                    Some((kind, headers, outbox::body(row.get(5).ok()?, payload)?))
+                };
+                Ok(Kept {
+                    seq: row.get(0)?,
+                    channel: parsed(row, 1)?,
+                    lane: lane(row, 2)?,
+                    content: content(),
+                    redriven_as: row.get::<_, Option<_>>(7)?.map(MessageId::from_bytes),
+                })
+            });
+            row.optional()
+        })
+        .at("read a dead letter")
+}

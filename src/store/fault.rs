@@ -1,0 +1,140 @@
+//! What SQLite's errors mean for the file.
+
+use std::io;
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+use crate::error::{RedriveError, SendError, StoreError, TransactionError};
+
+/// Names what was to be done when a statement fails.
+pub(super) trait At<T> {
+    fn at(self, operation: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> At<T> for rusqlite::Result<T> {
+    fn at(self, operation: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sql { operation, source })
+    }
+}
+
+/// Sorts a plain SQLite error: a full disk, a failing disk, a damaged file, or only this statement.
+pub(super) fn sorted(error: StoreError, path: &Path) -> StoreError {
+    let StoreError::Sql { operation, source } = error else { return error };
+    let Some(cause) = source.sqlite_error() else { return StoreError::Sql { operation, source } };
+    let path = path.to_owned();
+    let reason = format!("{operation}: {source}");
+    match cause.code {
+        ErrorCode::DiskFull => StoreError::Full { path },
+        ErrorCode::SystemIoFailure => match cause.extended_code {
+            ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE if no_space(&path) => {
+                StoreError::Full { path }
+            }
+            _ => StoreError::Failed { path, reason },
+        },
+        ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::FileLockingProtocolFailed => {
+            StoreError::Failed { path, reason }
+        }
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            StoreError::Corrupt { path, reason }
+        }
+        _ => StoreError::Sql { operation, source },
+    }
+}
+
+/// Whether the folder has no space: SQLite reports a quota, or no space for its shared memory, as a plain write error.
+fn no_space(path: &Path) -> bool {
+    const PROBE_BYTES: usize = 64 * 1024;
+    let mut probe = path.as_os_str().to_owned();
+    probe.push("-probe");
+    let written = std::fs::write(&probe, vec![0; PROBE_BYTES]);
+    // What is left behind is overwritten and removed by the next probe.
+    let _ = std::fs::remove_file(&probe);
+    written.is_err_and(|error| {
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    })
+}
+
+/// The same error again, for each of those whose work it undid.
+pub(super) fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Full { path } => StoreError::Full { path: path.clone() },
+        StoreError::Failed { path, reason } => {
+            StoreError::Failed { path: path.clone(), reason: reason.clone() }
+        }
+        StoreError::Corrupt { path, reason } => {
+            StoreError::Corrupt { path: path.clone(), reason: reason.clone() }
+        }
+        StoreError::Replaced { path } => StoreError::Replaced { path: path.clone() },
+        StoreError::Closed => StoreError::Closed,
+        StoreError::Unanswered => StoreError::Unanswered,
+        StoreError::Interrupted => StoreError::Interrupted,
+        StoreError::Sql { operation, source } => {
+            let source = match source.sqlite_error() {
+                Some(cause) => rusqlite::Error::SqliteFailure(*cause, Some(source.to_string())),
+                None => rusqlite::Error::ToSqlConversionFailure(source.to_string().into()),
+            };
+            StoreError::Sql { operation, source }
+        }
+    }
+}
+
+/// An error of one job, which may hold one of the store.
+pub(super) trait JobError: Send + 'static {
+    fn from_store(error: StoreError) -> Self;
+    /// The store's error in it, or itself.
+    fn into_store(self) -> Result<StoreError, Self>
+    where
+        Self: Sized;
+}
+
+impl JobError for StoreError {
+    fn from_store(error: StoreError) -> Self {
+        error
+    }
+
+    fn into_store(self) -> Result<StoreError, Self> {
+        Ok(self)
+    }
+}
+
+impl JobError for SendError {
+    fn from_store(error: StoreError) -> Self {
+        error.into()
+    }
+
+    fn into_store(self) -> Result<StoreError, Self> {
+        match self {
+            Self::Storage(error) => Ok(error),
+            Self::StorageFull { path } => Ok(StoreError::Full { path }),
+            other => Err(other),
+        }
+    }
+}
+
+impl JobError for RedriveError {
+    fn from_store(error: StoreError) -> Self {
+        error.into()
+    }
+
+    fn into_store(self) -> Result<StoreError, Self> {
+        match self {
+            Self::Send(error) => error.into_store().map_err(Self::Send),
+            other => Err(other),
+        }
+    }
+}
+
+impl<E: Send + 'static> JobError for TransactionError<E> {
+    fn from_store(error: StoreError) -> Self {
+        error.into()
+    }
+
+    fn into_store(self) -> Result<StoreError, Self> {
+        match self {
+            Self::Storage(error) => Ok(error),
+            other => Err(other),
+        }
+    }
+}

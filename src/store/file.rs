@@ -1,0 +1,87 @@
+//! The open file, and whether it is still the one at its path.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use rusqlite::Connection;
+
+use super::fault::At;
+use super::lock::FileLock;
+use super::open::{self, NotReopened, OpenFile};
+use super::tx::Guard;
+use super::writer::Shared;
+use crate::error::StoreError;
+
+/// All statements of this module and some of the user's.
+const CACHED_STATEMENTS: usize = 128;
+
+#[derive(Debug)]
+pub(super) struct File {
+    // The order in which they are dropped: the lock last.
+    pub(super) writer: Connection,
+    pub(super) lock: FileLock,
+}
+
+impl File {
+    /// Takes over a file that was just opened.
+    pub(super) fn new(
+        writer: Connection,
+        lock: FileLock,
+        guard: &Arc<Guard>,
+    ) -> Result<Self, (FileLock, StoreError)> {
+        writer.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        match guard.install(&writer).at("guard the connection") {
+            Ok(()) => Ok(Self { writer, lock }),
+            Err(error) => Err((lock, error)),
+        }
+    }
+
+    /// Closes the file, and opens it again under the same lock. That comes back with an error.
+    pub(super) fn again(
+        writer: Option<Connection>,
+        lock: FileLock,
+        shared: &Shared,
+        guard: &Arc<Guard>,
+    ) -> Result<Self, (FileLock, StoreError)> {
+        let mut readers = shared.readers.write().unwrap_or_else(PoisonError::into_inner);
+        readers.take();
+        drop(writer);
+        let failed = |reason: String| StoreError::Failed { path: shared.path.clone(), reason };
+        let OpenFile { writer, readers: pool, lock, fresh, .. } =
+            match open::reopen(lock, &shared.path) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    let NotReopened { lock, error } = *error;
+                    return Err((lock, failed(error.to_string())));
+                }
+            };
+        let file = Self::new(writer, lock, guard)?;
+        if fresh {
+            return Err((file.lock, failed("it holds nothing any more".to_owned())));
+        }
+        *readers = Some(pool);
+        Ok(file)
+    }
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+impl Identity {
+    /// Of the file at this path now. Only asks for its attributes: to open and close it would drop SQLite's locks.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            Some(Self(metadata.dev(), metadata.ino()))
+        }
+        #[cfg(not(unix))]
+        {
+            // Windows keeps an open file from being replaced.
+            drop(metadata);
+            Some(Self(0, 0))
+        }
+    }
+}

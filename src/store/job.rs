@@ -1,0 +1,133 @@
+//! What the writer is asked to do.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::fault::{self, JobError};
+use super::ledger::Ledger;
+use super::tx::Guard;
+use super::types::Notice;
+use crate::config::{Durability, Overflow};
+use crate::error::StoreError;
+
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) queue_limit: u64,
+    pub(super) overflow: Overflow,
+    pub(super) retention_ms: u64,
+}
+
+/// The open transaction of a group of jobs.
+pub(super) struct Group<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) ledger: &'a mut Ledger,
+    /// Told once it is committed.
+    pub(super) notices: &'a mut Vec<Notice>,
+    pub(super) settings: &'a Settings,
+    pub(super) guard: &'a Arc<Guard>,
+    pub(super) path: &'a Path,
+    pub(super) now_ms: u64,
+}
+
+pub(super) trait Job: Send {
+    /// Does it in the group's transaction. `Err`: the group cannot be committed any more.
+    fn run(&mut self, group: &mut Group<'_>) -> Result<(), StoreError>;
+    /// Whether it can be run, or run again after the group was rolled back.
+    fn can_run(&self) -> bool;
+    /// What its commit must survive.
+    fn durability(&self) -> Durability;
+    /// How much it holds in memory.
+    fn bytes(&self) -> usize;
+    /// The group was committed.
+    fn answer(self: Box<Self>);
+    fn fail(self: Box<Self>, error: StoreError);
+}
+
+pub(super) struct Task<R, E, F> {
+    work: F,
+    /// A closure of the user's can be called only once.
+    once: bool,
+    ran: bool,
+    durability: Durability,
+    pub(super) bytes: usize,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    result: Option<Result<R, E>>,
+    reply: oneshot::Sender<Result<R, E>>,
+}
+
+impl<R, E, F> Task<R, E, F>
+where
+    R: Send + 'static,
+    E: JobError,
+    F: FnMut(&mut Group<'_>) -> Result<R, E> + Send + 'static,
+{
+    pub(super) fn new(durability: Durability, work: F) -> (Self, oneshot::Receiver<Result<R, E>>) {
+        let (reply, answer) = oneshot::channel();
+        let task = Self {
+            work,
+            once: false,
+            ran: false,
+            durability,
+            bytes: 0,
+            permit: None,
+            result: None,
+            reply,
+        };
+        (task, answer)
+    }
+
+    pub(super) fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+}
+
+impl<R, E, F> Job for Task<R, E, F>
+where
+    R: Send + 'static,
+    E: JobError,
+    F: FnMut(&mut Group<'_>) -> Result<R, E> + Send + 'static,
+{
+    fn run(&mut self, group: &mut Group<'_>) -> Result<(), StoreError> {
+        self.ran = true;
+        let mut broken = None;
+        let result = (self.work)(group).map_err(|error| match error.into_store() {
+            Ok(error) => {
+                let error = fault::sorted(error, group.path);
+                broken = Some(fault::again(&error));
+                E::from_store(error)
+            }
+            Err(own) => own,
+        });
+        self.result = Some(result);
+        broken.map_or(Ok(()), Err)
+    }
+
+    fn can_run(&self) -> bool {
+        !(self.once && self.ran)
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn answer(self: Box<Self>) {
+        let Self { result, reply, permit, .. } = *self;
+        drop(permit);
+        // Whoever asked may have gone; what was done stays done.
+        let _ = reply.send(result.unwrap_or_else(|| Err(E::from_store(StoreError::Unanswered))));
+    }
+
+    fn fail(self: Box<Self>, error: StoreError) {
+        let Self { reply, permit, .. } = *self;
+        drop(permit);
+        let _ = reply.send(Err(E::from_store(error)));
+    }
+}

@@ -1,0 +1,326 @@
+//! The queue limit: how many messages may wait for one receiver, and what gives way to a new one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rusqlite::params;
+
+use super::fault::At;
+use super::job::Group;
+use super::ledger::Audience;
+use super::types::{Notice, Outcome};
+use crate::config::Overflow;
+use crate::error::{SendError, StoreError};
+use crate::message::{ChannelName, NodeId, Prepared, TopicId};
+
+pub(super) const DELETE: &str = "DELETE FROM waypost_outbox WHERE seq = ?1";
+pub(super) const RELINK: &str = "UPDATE waypost_outbox SET previous_seq = ?2 WHERE seq = ?1";
+
+/// Who would have more waiting: a node, or the first reader, yet to come, of a channel.
+type Waiting = Audience;
+
+/// What a batch adds to a receiver.
+#[derive(Debug, Default)]
+struct More {
+    count: u64,
+    topics: BTreeSet<TopicId>,
+}
+
+/// Where old messages lie, found once for all the receivers that are at the same place.
+type Found = HashMap<(TopicId, u64, u64), u64>;
+
+/// Refuses the batch, or makes room for it, where it would take a receiver over the limit. In the ordinary case this costs one
+/// look-up a message, however many readers there are: see `Ledger::is_safe`.
+pub(super) fn make_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(), SendError> {
+    let more = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+    if batch.iter().all(|message| group.ledger.is_safe(&audience(message), more)) {
+        return Ok(());
+    }
+    let limit = group.settings.queue_limit;
+    for message in batch {
+        // Who was full a moment ago most often still is.
+        if let Some(node) = group.ledger.full(&audience(message)) {
+            let backlog = group.ledger.pending(node);
+            if backlog >= limit {
+                let receiver = Some(node.clone());
+                return Err(SendError::QueueFull { receiver, backlog, limit });
+            }
+        }
+    }
+    group.ledger.recounts += 1;
+    let waiting = waiting(group, batch);
+    let mut over = Vec::new();
+    for (receiver, more) in &waiting {
+        let pending = backlog(group, receiver)?;
+        if pending + more.count <= limit {
+            continue;
+        }
+        // Also where the oldest may give way: a batch larger than the limit would push itself out.
+        if group.settings.overflow == Overflow::Reject || more.count > limit {
+            let receiver = match receiver {
+                Waiting::Node(node) => Some(node.clone()),
+                Waiting::Channel(_) => None,
+            };
+            if let (Some(node), Overflow::Reject) = (&receiver, group.settings.overflow) {
+                note_full(group, batch, node);
+            }
+            return Err(SendError::QueueFull { receiver, backlog: pending, limit });
+        }
+        over.push((receiver, more, pending + more.count - limit));
+    }
+    let mut found = Found::new();
+    for (receiver, more, excess) in over {
+        match receiver {
+            Waiting::Node(node) => drop_waiting(group, node, more, excess, &mut found)?,
+            Waiting::Channel(channel) => drop_unclaimed(group, channel, excess)?,
+        }
+    }
+    note_room(group, batch)?;
+    Ok(())
+}
+
+fn audience(message: &Prepared) -> Audience {
+    message.target.as_ref().map_or_else(
+        || Audience::Channel(message.channel.clone()),
+        |target| Audience::Node(target.clone()),
+    )
+}
+
+/// Everyone for whom the batch holds something.
+fn waiting(group: &Group<'_>, batch: &[Prepared]) -> BTreeMap<Waiting, More> {
+    let mut kinds: BTreeMap<(Audience, Option<TopicId>), u64> = BTreeMap::new();
+    for message in batch {
+        let topic = group.ledger.named(&message.channel, message.target.as_ref(), message.lane);
+        *kinds.entry((audience(message), topic)).or_default() += 1;
+    }
+    let mut waiting: BTreeMap<Waiting, More> = BTreeMap::new();
+    let mut add = |receiver: Waiting, topic: Option<TopicId>, count| {
+        let more = waiting.entry(receiver).or_default();
+        more.count += count;
+        more.topics.extend(topic);
+    };
+    for ((audience, topic), count) in kinds {
+        let Audience::Channel(channel) = &audience else {
+            add(audience, topic, count);
+            continue;
+        };
+        let mut anybody = false;
+        for reader in group.ledger.subscribers(channel) {
+            add(Waiting::Node(reader.clone()), topic, count);
+            anybody = true;
+        }
+        if !anybody {
+            add(audience.clone(), topic, count);
+        }
+    }
+    waiting
+}
+
+/// How many messages wait for a receiver, or for a channel's first reader.
+fn backlog(group: &mut Group<'_>, receiver: &Waiting) -> Result<u64, StoreError> {
+    let channel = match receiver {
+        Waiting::Node(node) => return Ok(group.ledger.pending(node)),
+        Waiting::Channel(channel) => channel,
+    };
+    let mut unclaimed = 0;
+    for topic in group.ledger.broadcasts(channel) {
+        // Expired ones do not count, and clean-up may not have come by yet.
+        group.expire_unclaimed(topic, None, usize::MAX)?;
+        unclaimed += group.ledger.topic(topic).map_or(0, |state| state.unclaimed);
+    }
+    Ok(unclaimed)
+}
+
+/// Notes how many more messages each audience of the batch can take before someone's backlog has to be counted again.
+fn note_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(), StoreError> {
+    let audiences: BTreeSet<Audience> = batch.iter().map(audience).collect();
+    for audience in audiences {
+        let mut most = 0;
+        let mut anybody = false;
+        if let Audience::Channel(channel) = &audience {
+            for reader in group.ledger.subscribers(channel) {
+                most = group.ledger.pending(reader).max(most);
+                anybody = true;
+            }
+        }
+        if !anybody {
+            most = backlog(group, &audience)?;
+        }
+        group.ledger.set_room(audience, group.settings.queue_limit.saturating_sub(most));
+    }
+    Ok(())
+}
+
+/// Notes who refuses the audiences of the batch that it belongs to.
+fn note_full(group: &mut Group<'_>, batch: &[Prepared], node: &NodeId) {
+    for audience in batch.iter().map(audience).collect::<BTreeSet<_>>() {
+        let hears = match &audience {
+            Audience::Channel(channel) => {
+                group.ledger.subscribers(channel).any(|reader| reader == node)
+            }
+            Audience::Node(target) => target == node,
+        };
+        if hears {
+            group.ledger.set_full(audience, node.clone());
+        }
+    }
+}
+
+/// Gives up the receiver's oldest waiting messages: of the topics that get new ones first, then of those whose oldest are oldest.
+fn drop_waiting(
+    group: &mut Group<'_>,
+    receiver: &NodeId,
+    more: &More,
+    mut excess: u64,
+    found: &mut Found,
+) -> Result<(), StoreError> {
+    let mut candidates: Vec<(bool, u64, TopicId, u64)> = Vec::new();
+    for (topic, cursor) in group.ledger.cursors_of(receiver) {
+        let Some(state) = group.ledger.topic(topic) else { continue };
+        let pending = cursor.pending(state.topic.accepted);
+        candidates.push((!more.topics.contains(&topic), cursor.acked_seq, topic, pending));
+    }
+    candidates.sort_unstable();
+    for (_, acked_seq, topic, pending) in candidates {
+        let count = pending.min(excess);
+        if count == 0 {
+            continue;
+        }
+        let up_to_seq = match found.get(&(topic, acked_seq, count)) {
+            Some(seq) => *seq,
+            None => {
+                let seq = group.next_of(topic, acked_seq, count - 1)?;
+                let last_seq = group.ledger.topic(topic).map_or(0, |state| state.topic.last_seq);
+                *found.entry((topic, acked_seq, count)).or_insert(seq.unwrap_or(last_seq))
+            }
+        };
+        group.advance(receiver, topic, up_to_seq, count, &Outcome::Purged, None)?;
+        let receiver = receiver.clone();
+        group.notices.push(Notice::Dropped { receiver, topic, up_to_seq, count });
+        excess -= count;
+    }
+    Ok(())
+}
+
+/// Gives up the oldest messages that wait for a channel's first reader. They are counted with the expired ones.
+fn drop_unclaimed(
+    group: &mut Group<'_>,
+    channel: &ChannelName,
+    mut excess: u64,
+) -> Result<(), StoreError> {
+    let mut dropped = 0;
+    for topic in group.ledger.broadcasts(channel) {
+        let (mut count, mut up_to_seq, mut before) = (0, 0, 0);
+        while excess > 0 {
+            let Some(state) = group.ledger.topic(topic).filter(|state| state.unclaimed > 0) else {
+                break;
+            };
+            let Some(seq) = group.next_of(topic, state.claimed_seq, 0)? else { break };
+            if count == 0 {
+                before = group.link(topic, seq)?.map_or(0, |(previous, _)| previous);
+            }
+            delete(group, seq)?;
+            group.ledger.change_topic(topic, |state| {
+                state.claimed_seq = seq;
+                state.unclaimed -= 1;
+                state.unclaimed_expired += 1;
+            });
+            (count, up_to_seq, excess) = (count + 1, seq, excess - 1);
+        }
+        if count > 0 {
+            // Settled ones may lie before them, which a reader of all that is left still gets.
+            let next = group.next_of(topic, up_to_seq, 0)?;
+            group.relink(topic, next, before)?;
+            dropped += count;
+        }
+    }
+    if dropped > 0 {
+        let channel = channel.clone();
+        group.notices.push(Notice::DroppedUnclaimed { channel, count: dropped });
+    }
+    Ok(())
+}
+
+fn delete(group: &Group<'_>, seq: u64) -> Result<(), StoreError> {
+    group
+        .conn
+        .prepare_cached(DELETE)
+        .and_then(|mut delete| delete.execute([seq]))
+        .at("delete a message")?;
+    Ok(())
+}
+
+/// What a walk down a topic did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Walk {
+    pub(super) expired: u64,
+    /// Whether it stopped before the end.
+    pub(super) more: bool,
+    /// The last message that stayed, behind which it goes on; `None`: from the topic's last one.
+    pub(super) kept: Option<u64>,
+}
+
+impl Group<'_> {
+    /// Deletes and counts the messages of a topic that expired before it had any reader, from the last one (or the one before
+    /// `from`) back, after looking at so many.
+    pub(super) fn expire_unclaimed(
+        &mut self,
+        topic: TopicId,
+        from: Option<u64>,
+        mut most: usize,
+    ) -> Result<Walk, StoreError> {
+        let done = Walk { expired: 0, more: false, kept: None };
+        let Some(state) = self.ledger.topic(topic) else { return Ok(done) };
+        if state.open > 0 || state.unclaimed_expiry_ms > self.now_ms {
+            return Ok(done);
+        }
+        let (claimed_seq, channel) = (state.claimed_seq, state.topic.channel.clone());
+        let mut seq = match from {
+            Some(kept) => self.link(topic, kept)?.map_or(0, |(previous, _)| previous),
+            None => state.topic.last_seq,
+        };
+        let (mut kept, mut expired, mut dangling) = (from, 0, false);
+        let mut expiry_ms = u64::MAX;
+        while seq > claimed_seq && most > 0 {
+            let Some((previous, expires_ms)) = self.link(topic, seq)? else { break };
+            if expires_ms.is_some_and(|expires_ms| expires_ms <= self.now_ms) {
+                delete(self, seq)?;
+                (expired, dangling) = (expired + 1, true);
+            } else {
+                if dangling {
+                    self.relink(topic, kept, seq)?;
+                }
+                (kept, dangling) = (Some(seq), false);
+                expiry_ms = expires_ms.unwrap_or(u64::MAX).min(expiry_ms);
+            }
+            (seq, most) = (previous, most - 1);
+        }
+        if dangling {
+            self.relink(topic, kept, seq)?;
+        }
+        let more = most == 0 && seq > claimed_seq;
+        self.ledger.change_topic(topic, |state| {
+            state.unclaimed = state.unclaimed.saturating_sub(expired);
+            state.unclaimed_expired += expired;
+            if from.is_none() && !more {
+                state.unclaimed_expiry_ms = expiry_ms;
+            }
+        });
+        if expired > 0 {
+            self.notices.push(Notice::ExpiredUnclaimed { channel, count: expired });
+        }
+        Ok(Walk { expired, more, kept })
+    }
+
+    /// Makes `seq` the one before `kept`, or the topic's last one.
+    fn relink(&mut self, topic: TopicId, kept: Option<u64>, seq: u64) -> Result<(), StoreError> {
+        let Some(kept) = kept else {
+            self.ledger.change_topic(topic, |state| state.topic.last_seq = seq);
+            return Ok(());
+        };
+        self.conn
+            .prepare_cached(RELINK)
+            .and_then(|mut update| update.execute(params![kept, seq]))
+            .at("link two messages")?;
+        Ok(())
+    }
+}

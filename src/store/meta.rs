@@ -1,0 +1,275 @@
+//! Who the file belongs to, under which store ids its messages travel, and the writer's books as they stand in it.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::fault::At;
+use super::job::Group;
+use super::ledger::{CursorState, Ledger, TopicState, Totals};
+use super::types::{Cursor, Restored, Topic};
+use super::{inbox, members, outbox};
+use crate::error::StoreError;
+use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
+
+/// How far beyond the file's own time an id may lie that somebody else tells of: 366 days.
+const MAX_AHEAD_MS: u64 = 366 * 86_400_000;
+
+pub(super) const SELECT_META: &str = "SELECT node, last_id FROM waypost_meta";
+pub(super) const INSERT_META: &str =
+    "INSERT INTO waypost_meta (only, node, last_id, created_ms) VALUES (1, ?1, ?2, ?3)";
+pub(super) const RAISE_LAST_ID: &str = "UPDATE waypost_meta SET last_id = ?1 WHERE last_id < ?1";
+pub(super) const SELECT_STORES: &str =
+    "SELECT from_id, store_id FROM waypost_stores ORDER BY from_id";
+pub(super) const INSERT_STORE: &str =
+    "INSERT OR REPLACE INTO waypost_stores (from_id, store_id) VALUES (?1, ?2)";
+// AUTOINCREMENT's own record: the highest seq ever used, also of messages that have been deleted.
+pub(super) const SELECT_END_SEQ: &str = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'waypost_outbox'), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
+pub(super) const SELECT_LAST_CREATED: &str =
+    "SELECT created_ms FROM waypost_outbox ORDER BY seq DESC LIMIT 1";
+pub(super) const SELECT_TOPICS: &str = "SELECT topic, channel, target, lane, accepted, last_seq, unclaimed_expired FROM waypost_topics ORDER BY topic";
+pub(super) const SELECT_CURSORS: &str = "SELECT receiver, topic, open, acked_seq, acked_id, base, acknowledged, expired, dead, purged FROM waypost_cursors";
+pub(super) const SELECT_SETTLED: &str =
+    "SELECT topic, max(last_seq) FROM waypost_settlements GROUP BY topic";
+pub(super) const SELECT_SKIPPED: &str = "SELECT coalesce(sum(count), 0) FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome <> 'acknowledged' AND last_seq > coalesce((SELECT last_seq FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome = 'acknowledged' ORDER BY last_seq DESC LIMIT 1), 0)";
+
+/// Names the owner of a file that has none yet.
+pub(super) fn initialise(
+    conn: &Connection,
+    node: &NodeId,
+    created_ms: u64,
+) -> Result<(), StoreError> {
+    let transaction = conn.unchecked_transaction().at("begin a transaction")?;
+    let first = MessageId::ZERO.to_bytes();
+    transaction
+        .execute(INSERT_META, params![node.as_str(), first, created_ms])
+        .and_then(|_| {
+            transaction.execute(INSERT_STORE, params![first, StoreId::generate().to_bytes()])
+        })
+        .at("name the file's owner")?;
+    transaction.commit().at("commit")
+}
+
+/// Who the file belongs to; `None` for a new one.
+pub(super) fn owner(conn: &Connection) -> Result<Option<NodeId>, StoreError> {
+    conn.query_row(SELECT_META, [], |row| parsed(row, 0)).optional().at("read the file's owner")
+}
+
+/// The youngest time of a message in the file.
+pub(super) fn last_created_ms(conn: &Connection) -> Result<u64, StoreError> {
+    let last = conn.query_row(SELECT_LAST_CREATED, [], |row| row.get(0)).optional();
+    Ok(last.at("read the last message's time")?.unwrap_or(0))
+}
+
+/// The writer's books, from the file.
+pub(super) fn load(conn: &Connection) -> Result<Ledger, StoreError> {
+    let last_id = conn.query_row(SELECT_META, [], |row| id(row, 1)).at("read the last id")?;
+    let totals = Totals {
+        last_id,
+        end_seq: conn.query_row(SELECT_END_SEQ, [], |row| row.get(0)).at("read the log's end")?,
+        last_created_ms: last_created_ms(conn)?,
+        appended: 0,
+    };
+    let mut ledger = Ledger::new(totals);
+    let settled: HashMap<TopicId, u64> =
+        all(conn, SELECT_SETTLED, |row| Ok((TopicId(row.get(0)?), row.get(1)?)))?
+            .into_iter()
+            .collect();
+    let cursors = all(conn, SELECT_CURSORS, |row| {
+        Ok((parsed::<NodeId>(row, 0)?, TopicId(row.get(1)?), cursor(row)?))
+    })?;
+    let mut passed = settled;
+    for (_, topic, cursor) in &cursors {
+        let passed = passed.entry(*topic).or_default();
+        *passed = cursor.acked_seq.max(*passed);
+    }
+    for mut state in all(conn, SELECT_TOPICS, topic)? {
+        let Topic { topic, target, last_seq, .. } = &state.topic;
+        // A direct message is for its target, known or not: it is never without a reader.
+        state.claimed_seq = match target {
+            Some(_) => *last_seq,
+            None => passed.get(topic).copied().unwrap_or(0),
+        };
+        ledger.add_topic(state);
+    }
+    for subscription in members::subscriptions(conn)? {
+        ledger.set_subscribed(&subscription.channel, &subscription.node, true);
+    }
+    for (receiver, topic, cursor) in cursors {
+        ledger.set_cursor(&receiver, topic, Some(cursor));
+    }
+    let unclaimed = ledger.topics().filter(|state| state.open == 0 && state.topic.target.is_none());
+    for TopicState { topic, claimed_seq, .. } in unclaimed.cloned().collect::<Vec<_>>() {
+        let backlog = outbox::backlog(conn, &topic, claimed_seq)?;
+        ledger.change_topic(topic.topic, |state| {
+            state.unclaimed = backlog.count;
+            state.unclaimed_expiry_ms = backlog.expiry_ms;
+        });
+    }
+    ledger.keep();
+    Ok(ledger)
+}
+
+/// What the driver begins with.
+pub(super) fn restored(
+    conn: &Connection,
+    ledger: &Ledger,
+    node: NodeId,
+) -> Result<Restored, StoreError> {
+    Ok(Restored {
+        node,
+        stores: all(conn, SELECT_STORES, |row| {
+            Ok((id(row, 0)?, StoreId::from_bytes(row.get(1)?)))
+        })?,
+        last_id: ledger.totals.last_id,
+        #[cfg(test)]
+        end_seq: ledger.totals.end_seq,
+        topics: ledger.topics().map(|state| state.topic.clone()).collect(),
+        cursors: cursors(conn, ledger)?,
+        peers: members::peers(conn)?,
+        subscriptions: members::subscriptions(conn)?,
+        inbox: inbox::rows(conn)?,
+        left: members::left(conn)?,
+    })
+}
+
+/// The open ones, as they stand in the file.
+pub(super) fn cursors(conn: &Connection, ledger: &Ledger) -> Result<Vec<Cursor>, StoreError> {
+    let mut cursors = ledger.open_cursors();
+    for cursor in &mut cursors {
+        cursor.skipped = skipped(conn, &cursor.receiver, cursor.topic)?;
+    }
+    Ok(cursors)
+}
+
+/// How many messages a cursor has passed otherwise since the last acknowledged one.
+pub(super) fn skipped(
+    conn: &Connection,
+    receiver: &NodeId,
+    topic: TopicId,
+) -> Result<u64, StoreError> {
+    conn.prepare_cached(SELECT_SKIPPED)
+        .and_then(|mut select| {
+            select.query_row(params![receiver.as_str(), topic.0], |row| row.get(0))
+        })
+        .at("read what was skipped")
+}
+
+/// Lets messages with an id above this one travel under a new store id.
+pub(super) fn new_store(group: &mut Group<'_>, from_id: MessageId) -> Result<StoreId, StoreError> {
+    let store_id = StoreId::generate();
+    let first = MessageId::from_u128(from_id.as_u128().saturating_add(1));
+    group
+        .conn
+        .prepare_cached(INSERT_STORE)
+        .and_then(|mut insert| insert.execute(params![first.to_bytes(), store_id.to_bytes()]))
+        .at("add a store id")?;
+    super::audit::record(
+        group,
+        "new store id",
+        &store_id.to_string(),
+        &format!("for messages after {from_id}"),
+    )?;
+    Ok(store_id)
+}
+
+impl Group<'_> {
+    /// No message gets an id at or below this one. An id from a time that nobody's clock can show is ignored: it would use up
+    /// all that are left.
+    pub(super) fn raise_last_id(&mut self, id: MessageId) {
+        let last = self.ledger.totals.last_id;
+        let latest_ms = self.now_ms.max(last.timestamp_ms()).saturating_add(MAX_AHEAD_MS);
+        if id.timestamp_ms() > latest_ms {
+            tracing::error!(%id, %last, "an id from the far future is not taken over");
+            return;
+        }
+        self.ledger.totals.last_id = id.max(last);
+    }
+
+    /// The next message's id, larger than all before it.
+    pub(super) fn next_id(&self) -> Result<MessageId, StoreError> {
+        let last = self.ledger.totals.last_id;
+        let id = MessageId::after(last, self.now_ms, fastrand::u128(..));
+        if id > last {
+            return Ok(id);
+        }
+        // Not `Failed`: opening the file again, as after a failing disk, would not help, and hold up everybody else.
+        let reason = format!("the last one, {last}, is the largest there is: use a new file");
+        let source = rusqlite::Error::ToSqlConversionFailure(reason.into());
+        Err(StoreError::Sql { operation: "give a message an id", source })
+    }
+
+    /// Writes the last id given out; it never goes back.
+    pub(super) fn write_last_id(&self) -> Result<(), StoreError> {
+        self.conn
+            .prepare_cached(RAISE_LAST_ID)
+            .and_then(|mut update| update.execute([self.ledger.totals.last_id.to_bytes()]))
+            .at("write the last id")?;
+        Ok(())
+    }
+}
+
+fn topic(row: &Row<'_>) -> rusqlite::Result<TopicState> {
+    let mut state = TopicState::new(Topic {
+        topic: TopicId(row.get(0)?),
+        channel: parsed(row, 1)?,
+        target: row.get::<_, Option<String>>(2)?.map(|target| parse(2, &target)).transpose()?,
+        lane: lane(row, 3)?,
+        accepted: row.get(4)?,
+        last_seq: row.get(5)?,
+    });
+    state.unclaimed_expired = row.get(6)?;
+    Ok(state)
+}
+
+fn cursor(row: &Row<'_>) -> rusqlite::Result<CursorState> {
+    Ok(CursorState {
+        open: row.get(2)?,
+        acked_seq: row.get(3)?,
+        acked_id: row.get::<_, Option<[u8; 16]>>(4)?.map(MessageId::from_bytes),
+        base: row.get(5)?,
+        acknowledged: row.get(6)?,
+        expired: row.get(7)?,
+        dead: row.get(8)?,
+        purged: row.get(9)?,
+    })
+}
+
+/// All rows of a statement without parameters.
+pub(super) fn all<T>(
+    conn: &Connection,
+    sql: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    conn.prepare(sql)
+        .and_then(|mut select| select.query_map([], read)?.collect())
+        .at("read the file")
+}
+
+/// A column's text as a checked name.
+pub(super) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    parse(column, row.get_ref(column)?.as_str()?)
+}
+
+fn parse<T>(column: usize, text: &str) -> rusqlite::Result<T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    text.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}
+
+pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<MessageId> {
+    row.get(column).map(MessageId::from_bytes)
+}
+
+pub(super) fn lane(row: &Row<'_>, column: usize) -> rusqlite::Result<Priority> {
+    let index = row.get(column)?;
+    Priority::from_index(index).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, index))
+}

@@ -1,0 +1,282 @@
+//! The node's file: SQLite, and the only place with SQL.
+//!
+//! One thread writes. It takes whatever waits, commits it as one transaction and answers all who asked for it; reading goes
+//! over connections of its own.
+
+mod audit;
+mod cleanup;
+pub(crate) mod clock;
+pub(crate) mod crc;
+mod cursors;
+pub(crate) mod dead_letters;
+mod fault;
+mod file;
+pub(crate) mod filesystem;
+mod inbox;
+pub mod inspect;
+mod job;
+mod ledger;
+mod limits;
+pub(crate) mod lock;
+mod mailbox;
+mod members;
+mod meta;
+pub(crate) mod migrate;
+pub(crate) mod open;
+mod outbox;
+mod pager;
+mod requests;
+mod tx;
+mod types;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::config::Durability;
+use crate::error::{StoreError, StoreOpenError};
+use clock::{Clock, SystemTimeSource, TimeSource};
+use fault::JobError;
+use file::File;
+use job::{Group, Settings, Task};
+use lock::Holder;
+use mailbox::Mailbox;
+pub(crate) use mailbox::Notices;
+use open::OpenFile;
+use tx::Guard;
+pub use tx::Tx;
+pub(crate) use types::*;
+pub use types::{DeadLetter, Health};
+use writer::{Begin, Message, Shared, Writer};
+
+/// Jobs that may wait for the writer; who comes after them waits for a place.
+const QUEUE_JOBS: usize = 1_024;
+/// What the payloads that wait for the writer may take together, in units of a KiB.
+const QUEUE_KIB: usize = 64 * 1024;
+const KIB: usize = 1_024;
+
+/// The node's file, open. A cheap clone.
+///
+/// A future of one of its methods that is dropped before its job was queued has done nothing; afterwards, the job is done
+/// all the same.
+#[derive(Clone)]
+pub(crate) struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    jobs: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
+    closed: AtomicBool,
+    intake_stopped: AtomicBool,
+    room: Arc<Semaphore>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    done: watch::Receiver<bool>,
+    durability: Durability,
+    inbox_durability: Durability,
+}
+
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    pub(crate) notices: Notices,
+    pub(crate) restored: Restored,
+}
+
+impl Store {
+    /// Opens the file, or makes it, and starts its writer. Blocks.
+    pub(crate) fn open(options: Options) -> Result<Opened, StoreOpenError> {
+        Self::open_at(options, Box::<SystemTimeSource>::default())
+    }
+
+    /// With a clock of the caller's.
+    pub(crate) fn open_at(
+        options: Options,
+        time: Box<dyn TimeSource>,
+    ) -> Result<Opened, StoreOpenError> {
+        let asked = options.id.as_ref().unwrap_or(&options.fallback_id);
+        let holder =
+            Holder { node: asked.to_string(), pid: std::process::id(), host: options.host.clone() };
+        let OpenFile { writer, readers, lock, path, .. } = open::open(&options.path, &holder)?;
+        let sorted = |error| fault::sorted(error, &path);
+        let guard = Arc::new(Guard::default());
+        let file = File::new(writer, lock, &guard).map_err(|(_, error)| sorted(error))?;
+        let clock = Clock::start(time, meta::last_created_ms(&file.writer).map_err(sorted)?);
+        let node = match meta::owner(&file.writer).map_err(sorted)? {
+            None => {
+                meta::initialise(&file.writer, asked, clock.now_ms()).map_err(sorted)?;
+                asked.clone()
+            }
+            Some(kept) => match &options.id {
+                Some(asked) if *asked != kept => {
+                    let asked = asked.clone();
+                    return Err(StoreOpenError::WrongNode { path, kept, asked });
+                }
+                _ => kept,
+            },
+        };
+        let ledger = meta::load(&file.writer).map_err(sorted)?;
+        let restored = meta::restored(&file.writer, &ledger, node).map_err(sorted)?;
+        let mailbox = Arc::new(Mailbox::default());
+        let (done, is_done) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            path,
+            clock,
+            mailbox: Arc::clone(&mailbox),
+            health: Mutex::new(Health::Healthy),
+            damage_told: AtomicBool::new(false),
+            readers: RwLock::new(Some(readers)),
+            done,
+        });
+        let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
+        let settings = Settings {
+            queue_limit: u64::try_from(options.queue_limit).unwrap_or(u64::MAX),
+            overflow: options.overflow,
+            retention_ms: u64::try_from(options.retention.as_millis()).unwrap_or(u64::MAX),
+        };
+        let begin =
+            Begin { jobs: queue, shared: Arc::clone(&shared), settings, ledger, guard, file };
+        let thread = std::thread::Builder::new()
+            .name("waypost-writer".to_owned())
+            .spawn(move || Writer::new(begin).run())
+            .map_err(|error| StoreError::Failed {
+                path: shared.path.clone(),
+                reason: format!("no thread for the writer: {error}"),
+            })?;
+        let inner = Inner {
+            jobs,
+            shared,
+            closed: AtomicBool::new(false),
+            intake_stopped: AtomicBool::new(false),
+            room: Arc::new(Semaphore::new(QUEUE_KIB)),
+            thread: Mutex::new(Some(thread)),
+            done: is_done,
+            durability: options.durability,
+            inbox_durability: options.inbox_durability,
+        };
+        Ok(Opened { store: Self { inner: Arc::new(inner) }, notices: Notices(mailbox), restored })
+    }
+
+    /// The file's time in milliseconds since 1970; see [`clock`].
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.inner.shared.clock.now_ms()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.inner.shared.path
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.inner.shared.health()
+    }
+
+    /// The size of the write-ahead log.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        let mut wal = self.path().as_os_str().to_owned();
+        wal.push("-wal");
+        std::fs::metadata(wal).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Refuses messages and transactions from now on; what else the node has to write goes on.
+    pub(crate) fn stop_intake(&self) {
+        self.inner.intake_stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Refuses what comes from now on, does what waits, empties the log, closes the file and releases its lock; afterwards no
+    /// thread is left. May be called again, and cancelled: the file closes all the same.
+    pub(crate) async fn close(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        // It can only fail if the writer is closing already.
+        let _ = self.inner.jobs.send(Message::Close).await;
+        let mut done = self.inner.done.clone();
+        let _ = done.wait_for(|done| *done).await;
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+
+    /// Has the writer do this in its next transaction, and waits for the commit.
+    async fn run<R, E, F>(&self, durability: Durability, work: F) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: JobError,
+        F: FnMut(&mut Group<'_>) -> Result<R, E> + Send + 'static,
+    {
+        let (task, answer) = Task::new(durability, work);
+        self.submit(task, answer).await
+    }
+
+    async fn submit<R, E, F>(
+        &self,
+        mut task: Task<R, E, F>,
+        answer: oneshot::Receiver<Result<R, E>>,
+    ) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: JobError,
+        F: FnMut(&mut Group<'_>) -> Result<R, E> + Send + 'static,
+    {
+        let closed = || E::from_store(StoreError::Closed);
+        if task.bytes > 0 {
+            let kib = task.bytes.div_ceil(KIB).min(QUEUE_KIB);
+            let kib = u32::try_from(kib).expect("not above the constant");
+            let room = Arc::clone(&self.inner.room).acquire_many_owned(kib).await;
+            task.permit = Some(room.map_err(|_| closed())?);
+        }
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        self.inner.jobs.send(Message::Job(Box::new(task))).await.map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| Err(E::from_store(StoreError::Unanswered)))
+    }
+
+    /// Outside of any transaction: see [`cleanup::maintain`].
+    async fn maintain(&self) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.inner.jobs.send(Message::Maintain(reply)).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Unanswered)?
+    }
+
+    /// Reads on a connection that only reads. Blocks.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let shared = &self.inner.shared;
+        let failed = |reason| StoreError::Failed { path: shared.path.clone(), reason };
+        if let Health::Failed(reason) = shared.health() {
+            return Err(failed(reason));
+        }
+        let readers = shared.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let pool = readers.as_ref().ok_or(StoreError::Closed)?;
+        let conn = pool.get().map_err(|error| failed(error.to_string()))?;
+        work(&conn).map_err(|error| {
+            let error = fault::sorted(error, &shared.path);
+            if let StoreError::Corrupt { .. } = error {
+                shared.tell_damage(&error);
+            }
+            error
+        })
+    }
+
+    /// The same, on a thread that may block.
+    async fn read_aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        let read = tokio::task::spawn_blocking(move || store.read(work)).await;
+        read.unwrap_or(Err(StoreError::Unanswered))
+    }
+}

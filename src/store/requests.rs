@@ -1,0 +1,213 @@
+//! What the rest of the crate asks of the store. Every write is committed when its method returns `Ok`.
+
+use std::sync::atomic::Ordering;
+
+use super::fault::JobError;
+use super::job::{Group, Task};
+use super::tx::{self, Tx};
+use super::types::{
+    Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Page, PageRequest, Peer, Settlement,
+    Start,
+};
+use super::{Store, audit, cursors, dead_letters, inbox, members, meta, outbox, pager};
+use crate::config::Durability;
+use crate::error::{RedriveError, SendError, StoreError, TransactionError};
+use crate::management::Account;
+use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId};
+
+/// What a message takes in the writer's queue besides its payload, roughly.
+const MESSAGE_BYTES: usize = 256;
+
+impl Store {
+    /// Accepts all messages or none; their ids in the same order. Fsynced, if the node's durability is `Full`.
+    pub(crate) async fn send(&self, batch: Vec<Prepared>) -> Result<Vec<MessageId>, SendError> {
+        if self.inner.intake_stopped.load(Ordering::SeqCst) {
+            return Err(SendError::Closed);
+        }
+        let bytes = batch.iter().map(|message| MESSAGE_BYTES + message.body.data.len()).sum();
+        let work = move |group: &mut Group<'_>| outbox::send(group, &batch);
+        let (mut task, answer) = Task::new(self.inner.durability, work);
+        task.bytes = bytes;
+        self.submit(task, answer).await
+    }
+
+    /// Runs the closure on the writer's thread, in a savepoint of its own: `Err` or a panic undoes what it did and nothing
+    /// else. Everybody else's writing waits for it.
+    pub(crate) async fn transaction<R, E>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, TransactionError<E>>
+    where
+        R: Send + 'static,
+        E: Send + 'static,
+    {
+        if self.inner.intake_stopped.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed.into());
+        }
+        self.savepoint(self.inner.durability, |_| Ok(()), work).await
+    }
+
+    /// Notes that a message is done with. Durable as the node's `inbox_durability` says.
+    pub(crate) async fn accept(&self, advance: InboxAdvance) -> Result<(), StoreError> {
+        let durability = self.inner.inbox_durability;
+        self.run(durability, move |group| inbox::advance(group, &advance).map(drop)).await
+    }
+
+    /// The same, together with what the closure writes; always fsynced. If it was noted before, the closure is not run.
+    pub(crate) async fn accept_in<R, E>(
+        &self,
+        advance: InboxAdvance,
+        work: impl FnOnce(&Tx<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, TransactionError<E>>
+    where
+        R: Send + 'static,
+        E: Send + 'static,
+    {
+        let before = move |group: &mut Group<'_>| {
+            if inbox::advance(group, &advance)? {
+                Ok(())
+            } else {
+                Err(TransactionError::AlreadyAccepted)
+            }
+        };
+        self.savepoint(Durability::Full, before, work).await
+    }
+
+    async fn savepoint<R, E>(
+        &self,
+        durability: Durability,
+        before: impl FnOnce(&mut Group<'_>) -> Result<(), TransactionError<E>> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, TransactionError<E>>
+    where
+        R: Send + 'static,
+        E: Send + 'static,
+    {
+        let mut closures = Some((before, work));
+        let (task, answer) = Task::new(durability, move |group: &mut Group<'_>| {
+            let Some((before, work)) = closures.take() else {
+                return Err(TransactionError::from_store(StoreError::Unanswered));
+            };
+            tx::run(group, before, work)
+        });
+        self.submit(task.once(), answer).await
+    }
+
+    /// Takes over how messages ended and what went wrong. Runs that the file knows already are ignored. Not fsynced.
+    pub(crate) async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        attempts: Vec<Attempt>,
+    ) -> Result<(), StoreError> {
+        self.run(Durability::Normal, move |group| cursors::settle(group, &settlements, &attempts))
+            .await
+    }
+
+    pub(crate) async fn know_peer(&self, peer: Peer) -> Result<(), StoreError> {
+        self.run(Durability::Normal, move |group| members::know_peer(group, &peer)).await
+    }
+
+    /// From now on the node is a receiver of the channel. Returns the cursors that were opened for it; those of topics to
+    /// come are told by notices, as these are.
+    pub(crate) async fn subscribe(
+        &self,
+        node: NodeId,
+        channel: ChannelName,
+        start: Start,
+    ) -> Result<Vec<Cursor>, StoreError> {
+        let work = move |group: &mut Group<'_>| members::subscribe(group, &node, &channel, start);
+        self.run(self.inner.durability, work).await
+    }
+
+    /// The node has left the channel. Returns how many messages waited for it there, and are purged.
+    pub(crate) async fn unsubscribe(
+        &self,
+        node: NodeId,
+        channel: ChannelName,
+    ) -> Result<u64, StoreError> {
+        let work = move |group: &mut Group<'_>| members::unsubscribe(group, &node, &channel);
+        self.run(Durability::Normal, work).await
+    }
+
+    /// Forgets a peer, with what it read and what waited for it.
+    pub(crate) async fn forget(&self, node: NodeId) -> Result<Forgotten, StoreError> {
+        self.run(Durability::Normal, move |group| members::forget(group, &node)).await
+    }
+
+    /// Gives up what waits for a receiver, in one channel or in all. Returns how many messages that were.
+    pub(crate) async fn purge(
+        &self,
+        receiver: NodeId,
+        channel: Option<ChannelName>,
+    ) -> Result<u64, StoreError> {
+        let work = move |group: &mut Group<'_>| cursors::purge(group, &receiver, channel.as_ref());
+        self.run(Durability::Normal, work).await
+    }
+
+    /// This node has joined the channel. Returns since when, which is earlier if it had joined it before.
+    pub(crate) async fn join(&self, channel: ChannelName) -> Result<u64, StoreError> {
+        self.run(self.inner.durability, move |group| members::join(group, &channel)).await
+    }
+
+    pub(crate) async fn leave(&self, channel: ChannelName) -> Result<(), StoreError> {
+        self.run(Durability::Normal, move |group| members::leave(group, &channel)).await
+    }
+
+    /// Lets messages with an id above this one travel under a new store id. Fsynced.
+    pub(crate) async fn new_store(&self, from_id: MessageId) -> Result<StoreId, StoreError> {
+        self.run(Durability::Full, move |group| meta::new_store(group, from_id)).await
+    }
+
+    /// No message gets an id at or below this one from now on, unless it lies too far in the future to be true. Fsynced.
+    pub(crate) async fn raise_last_id(&self, id: MessageId) -> Result<(), StoreError> {
+        let raise = move |group: &mut Group<'_>| {
+            group.raise_last_id(id);
+            Ok(())
+        };
+        self.run(Durability::Full, raise).await
+    }
+
+    /// The account of promise P2 for every receiver.
+    pub(crate) async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
+        let counted = |group: &mut Group<'_>| Ok::<_, StoreError>(cursors::accounts(group));
+        let counted = self.run(Durability::Normal, counted).await?;
+        let places = counted.iter().flat_map(|(_, waiting)| waiting).copied().collect();
+        let times = self.read_aside(move |conn| pager::first_times(conn, places)).await?;
+        let aged = counted.into_iter().map(|(account, waiting)| {
+            let oldest = waiting.iter().filter_map(|place| times.get(place)).min();
+            Account { oldest_pending_ms: oldest.copied(), ..account }
+        });
+        Ok(aged.collect())
+    }
+
+    /// The latest dead letters, the latest first.
+    pub(crate) async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read_aside(move |conn| dead_letters::list(conn, limit)).await
+    }
+
+    /// Sends a dead letter again as a new message, with a time to live of its own.
+    pub(crate) async fn redrive(
+        &self,
+        receiver: NodeId,
+        id: MessageId,
+        ttl_ms: Option<u64>,
+    ) -> Result<MessageId, RedriveError> {
+        let work = move |group: &mut Group<'_>| dead_letters::redrive(group, &receiver, id, ttl_ms);
+        self.run(self.inner.durability, work).await
+    }
+
+    pub(crate) async fn audit(
+        &self,
+        action: &'static str,
+        subject: String,
+        detail: String,
+    ) -> Result<(), StoreError> {
+        let work = move |group: &mut Group<'_>| audit::record(group, action, &subject, &detail);
+        self.run(Durability::Normal, work).await
+    }
+
+    /// Reads a page of a backlog. Blocks.
+    pub(crate) fn page(&self, request: &PageRequest) -> Result<Page, StoreError> {
+        self.read(|conn| pager::page(conn, request))
+    }
+}

@@ -1,0 +1,301 @@
+//! What goes into the store and comes out of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Durability, Overflow};
+use crate::message::{
+    ChannelName, Entry, Incarnation, Kind, MessageId, NodeId, Priority, StoreId, TopicId,
+};
+
+pub(crate) struct Options {
+    pub(crate) path: PathBuf,
+    /// Who the file must belong to; `None`: whoever it belongs to.
+    pub(crate) id: Option<NodeId>,
+    /// Who a new file belongs to where `id` is `None`.
+    pub(crate) fallback_id: NodeId,
+    pub(crate) host: String,
+    pub(crate) durability: Durability,
+    pub(crate) inbox_durability: Durability,
+    pub(crate) queue_limit: usize,
+    pub(crate) overflow: Overflow,
+    pub(crate) retention: Duration,
+}
+
+/// What the file held when it was opened.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) node: NodeId,
+    /// Under which store id a message travels: the last one whose `from_id` is not above the message's id. Ascending.
+    pub(crate) stores: Vec<(MessageId, StoreId)>,
+    pub(crate) last_id: MessageId,
+    /// The highest seq ever given out.
+    #[cfg(test)]
+    pub(crate) end_seq: u64,
+    pub(crate) topics: Vec<Topic>,
+    /// The open ones.
+    pub(crate) cursors: Vec<Cursor>,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) inbox: Vec<InboxRow>,
+    /// The channels that this node has left for good, the latest first.
+    pub(crate) left: Vec<ChannelName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Topic {
+    pub(crate) topic: TopicId,
+    pub(crate) channel: ChannelName,
+    pub(crate) target: Option<NodeId>,
+    pub(crate) lane: Priority,
+    /// Messages ever put into it.
+    pub(crate) accepted: u64,
+    /// The place of the last one that is still there; 0 for none.
+    pub(crate) last_seq: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) receiver: NodeId,
+    pub(crate) topic: TopicId,
+    /// All messages of the topic up to here are settled, or were never meant for this receiver.
+    pub(crate) acked_seq: u64,
+    /// The last acknowledged one among them.
+    pub(crate) acked_id: Option<MessageId>,
+    /// How many of the topic's messages wait behind `acked_seq`.
+    pub(crate) pending: u64,
+    /// How many of those before it were settled otherwise since the last acknowledged one: the receiver may not have been told.
+    pub(crate) skipped: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    pub(crate) store_id: StoreId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) host: String,
+    pub(crate) last_seen_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) node: NodeId,
+    pub(crate) channel: ChannelName,
+    pub(crate) since_ms: u64,
+}
+
+/// How far this node has committed one sender's topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InboxRow {
+    pub(crate) sender: NodeId,
+    pub(crate) store_id: StoreId,
+    pub(crate) channel: ChannelName,
+    pub(crate) direct: bool,
+    pub(crate) lane: Priority,
+    pub(crate) first_id: MessageId,
+    pub(crate) last_id: MessageId,
+    pub(crate) count: u64,
+}
+
+/// A message that a handler has finished with.
+#[derive(Debug, Clone)]
+pub(crate) struct InboxAdvance {
+    pub(crate) sender: NodeId,
+    pub(crate) store_id: StoreId,
+    pub(crate) channel: ChannelName,
+    pub(crate) direct: bool,
+    pub(crate) lane: Priority,
+    pub(crate) id: MessageId,
+}
+
+/// How a message ended for a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Acknowledged,
+    Expired,
+    Dead { reason: String },
+    Purged,
+}
+
+impl Outcome {
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::Expired => "expired",
+            Self::Dead { .. } => "dead",
+            Self::Purged => "purged",
+        }
+    }
+}
+
+/// A run of a topic's messages that ended in the same way for one receiver.
+#[derive(Debug, Clone)]
+pub(crate) struct Settlement {
+    pub(crate) receiver: NodeId,
+    pub(crate) topic: TopicId,
+    pub(crate) first_seq: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) last_id: MessageId,
+    pub(crate) outcome: Outcome,
+    /// How many of the topic's messages it covers.
+    pub(crate) count: u64,
+    pub(crate) at_ms: u64,
+}
+
+/// One sending of a message that went wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) receiver: NodeId,
+    pub(crate) seq: u64,
+    /// From 1.
+    pub(crate) attempt: u32,
+    pub(crate) at_ms: u64,
+    pub(crate) answer: String,
+}
+
+/// Where a new reader begins in a channel's backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    Now,
+    All,
+    /// As `Since`, and with what waits for a first reader.
+    Joined {
+        age_ms: u64,
+    },
+    /// With the first message that is not older than this, by the file's clock.
+    Since {
+        age_ms: u64,
+    },
+}
+
+/// What was known of a receiver that has been forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    /// Waited for it, and does so no longer.
+    pub(crate) pending: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) expired: u64,
+    pub(crate) dead: u64,
+    pub(crate) purged: u64,
+}
+
+/// A message that a receiver refused or failed too often.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Who did not take it.
+    pub receiver: NodeId,
+    /// Its place in the log.
+    pub seq: u64,
+    /// Its id.
+    pub id: MessageId,
+    /// Its channel.
+    pub channel: ChannelName,
+    /// Its lane.
+    pub lane: Priority,
+    /// When it was sent, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it was given up, in milliseconds since 1970.
+    pub died_ms: u64,
+    /// Why.
+    pub reason: String,
+    /// What it is about; none where the stored message was damaged.
+    pub kind: Option<Kind>,
+    /// The message that was sent in its place, once it was.
+    pub redriven_as: Option<MessageId>,
+}
+
+/// What a clean-up removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cleaned {
+    /// Settled messages past the retention.
+    pub(crate) messages: u64,
+    /// Messages that expired before any reader was known.
+    pub(crate) expired_unclaimed: u64,
+    /// Rows of settlements, attempts, audit and dead letters past the retention, and dead letters beyond their number.
+    pub(crate) records: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PageRequest {
+    pub(crate) lane: Priority,
+    /// Topics of that lane, and the seq after which each is wanted.
+    pub(crate) topics: Vec<(TopicId, u64)>,
+    pub(crate) max_messages: usize,
+    pub(crate) max_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// In seq order.
+    pub(crate) entries: Vec<Loaded>,
+    /// All wanted messages up to this seq are in `entries`.
+    pub(crate) scanned_to: u64,
+    /// Whether that was all that had been committed.
+    pub(crate) end: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Loaded {
+    Good(Arc<Entry>),
+    /// Its checksum is wrong, or it cannot be decoded. The id may be damaged too.
+    Damaged {
+        seq: u64,
+        topic: TopicId,
+        id: MessageId,
+    },
+}
+
+/// How a node's file is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "state", content = "reason", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Health {
+    /// It can be read and written.
+    Healthy,
+    /// There is no space for messages; it is tried again with each.
+    Full,
+    /// It cannot be written; why, and what to do.
+    Failed(String),
+}
+
+/// What the writer tells the driver, always after the commit.
+#[derive(Debug, Clone)]
+pub(crate) enum Notice {
+    Appended(Arc<Entry>),
+    /// Messages up to this seq did not fit into memory: read them from the file.
+    Missed {
+        end_seq: u64,
+    },
+    TopicOpened(Topic),
+    /// Where a receiver's cursor begins, or where it stands if somebody took it to be elsewhere.
+    CursorOpened(Cursor),
+    /// Nothing of the topic is for this receiver any more.
+    CursorClosed {
+        receiver: NodeId,
+        topic: TopicId,
+    },
+    /// Waiting messages gave way to new ones, or were purged.
+    Dropped {
+        receiver: NodeId,
+        topic: TopicId,
+        up_to_seq: u64,
+        count: u64,
+    },
+    /// Messages that waited for a channel's first reader gave way to new ones.
+    DroppedUnclaimed {
+        channel: ChannelName,
+        count: u64,
+    },
+    ExpiredUnclaimed {
+        channel: ChannelName,
+        count: u64,
+    },
+    StorageFull,
+    StorageRecovered,
+    StorageFailed(String),
+    ClockJumped {
+        by_ms: i64,
+    },
+}

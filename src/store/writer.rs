@@ -1,0 +1,474 @@
+//! The one writing thread: takes whatever waits, commits it as one transaction, answers all.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::cleanup;
+use super::clock::Clock;
+use super::fault::{self, At};
+use super::file::{File, Identity};
+use super::job::{Group, Job, Settings};
+use super::ledger::Ledger;
+use super::lock::FileLock;
+use super::mailbox::Mailbox;
+use super::open::Readers;
+use super::tx::Guard;
+use super::types::{Cursor, Health, Notice};
+use crate::config::Durability;
+use crate::error::StoreError;
+
+/// Most jobs that one transaction takes.
+const GROUP_JOBS: usize = 1_024;
+/// A transaction takes no more jobs once it holds this much.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// How often the file's place on the disk and the wall clock are looked at, and a failed file is tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+pub(super) const COMMIT: &str = "COMMIT";
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+pub(super) const FULL: &str = "PRAGMA synchronous = FULL";
+pub(super) const NORMAL: &str = "PRAGMA synchronous = NORMAL";
+/// Lets the log begin again at its start, where it needs no new space.
+pub(super) const RESTART_LOG: &str = "PRAGMA wal_checkpoint(RESTART)";
+pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+pub(super) enum Message {
+    Job(Box<dyn Job>),
+    Maintain(oneshot::Sender<Result<(), StoreError>>),
+    Close,
+}
+
+/// What the writer shares with everybody else.
+pub(super) struct Shared {
+    pub(super) path: std::path::PathBuf,
+    pub(super) clock: Clock,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) health: Mutex<Health>,
+    /// Whether a reader has met a damaged page since the file was opened.
+    pub(super) damage_told: AtomicBool,
+    /// `None` once the store is closed.
+    pub(super) readers: RwLock<Option<Readers>>,
+    /// True once the file is closed and its lock released.
+    pub(super) done: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(super) fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A reader met a damaged page: told once. Writing goes on until it meets one too.
+    pub(super) fn tell_damage(&self, error: &StoreError) {
+        if !self.damage_told.swap(true, Ordering::SeqCst) {
+            self.mailbox.put([Notice::StorageFailed(error.to_string())]);
+        }
+    }
+
+    /// Changes the state, and tells if it was another one.
+    fn set_health(&self, health: Health) {
+        let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current == health {
+            return;
+        }
+        let notice = match &health {
+            Health::Healthy => Notice::StorageRecovered,
+            Health::Full => Notice::StorageFull,
+            Health::Failed(reason) => Notice::StorageFailed(reason.clone()),
+        };
+        *current = health;
+        drop(current);
+        self.mailbox.put([notice]);
+    }
+}
+
+/// Why nothing can be written now.
+struct Down {
+    error: StoreError,
+    /// Nothing but a restart helps.
+    for_good: bool,
+    tried: Instant,
+}
+
+pub(super) struct Writer {
+    jobs: mpsc::Receiver<Message>,
+    shared: Arc<Shared>,
+    settings: Settings,
+    ledger: Ledger,
+    guard: Arc<Guard>,
+    file: Option<File>,
+    /// Where there is no file: what keeps others from taking it.
+    lock: Option<FileLock>,
+    identity: Option<Identity>,
+    /// What the connection's next commit survives.
+    durability: Durability,
+    down: Option<Down>,
+    looked: Instant,
+    /// Keeps the time while the file is down; has no thread of its own.
+    timer: Option<Runtime>,
+}
+
+/// What a writer begins with.
+pub(super) struct Begin {
+    pub(super) jobs: mpsc::Receiver<Message>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: Settings,
+    pub(super) ledger: Ledger,
+    pub(super) guard: Arc<Guard>,
+    pub(super) file: File,
+}
+
+/// Marks the store as failed if the thread ends otherwise than by closing it.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set_health(Health::Failed("the writer panicked".to_owned()));
+        }
+        self.0.readers.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.done.send_replace(true);
+    }
+}
+
+impl Writer {
+    pub(super) fn new(begin: Begin) -> Self {
+        let Begin { jobs, shared, settings, ledger, guard, file } = begin;
+        Self {
+            jobs,
+            identity: Identity::of(&shared.path),
+            shared,
+            settings,
+            ledger,
+            guard,
+            file: Some(file),
+            lock: None,
+            // As `open` leaves it.
+            durability: Durability::Full,
+            down: None,
+            looked: Instant::now(),
+            timer: None,
+        }
+    }
+
+    /// Works until the store is closed or dropped.
+    pub(super) fn run(mut self) {
+        let ended = Ended(Arc::clone(&self.shared));
+        while let Some(first) = self.next() {
+            let (group, after) = self.gather(first);
+            if !group.is_empty() {
+                self.commit_group(group);
+            }
+            match after {
+                Some(Message::Maintain(reply)) => {
+                    let _ = reply.send(self.maintain());
+                }
+                // What is in the queue is still done.
+                Some(Message::Close) => self.jobs.close(),
+                Some(Message::Job(_)) | None => {}
+            }
+        }
+        self.close();
+        drop(ended);
+    }
+
+    /// Waits for the next message, and as long as the file is down tries it again; `None` once the store is closed or dropped.
+    fn next(&mut self) -> Option<Message> {
+        while self.down.as_ref().is_some_and(|down| !down.for_good) {
+            let timer = match self.timer.take() {
+                Some(timer) => timer,
+                None => match Builder::new_current_thread().enable_time().build() {
+                    Ok(timer) => timer,
+                    Err(error) => {
+                        tracing::warn!(%error, "no timer: the file is tried again with the next job");
+                        break;
+                    }
+                },
+            };
+            let jobs = &mut self.jobs;
+            let next = timer.block_on(async { timeout(LOOK_EVERY, jobs.recv()).await });
+            self.timer = Some(timer);
+            match next {
+                Ok(message) => return message,
+                Err(_) => {
+                    // Why it is still down is told where it is noted.
+                    let _ = self.ready();
+                }
+            }
+        }
+        self.timer = None;
+        self.jobs.blocking_recv()
+    }
+
+    /// The jobs that wait, up to the first message that is no job.
+    fn gather(&mut self, first: Message) -> (Vec<Box<dyn Job>>, Option<Message>) {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(message) = next {
+            let Message::Job(job) = message else { return (group, Some(message)) };
+            bytes += job.bytes();
+            group.push(job);
+            if group.len() == GROUP_JOBS || bytes >= GROUP_BYTES {
+                break;
+            }
+            next = self.jobs.try_recv().ok();
+        }
+        (group, None)
+    }
+
+    fn commit_group(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if let Err(error) = self.ready() {
+            return fail_all(jobs, &error);
+        }
+        match self.attempt(&mut jobs) {
+            Ok(()) => jobs.into_iter().for_each(Job::answer),
+            Err(error) => self.recover(jobs, error),
+        }
+    }
+
+    /// Commits these jobs, or leaves nothing of them.
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let mut notices = Vec::new();
+        let mark = self.ledger.mark();
+        let before = self.ledger.totals;
+        let result = self.transact(jobs, &mut notices);
+        if let Err(error) = result {
+            self.ledger.roll_back(mark);
+            self.ledger.keep();
+            if let Some(file) = &self.file
+                && !file.writer.is_autocommit()
+            {
+                // If even this fails, the next BEGIN does too.
+                let _ = file.writer.execute_batch(ROLLBACK);
+            }
+            return Err(fault::sorted(error, &self.shared.path));
+        }
+        self.ledger.keep();
+        if self.ledger.totals.end_seq > before.end_seq {
+            self.shared.set_health(Health::Healthy);
+        }
+        self.shared.mailbox.put(notices);
+        Ok(())
+    }
+
+    fn transact(
+        &mut self,
+        jobs: &mut [Box<dyn Job>],
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), StoreError> {
+        let file = self.file.as_ref().expect("`ready` has checked that the file is open");
+        let conn = &file.writer;
+        let full = jobs.iter().any(|job| job.durability() == Durability::Full);
+        let asked = if full { Durability::Full } else { Durability::Normal };
+        choose(conn, &mut self.durability, asked)?;
+        conn.execute_batch(BEGIN).at("begin a transaction")?;
+        let before = self.ledger.totals;
+        let mut group = Group {
+            conn,
+            ledger: &mut self.ledger,
+            notices,
+            settings: &self.settings,
+            guard: &self.guard,
+            path: &self.shared.path,
+            now_ms: self.shared.clock.now_ms(),
+        };
+        for job in jobs {
+            job.run(&mut group)?;
+            if conn.is_autocommit() {
+                return Err(StoreError::Interrupted);
+            }
+        }
+        group.write_topics()?;
+        if group.ledger.totals.last_id != before.last_id {
+            group.write_last_id()?;
+        }
+        conn.execute_batch(COMMIT).at("commit")
+    }
+
+    /// The group was rolled back. What can still be kept of it is.
+    fn recover(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
+        match &error {
+            StoreError::Full { .. } => {
+                tracing::warn!(path = %self.shared.path.display(), "no space left");
+                self.shared.set_health(Health::Full);
+                if let Some(file) = &self.file {
+                    // Acknowledgements need little space: this may give them some.
+                    let _ = file.writer.query_row(RESTART_LOG, [], |_| Ok(()));
+                }
+                self.one_by_one(jobs, &error);
+            }
+            StoreError::Failed { .. } | StoreError::Corrupt { .. } => self.go_down(jobs, error),
+            StoreError::Sql { .. } if error.is_transient() => fail_all(jobs, &error),
+            _ if jobs.len() == 1 => fail_all(jobs, &error),
+            _ => self.one_by_one(jobs, &error),
+        }
+    }
+
+    /// Each job in a transaction of its own, so that it fails alone. A closure that has been called already cannot be called
+    /// again: it gets the group's error.
+    fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            if !job.can_run() {
+                job.fail(fault::again(error));
+                continue;
+            }
+            let mut alone = [job];
+            let result = self.attempt(&mut alone);
+            let [job] = alone;
+            match result {
+                Ok(()) => job.answer(),
+                Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
+                    let rest = std::iter::once(job).chain(jobs).collect();
+                    return self.go_down(rest, error);
+                }
+                Err(error) => job.fail(error),
+            }
+        }
+    }
+
+    /// After a failed write or fsync nobody knows what is on the disk: nothing is written before the file was opened again and
+    /// checked.
+    fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
+        tracing::error!(%error, "the node's file failed");
+        self.shared.set_health(Health::Failed(error.to_string()));
+        fail_all(jobs, &error);
+        self.down = Some(Down { error, for_good: false, tried: Instant::now() });
+        self.try_again();
+    }
+
+    /// Whether the file can be written. Looks at it from time to time.
+    fn ready(&mut self) -> Result<(), StoreError> {
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.look();
+        }
+        if self
+            .down
+            .as_ref()
+            .is_some_and(|down| !down.for_good && down.tried.elapsed() >= LOOK_EVERY)
+        {
+            self.try_again();
+        }
+        self.down.as_ref().map_or(Ok(()), |down| Err(fault::again(&down.error)))
+    }
+
+    fn look(&mut self) {
+        if let Some(by_ms) = self.shared.clock.jumped_by_ms() {
+            tracing::warn!(by_ms, "the wall clock jumped; the node goes on with its own");
+            self.shared.mailbox.put([Notice::ClockJumped { by_ms }]);
+        }
+        if self.file.is_some() && Identity::of(&self.shared.path) != self.identity {
+            let error = StoreError::Replaced { path: self.shared.path.clone() };
+            tracing::error!(%error, "the node's file is gone");
+            self.shared.set_health(Health::Failed(error.to_string()));
+            self.down = Some(Down { error, for_good: true, tried: Instant::now() });
+        }
+    }
+
+    /// Opens the file anew and takes over what it holds.
+    fn try_again(&mut self) {
+        let (writer, lock) = match self.file.take() {
+            Some(File { writer, lock }) => (Some(writer), Some(lock)),
+            None => (None, self.lock.take()),
+        };
+        let Some(lock) = lock else { return };
+        let opened = File::again(writer, lock, &self.shared, &self.guard);
+        let outcome = opened.and_then(|file| match super::meta::load(&file.writer) {
+            Ok(ledger) => Ok((file, ledger)),
+            Err(error) => Err((file.lock, error)),
+        });
+        match outcome {
+            Ok((file, mut ledger)) => {
+                // Ids that were given out, but may not have reached the disk, are not given out again.
+                let (old, new) = (self.ledger.totals, &mut ledger.totals);
+                new.last_id = old.last_id.max(new.last_id);
+                new.last_created_ms = old.last_created_ms.max(new.last_created_ms);
+                let before = std::mem::replace(&mut self.ledger, ledger);
+                self.identity = Identity::of(&self.shared.path);
+                self.file = Some(file);
+                self.durability = Durability::Full;
+                self.down = None;
+                self.shared.damage_told.store(false, Ordering::SeqCst);
+                self.retell(&before);
+                tracing::info!("the node's file can be written again");
+                self.shared.set_health(Health::Healthy);
+            }
+            Err((lock, error)) => {
+                self.lock = Some(lock);
+                let error = fault::sorted(error, &self.shared.path);
+                self.shared.set_health(Health::Failed(error.to_string()));
+                self.down = Some(Down { error, for_good: false, tried: Instant::now() });
+            }
+        }
+    }
+
+    /// What a failed commit left in the file all the same has not been told. Whoever knows of it already sees nothing new.
+    fn retell(&self, before: &Ledger) {
+        let topics = self.ledger.topics().map(|state| Notice::TopicOpened(state.topic.clone()));
+        let read = self.file.as_ref().map(|file| super::meta::cursors(&file.writer, &self.ledger));
+        let cursors = match read {
+            Some(Ok(cursors)) => cursors,
+            Some(Err(_)) | None => self.ledger.open_cursors(),
+        };
+        let cursors = cursors.into_iter().map(Notice::CursorOpened);
+        let is_open =
+            |it: &Cursor| self.ledger.cursor(&it.receiver, it.topic).is_some_and(|it| it.open);
+        let closed = before.open_cursors().into_iter().filter(|it| !is_open(it));
+        let closed =
+            closed.map(|Cursor { receiver, topic, .. }| Notice::CursorClosed { receiver, topic });
+        let missed = Notice::Missed { end_seq: self.ledger.totals.end_seq };
+        self.shared.mailbox.put(topics.chain(closed).chain(cursors).chain([missed]));
+    }
+
+    fn maintain(&mut self) -> Result<(), StoreError> {
+        self.ready()?;
+        let Some(file) = &self.file else { return Ok(()) };
+        cleanup::maintain(&file.writer).map_err(|error| fault::sorted(error, &self.shared.path))
+    }
+
+    /// Readers first: a checkpoint cannot empty the log while anyone reads. The lock last.
+    fn close(&mut self) {
+        self.shared.readers.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(File { writer, lock }) = self.file.take() else {
+            self.lock = None;
+            return;
+        };
+        if self.down.is_none()
+            && let Err(error) = writer.query_row(TRUNCATE_LOG, [], |_| Ok(()))
+        {
+            tracing::warn!(%error, "the log was not emptied; the next start does it");
+        }
+        drop(writer);
+        drop(lock);
+    }
+}
+
+/// SQLite allows it only between transactions.
+fn choose(
+    conn: &Connection,
+    current: &mut Durability,
+    asked: Durability,
+) -> Result<(), StoreError> {
+    if *current != asked {
+        let sql = match asked {
+            Durability::Full => FULL,
+            Durability::Normal => NORMAL,
+        };
+        conn.execute_batch(sql).at("choose the durability")?;
+        *current = asked;
+    }
+    Ok(())
+}
+
+fn fail_all(jobs: Vec<Box<dyn Job>>, error: &StoreError) {
+    for job in jobs {
+        job.fail(fault::again(error));
+    }
+}
