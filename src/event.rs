@@ -1,0 +1,352 @@
+//! What a node tells its monitors, and its counters.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::message::{ChannelName, Incarnation, MessageId, NodeId};
+
+/// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
+/// and nothing that matters is known from events alone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// Connected to a NATS server, and every subscription is proven live.
+    Connected {
+        /// The server's name and version.
+        server: String,
+    },
+    /// The connection is gone. Messages wait.
+    Disconnected {
+        /// What the client says about it.
+        reason: String,
+    },
+    /// The server refuses our credentials. It is tried again all the same.
+    Unauthorized {
+        /// What the server says.
+        reason: String,
+    },
+    /// The server refuses one of our subscriptions or publications: its permissions are too narrow.
+    Denied {
+        /// What the server says.
+        reason: String,
+    },
+    /// Another node with our id is alive. `stopped`: it was there first, and this one neither sends nor receives any more.
+    Conflict {
+        /// The other's host.
+        host: String,
+        /// The other's run.
+        incarnation: Incarnation,
+        /// Whether this node stands back.
+        stopped: bool,
+    },
+    /// A frame with these messages went out to a receiver for the first time.
+    Sent {
+        /// To whom.
+        receiver: NodeId,
+        /// The first message.
+        id: MessageId,
+        /// How many messages.
+        count: u64,
+    },
+    /// A frame went out again.
+    Redelivered {
+        /// To whom.
+        receiver: NodeId,
+        /// The first message.
+        id: MessageId,
+        /// Which attempt this is.
+        attempt: u32,
+    },
+    /// A receiver acknowledged messages up to this one.
+    Delivered {
+        /// Who.
+        receiver: NodeId,
+        /// The last message.
+        id: MessageId,
+        /// How many messages.
+        count: u64,
+    },
+    /// Messages for a receiver expired before they could be delivered.
+    Expired {
+        /// For whom.
+        receiver: NodeId,
+        /// The last message.
+        id: MessageId,
+        /// How many messages.
+        count: u64,
+    },
+    /// Messages expired before any reader of their channel was known.
+    ExpiredUnclaimed {
+        /// Which channel.
+        channel: ChannelName,
+        /// How many messages.
+        count: u64,
+    },
+    /// Messages that waited for a channel's first reader gave way to newer ones.
+    DroppedUnclaimed {
+        /// Which channel.
+        channel: ChannelName,
+        /// How many messages.
+        count: u64,
+    },
+    /// A receiver refused a message or failed too often; it is a dead letter now.
+    DeadLettered {
+        /// Whose.
+        receiver: NodeId,
+        /// The message.
+        id: MessageId,
+        /// Why.
+        reason: String,
+    },
+    /// An attempt failed.
+    AttemptFailed {
+        /// With whom.
+        receiver: NodeId,
+        /// The message.
+        id: MessageId,
+        /// Which attempt it was.
+        attempt: u32,
+        /// What was answered.
+        answer: String,
+    },
+    /// A receiver's waiting messages gave way to newer ones, or were purged.
+    Dropped {
+        /// Whose.
+        receiver: NodeId,
+        /// How many messages.
+        count: u64,
+    },
+    /// A message came again that had been committed before; it was acknowledged again.
+    Repeated {
+        /// From whom.
+        sender: NodeId,
+        /// The message.
+        id: MessageId,
+    },
+    /// Messages of a sender will not arrive: they expired, were dropped, or became dead letters there.
+    Gap {
+        /// Whose.
+        sender: NodeId,
+        /// In which channel.
+        channel: ChannelName,
+        /// How many messages.
+        count: u64,
+    },
+    /// Our file knows less of a sender's messages than that sender says we acknowledged: it is an older copy of itself, or new.
+    InboxWentBack {
+        /// The sender.
+        sender: NodeId,
+        /// In which channel.
+        channel: ChannelName,
+        /// Up to where the sender says we acknowledged.
+        sender_says: MessageId,
+    },
+    /// A receiver has seen a newer message of ours than our file ever gave out: the file is an older copy of itself. New
+    /// messages travel under a new store id from here on.
+    OutboxWentBack {
+        /// Who proved it.
+        receiver: NodeId,
+        /// The newest message that it has.
+        newest: MessageId,
+    },
+    /// A peer has come.
+    PeerOnline {
+        /// Who.
+        node: NodeId,
+        /// Whether it was restarted since it was last heard.
+        restarted: bool,
+    },
+    /// A peer has gone.
+    PeerOffline {
+        /// Who.
+        node: NodeId,
+        /// It said goodbye; otherwise it was not heard for too long.
+        goodbye: bool,
+    },
+    /// A peer came back with another file: it has forgotten what it received before.
+    PeerLostItsFile {
+        /// Who.
+        node: NodeId,
+    },
+    /// A peer was forgotten, with what waited for it.
+    PeerForgotten {
+        /// Who.
+        node: NodeId,
+        /// How many messages waited for it.
+        pending: u64,
+    },
+    /// There is no room for another peer.
+    PeersFull {
+        /// Who was refused.
+        refused: NodeId,
+    },
+    /// A peer reads a channel of ours now.
+    ReaderJoined {
+        /// Who.
+        node: NodeId,
+        /// Which channel.
+        channel: ChannelName,
+    },
+    /// A peer left a channel of ours for good.
+    ReaderLeft {
+        /// Who.
+        node: NodeId,
+        /// Which channel.
+        channel: ChannelName,
+        /// How many messages waited for it there.
+        purged: u64,
+    },
+    /// The disk, or the file, is full: `send` fails until there is room.
+    StorageFull,
+    /// There is room again.
+    StorageRecovered,
+    /// The file failed.
+    StorageFailed {
+        /// What went wrong, and what to do.
+        reason: String,
+    },
+    /// The wall clock jumped; ids and times to live go on undisturbed.
+    ClockJumped {
+        /// By how many milliseconds, ahead if above zero.
+        by_ms: i64,
+    },
+    /// Bytes from the network were refused.
+    Refused {
+        /// From whom, as far as it can be told.
+        from: Option<NodeId>,
+        /// Why.
+        reason: String,
+    },
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// Counters since the node was started.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+        #[serde(default)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        /// The same, shared by the threads that count.
+        #[derive(Debug, Default)]
+        pub(crate) struct Tally {
+            $(pub(crate) $name: Tick,)+
+        }
+
+        impl Tally {
+            pub(crate) fn read(&self) -> Counters {
+                Counters { $($name: self.$name.0.load(Ordering::Relaxed),)+ }
+            }
+        }
+    };
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub(crate) struct Tick(AtomicU64);
+
+impl Tick {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+counters! {
+    /// Messages committed by `send`.
+    accepted,
+    /// Messages sent to a receiver, repetitions not counted.
+    sent,
+    /// Messages sent to a receiver again.
+    redelivered,
+    /// Messages acknowledged by a receiver.
+    delivered,
+    /// Messages that expired for a receiver.
+    expired,
+    /// Messages that became dead letters.
+    dead_lettered,
+    /// Messages that gave way to newer ones, or were purged.
+    dropped,
+    /// Messages that a handler took.
+    processed,
+    /// Messages that a handler refused, or in which it panicked.
+    failed,
+    /// Messages that came again and were recognised.
+    repeated,
+    /// Acknowledgements sent.
+    acks_sent,
+    /// Acknowledgements received.
+    acks_received,
+    /// Refusals sent.
+    nacks_sent,
+    /// Refusals received.
+    nacks_received,
+    /// Answers that fitted nothing.
+    unmatched_answers,
+    /// Keepalives sent.
+    keepalives_sent,
+    /// Keepalives received.
+    keepalives_received,
+    /// Frames that were refused: not ours, of another version, damaged, or from another sender than they say.
+    refused_frames,
+    /// Connections to a NATS server after the first.
+    reconnects,
+}
+
+/// How a node's connection is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Link {
+    /// Not connected yet.
+    Connecting,
+    /// Connected, every subscription proven live.
+    Connected {
+        /// The server's name and version.
+        server: String,
+    },
+    /// The connection was lost, or could not be made; it is tried again.
+    Disconnected {
+        /// What the client says about it.
+        reason: String,
+    },
+    /// The server refuses our credentials; it is tried again.
+    Unauthorized {
+        /// What the server says.
+        reason: String,
+    },
+    /// Another node with our id was there first: this one neither sends nor receives.
+    Conflict {
+        /// The other's host.
+        host: String,
+    },
+}
+
+impl Link {
+    /// Whether messages can be sent.
+    pub const fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+}
+
+/// A node's state in short.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The node's name.
+    pub id: NodeId,
+    /// This run of it.
+    pub incarnation: Incarnation,
+    /// The connection.
+    pub link: Link,
+    /// The file.
+    pub storage: crate::store::Health,
+    /// How many peers are online.
+    pub peers_online: usize,
+    /// Since the start.
+    pub uptime: Duration,
+}

@@ -1,0 +1,181 @@
+//! What nodes tell each other and operators about themselves.
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::event::Counters;
+use crate::event::Link;
+use crate::message::{ChannelName, Incarnation, Mode, NodeId, StoreId};
+
+mod observer;
+mod permissions;
+
+pub use observer::{ObserveError, Observer, ServerCheck};
+pub use permissions::{Permissions, permissions};
+
+/// Most rows of one kind in a report.
+pub(crate) const MAX_ROWS: usize = 1000;
+
+/// A question to nodes: tell about yourself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Query {
+    pub(crate) from: NodeId,
+    /// Repeated in the answer.
+    pub(crate) query: u64,
+}
+
+/// What a node says about itself. Lists are cut at 1,000 rows; `truncated` says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Who asked.
+    pub to: NodeId,
+    /// The node.
+    pub node: NodeId,
+    /// The number of the question that this answers.
+    pub query: u64,
+    /// This run of it.
+    pub incarnation: Incarnation,
+    /// Its file.
+    pub store: StoreId,
+    /// Its host.
+    pub host: String,
+    /// Its version of waypost.
+    pub version: String,
+    /// Time since its start, in milliseconds.
+    pub uptime_ms: u64,
+    /// Its connection.
+    pub link: Link,
+    /// Its file's state: `healthy`, `full`, or what failed.
+    pub storage: String,
+    /// The channels that it has joined.
+    pub channels: Vec<ChannelInfo>,
+    /// The peers that it knows.
+    pub peers: Vec<PeerInfo>,
+    /// Its accounts, one a receiver.
+    pub accounts: Vec<Account>,
+    /// Its counters since the start.
+    pub counters: Counters,
+    /// Whether a list was cut.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// A channel that a node has joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// The channel.
+    pub name: ChannelName,
+    /// How the node takes part.
+    pub mode: Mode,
+    /// Whether it takes messages at present.
+    pub paused: bool,
+    /// How long ago it joined, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// A peer, as a node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// The peer.
+    pub node: NodeId,
+    /// Whether it was heard lately.
+    pub online: bool,
+    /// How long ago it was last heard, in milliseconds, the time that the node itself was cut off not counted.
+    pub heard_ms_ago: u64,
+    /// Its last known run.
+    pub incarnation: Incarnation,
+    /// Its host.
+    pub host: String,
+    /// Its version of waypost; empty until it is heard.
+    pub version: String,
+    /// Whether it is about to stop.
+    pub draining: bool,
+    /// Its channels, as last announced.
+    pub channels: Vec<ChannelInfo>,
+}
+
+/// What became of the messages for one receiver: `accepted = pending + acknowledged + expired + dead + purged`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Account {
+    /// The receiver; none for messages whose channel has no known reader yet.
+    pub receiver: Option<NodeId>,
+    /// Messages committed for it.
+    pub accepted: u64,
+    /// Still to be settled.
+    pub pending: u64,
+    /// Acknowledged by the receiver.
+    pub acknowledged: u64,
+    /// Expired before they could be delivered.
+    pub expired: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Purged: by an operator, by leaving the channel, or to make room.
+    pub purged: u64,
+    /// When the oldest pending message was sent, in milliseconds since 1970.
+    pub oldest_pending_ms: Option<u64>,
+}
+
+impl Account {
+    /// Whether the account adds up.
+    pub fn is_balanced(&self) -> bool {
+        self.accepted == self.pending + self.acknowledged + self.expired + self.dead + self.purged
+    }
+}
+
+/// Who takes part in what, as one node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Topology {
+    /// The node that sees it so.
+    pub node: NodeId,
+    /// Its own channels.
+    pub channels: Vec<ChannelInfo>,
+    /// The peers, with theirs.
+    pub peers: Vec<PeerInfo>,
+}
+
+/// The accounts and counters of a node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// One row a receiver.
+    pub accounts: Vec<Account>,
+    /// Messages that wait, over all receivers.
+    pub queued: u64,
+    /// Counters since the start.
+    pub counters: Counters,
+    /// Bytes in SQLite's write-ahead log.
+    pub wal_bytes: u64,
+    /// Time since the start.
+    pub uptime: std::time::Duration,
+}
+
+/// What a flush left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Flushed {
+    /// Who still has messages waiting; empty when all is settled.
+    pub waiting: Vec<Waiting>,
+}
+
+impl Flushed {
+    /// Whether nothing waits any more.
+    pub fn is_complete(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+/// Messages that wait for one receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// The receiver; none where no reader of the channel is known yet.
+    pub receiver: Option<NodeId>,
+    /// How many messages.
+    pub pending: u64,
+    /// Whether the receiver is online.
+    pub online: bool,
+}

@@ -1,0 +1,199 @@
+//! Asking running nodes without being one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Query, Report};
+use crate::config::Config;
+use crate::error::{ConfigError, ConnectError};
+use crate::message::{Incarnation, NodeId};
+use crate::protocol::frame::Frame;
+use crate::transport::nats::NatsTransport;
+use crate::transport::{Audience, Role, ServerInfo, Subject, Transport, TransportEvent};
+
+/// How long to wait for the server.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of the connection may take.
+pub(super) const FAREWELL: Duration = Duration::from_millis(200);
+/// Once everybody who was known has answered, another one gets this long to be heard.
+const QUIET: Duration = Duration::from_millis(250);
+/// Most nodes whose answers are collected.
+const MAX_REPORTS: usize = 10_000;
+
+/// The network could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObserveError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A certificate, key or credentials file cannot be used.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No server could be reached.
+    #[error("no NATS server at {servers}: {reason}")]
+    NotConnected {
+        /// Where it was looked for.
+        servers: String,
+        /// What the client says.
+        reason: String,
+    },
+    /// The server refuses our credentials.
+    #[error("the NATS server refuses our credentials: {reason}")]
+    Unauthorized {
+        /// What the server says.
+        reason: String,
+    },
+    /// The server's permissions are too narrow.
+    #[error("the NATS server's permissions are too narrow: {reason}")]
+    Denied {
+        /// What the server says.
+        reason: String,
+    },
+}
+
+/// A server, as it was found.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct ServerCheck {
+    /// The server's name.
+    pub server: String,
+    /// Its version.
+    pub version: String,
+    /// Where it is, without credentials.
+    pub address: String,
+    /// Largest frame that it takes, in bytes.
+    pub max_payload_bytes: usize,
+    /// From publishing a token to its return.
+    pub rtt: Duration,
+}
+
+impl ServerCheck {
+    pub(super) fn new(server: ServerInfo, max_payload_bytes: usize) -> Self {
+        let ServerInfo { name, version, address, rtt } = server;
+        Self { server: name, version, address, max_payload_bytes, rtt }
+    }
+}
+
+pub(super) fn unreachable(config: &Config, reason: String) -> ObserveError {
+    let servers: Vec<_> = config.nats.iter().map(|url| crate::config::mask_url(url)).collect();
+    ObserveError::NotConnected { servers: servers.join(", "), reason }
+}
+
+/// Asks running nodes about themselves. It is no node: it has no file and takes part in nothing.
+pub struct Observer {
+    transport: NatsTransport,
+    me: NodeId,
+    server: ServerInfo,
+    max_payload_bytes: usize,
+    queries: u64,
+}
+
+impl Observer {
+    /// Connects to the server that the settings name, within five seconds. Must be called in a tokio runtime. Cancelling is safe.
+    ///
+    /// # Errors
+    /// There is no server, or it refuses us.
+    pub async fn connect(config: &Config) -> Result<Self, ObserveError> {
+        config.validate()?;
+        let me = NodeId::new(format!("observer-{}", Incarnation::generate()))
+            .expect("letters and digits");
+        let mut transport = NatsTransport::connect(config, &me, Role::Observer).await?;
+        let end = Instant::now() + PATIENCE;
+        let mut last = "it did not answer in time".to_owned();
+        loop {
+            let Ok(event) = tokio::time::timeout_at(end, transport.next()).await else {
+                transport.close(Duration::ZERO).await;
+                return Err(unreachable(config, last));
+            };
+            match event {
+                TransportEvent::Up { max_payload, server } => {
+                    return Ok(Self {
+                        transport,
+                        me,
+                        server,
+                        max_payload_bytes: max_payload,
+                        queries: 0,
+                    });
+                }
+                TransportEvent::Down { reason } => last = reason,
+                TransportEvent::Unauthorized { reason } => {
+                    transport.close(Duration::ZERO).await;
+                    return Err(ObserveError::Unauthorized { reason });
+                }
+                TransportEvent::Denied { reason } => {
+                    transport.close(Duration::ZERO).await;
+                    return Err(ObserveError::Denied { reason });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The server that was found.
+    pub fn server(&self) -> ServerCheck {
+        ServerCheck::new(self.server.clone(), self.max_payload_bytes)
+    }
+
+    /// Asks all nodes, and collects their answers until the time is over, or all of `expected` have answered. Cancelling is safe.
+    ///
+    /// # Errors
+    /// The connection is gone, or the server does not let us ask.
+    pub async fn reports(
+        &mut self,
+        within: Duration,
+        expected: &[NodeId],
+    ) -> Result<Vec<Report>, ObserveError> {
+        self.queries += 1;
+        let query = Query { from: self.me.clone(), query: self.queries };
+        let to = Subject::Management { to: Audience::All, from: self.me.clone() };
+        let lost = |reason: String| ObserveError::NotConnected {
+            servers: "the server".to_owned(),
+            reason,
+        };
+        let asked = self.transport.publish(&to, Frame::Query(query).encode()).await;
+        asked.map_err(|error| lost(error.to_string()))?;
+        let mut reports: BTreeMap<NodeId, Report> = BTreeMap::new();
+        let mut end = Instant::now() + within;
+        while let Ok(event) = tokio::time::timeout_at(end, self.transport.next()).await {
+            match event {
+                TransportEvent::Frame { from: Subject::Management { from, .. }, bytes } => {
+                    let Ok(Frame::Report(report)) = Frame::decode(&bytes) else { continue };
+                    let ours = report.query == self.queries && report.to == self.me;
+                    if ours && report.node == from && reports.len() < MAX_REPORTS {
+                        reports.insert(from, *report);
+                    }
+                }
+                TransportEvent::Down { reason } => return Err(lost(reason)),
+                TransportEvent::Unauthorized { reason } => {
+                    return Err(ObserveError::Unauthorized { reason });
+                }
+                TransportEvent::Denied { reason } => return Err(ObserveError::Denied { reason }),
+                _ => {}
+            }
+            if !expected.is_empty() && expected.iter().all(|node| reports.contains_key(node)) {
+                return Ok(reports.into_values().collect());
+            }
+            let known = |report: &Report| {
+                report.peers.iter().all(|p| !p.online || reports.contains_key(&p.node))
+            };
+            if expected.is_empty() && !reports.is_empty() && reports.values().all(known) {
+                end = end.min(Instant::now() + QUIET);
+            }
+        }
+        Ok(reports.into_values().collect())
+    }
+
+    /// Ends the connection.
+    pub async fn close(self) {
+        self.transport.close(FAREWELL).await;
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("me", &self.me).finish_non_exhaustive()
+    }
+}

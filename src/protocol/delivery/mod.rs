@@ -1,0 +1,410 @@
+//! One receiver's messages: what to send now, and what an answer means.
+//!
+//! At most one frame is unanswered at any time (P4). The next message is the lowest `seq` among the topics that the receiver
+//! takes, the high lane first; a message is never sent before its predecessor in the topic is settled (P3). Attempts count only
+//! while the receiver is online and heard, so that an outage dead-letters nothing (P6), also one that nobody has noticed yet.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::Now;
+use super::backoff::{Backoff, Jitter};
+use super::frame::Verdict;
+use super::origin::Judgement;
+use crate::message::{MessageId, Priority, TopicId};
+
+mod answers;
+mod queue;
+mod sending;
+
+pub(crate) use queue::Head;
+use queue::Queue;
+use sending::settle_otherwise;
+
+/// Settings of all deliveries of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) ack_timeout: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) max_attempts: u32,
+    /// Most messages and bytes in one frame.
+    pub(crate) frame_messages: usize,
+    pub(crate) frame_bytes: usize,
+    /// Most messages and bytes of one queue that are kept in memory.
+    pub(crate) buffer_messages: usize,
+    pub(crate) buffer_bytes: usize,
+}
+
+/// Pause after the transport could not take a frame.
+const SHORT_REST: Duration = Duration::from_millis(50);
+/// Pause after a page could not be read.
+const LOAD_REST: Duration = Duration::from_secs(1);
+
+/// What a receiver said about a message.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) topic: TopicId,
+    pub(crate) id: MessageId,
+    /// The newest message of the topic that it has committed.
+    pub(crate) last: Option<MessageId>,
+    pub(crate) verdict: Verdict,
+    pub(crate) judgement: Judgement,
+}
+
+#[derive(Debug)]
+pub(crate) enum Event<B> {
+    /// A cursor: this receiver takes messages of this topic from the one after `acked_seq`. `last_seq`: the topic's newest. `skipped`: how many
+    /// were settled otherwise since `acked_id`.
+    Opened {
+        topic: TopicId,
+        lane: Priority,
+        acked_seq: u64,
+        acked_id: Option<MessageId>,
+        skipped: u64,
+        last_seq: u64,
+    },
+    Closed {
+        topic: TopicId,
+    },
+    /// The receiver says whether it takes this topic's messages now.
+    Activity {
+        topic: TopicId,
+        active: bool,
+    },
+    Appended(Head<B>),
+    /// Messages were committed, up to this one, that memory had no room for.
+    Missed {
+        end_seq: u64,
+    },
+    /// A page that was asked for.
+    Loaded {
+        token: u64,
+        /// As they were asked for.
+        topics: Vec<(TopicId, u64)>,
+        heads: Vec<Head<B>>,
+        scanned_to: u64,
+        end: bool,
+    },
+    LoadFailed {
+        token: u64,
+    },
+    Answered(Reply),
+    Online,
+    Offline,
+    /// A keepalive of the receiver's came.
+    Heard,
+    /// The receiver is another incarnation now, or on another connection: what was in flight may be gone with the old one.
+    Restarted,
+    LinkUp,
+    LinkDown,
+    /// The frame did not leave.
+    Unsent(Unsent),
+    /// The messages of this run's flight travel under another store id from now on.
+    StoreChanged,
+    /// The store purged all up to here.
+    Dropped {
+        topic: TopicId,
+        up_to_seq: u64,
+        count: u64,
+    },
+    Woke,
+}
+
+/// Why a frame did not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    NotConnected,
+    Busy,
+    TooLarge { size: usize, limit: usize },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action<B> {
+    /// Read a page of these topics of one lane, each from after the given `seq`, and say `Loaded` with the same token.
+    Load { token: u64, lane: Priority, topics: Vec<(TopicId, u64)>, max_messages: usize },
+    Publish {
+        topic: TopicId,
+        heads: Vec<Head<B>>,
+        attempt: u32,
+        /// It went out before, which need not have been an attempt.
+        repeated: bool,
+        previous: Option<MessageId>,
+        skipped: u64,
+    },
+    /// These messages are settled; tell the store.
+    Settle {
+        topic: TopicId,
+        first_seq: u64,
+        last_seq: u64,
+        last_id: MessageId,
+        count: u64,
+        how: Settled,
+    },
+    /// An attempt failed; note it.
+    Attempted { topic: TopicId, seq: u64, id: MessageId, attempt: u32, answer: String },
+    /// An answer proves that our file is an older copy of itself.
+    WentBack { newest: MessageId },
+    /// An answer that fits nothing.
+    Unmatched,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Acknowledged,
+    Expired,
+    Dead { reason: String },
+}
+
+#[derive(Debug)]
+struct Flight<B> {
+    topic: TopicId,
+    heads: Vec<Head<B>>,
+    /// When to send it again; counts only while the receiver can be reached.
+    deadline: Instant,
+    /// The repetition is no fault of the receiver's and not an attempt of its own.
+    excused: bool,
+}
+
+/// One receiver.
+#[derive(Debug)]
+pub(crate) struct Delivery<B> {
+    limits: Limits,
+    jitter: Jitter,
+    online: bool,
+    link: bool,
+    /// The receiver was heard since the last frame to it.
+    heard: bool,
+    queues: BTreeMap<TopicId, Queue<B>>,
+    flight: Option<Flight<B>>,
+    /// The page that was asked for.
+    loading: Option<u64>,
+    /// No page before this time.
+    load_rest_until: Option<Instant>,
+    /// Frames hold one message until the next success: the last one was too large.
+    single: bool,
+}
+
+impl<B: Clone> Delivery<B> {
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            limits,
+            jitter: Jitter::new(seed),
+            online: false,
+            link: false,
+            heard: false,
+            queues: BTreeMap::new(),
+            flight: None,
+            loading: None,
+            load_rest_until: None,
+            single: false,
+        }
+    }
+
+    /// Appends actions in the order in which the shell must perform them.
+    pub(crate) fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
+        match event {
+            Event::Opened { topic, lane, acked_seq, acked_id, skipped, last_seq } => {
+                let queue = Queue::new(lane, acked_seq, acked_id, skipped, last_seq);
+                self.open(topic, queue);
+            }
+            Event::Closed { topic } => {
+                self.queues.remove(&topic);
+                self.flight.take_if(|flight| flight.topic == topic);
+            }
+            Event::Activity { topic, active } => self.activity(topic, active),
+            Event::Appended(head) => self.append(head),
+            Event::Missed { end_seq } => {
+                self.queues.values_mut().for_each(|queue| queue.missed(end_seq));
+            }
+            Event::Loaded { token, topics, heads, scanned_to, end } => {
+                // Any other answers a question of a delivery that is gone.
+                if self.loading.take_if(|loading| *loading == token).is_some() {
+                    self.loaded(&topics, heads, scanned_to, end);
+                }
+            }
+            Event::LoadFailed { token } if self.loading == Some(token) => {
+                self.loading = None;
+                self.load_rest_until = Some(now.mono + LOAD_REST);
+            }
+            Event::LoadFailed { .. } => {}
+            Event::Answered(reply) => self.answered(now, reply, out),
+            Event::Online => self.reachable(now, |me| me.online = true),
+            Event::LinkUp => self.reachable(now, |me| me.link = true),
+            Event::Offline => self.offline(),
+            Event::Heard => self.heard = true,
+            Event::LinkDown => self.link = false,
+            Event::Restarted | Event::StoreChanged => self.due(now),
+            Event::Unsent(reason) => self.unsent(now, reason, out),
+            Event::Dropped { topic, up_to_seq, count } => self.dropped(topic, up_to_seq, count),
+            Event::Woke => {}
+        }
+        self.act(now, out);
+    }
+
+    /// When to say `Woke`, if nothing happens before.
+    pub(crate) fn wake_at(&self, now: Now) -> Option<Instant> {
+        let reachable = self.online && self.link;
+        let busy = self.flight.as_ref().map(|flight| flight.topic);
+        let flight = self.flight.as_ref().filter(|_| reachable).map(|flight| flight.deadline);
+        let rests = self.queues.values().filter_map(|queue| queue.rest_until);
+        // Nothing behind a message in flight is settled before it.
+        let first_out = self.flight.as_ref().filter(|_| !reachable).and_then(|f| f.heads.first());
+        let fronts = self.queues.iter().filter(|(topic, _)| busy != Some(**topic));
+        let expiries = fronts.filter_map(|(_, queue)| queue.front()).chain(first_out);
+        let expiries = expiries.filter_map(|head| {
+            let left = head.expires_ms?.saturating_sub(now.file_ms);
+            now.mono.checked_add(Duration::from_millis(left))
+        });
+        let soonest = flight.into_iter().chain(self.load_rest_until);
+        soonest.chain(rests.filter(|_| reachable)).chain(expiries).min()
+    }
+
+    /// Messages in the frame that has no answer yet.
+    #[cfg(test)]
+    pub(crate) fn in_flight(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.heads.len())
+    }
+
+    /// Whether something could be sent to the receiver now, or is on its way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.online
+            && self.link
+            && (self.flight.is_some()
+                || self.queues.values().any(|q| q.active && q.next_at_least().is_some()))
+    }
+
+    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
+        self.queues.keys().copied()
+    }
+
+    fn activity(&mut self, topic: TopicId, active: bool) {
+        if let Some(queue) = self.queues.get_mut(&topic) {
+            queue.active = active;
+            if active && queue.attempts == 0 {
+                // It was only busy: whatever it was busy with, it says that it takes messages again.
+                queue.rest_until = None;
+            }
+        }
+    }
+
+    fn append(&mut self, head: Head<B>) {
+        let deliverable = self.online && self.link;
+        let Limits { buffer_messages, buffer_bytes, .. } = self.limits;
+        if let Some(queue) = self.queues.get_mut(&head.topic) {
+            let room = match queue.len() {
+                0 => true,
+                waiting => deliverable && waiting < buffer_messages && queue.bytes() < buffer_bytes,
+            };
+            queue.append(head, room);
+        }
+    }
+
+    /// A cursor, new or told anew: the file says where it is, and what is in memory is read again from there.
+    fn open(&mut self, topic: TopicId, mut queue: Queue<B>) {
+        self.flight.take_if(|flight| flight.topic == topic);
+        if let Some(before) = self.queues.get(&topic) {
+            queue.active = before.active;
+        }
+        self.queues.insert(topic, queue);
+    }
+
+    fn loaded(
+        &mut self,
+        topics: &[(TopicId, u64)],
+        heads: Vec<Head<B>>,
+        scanned_to: u64,
+        end: bool,
+    ) {
+        // A queue that was cut back while the page was read has to be read again from there.
+        let whole = |queue: &Queue<B>, after: u64| queue.known_to() >= after;
+        let taken: Vec<TopicId> = topics
+            .iter()
+            .filter(|(topic, after)| self.queues.get(topic).is_some_and(|q| whole(q, *after)))
+            .map(|(topic, _)| *topic)
+            .collect();
+        for head in heads.into_iter().filter(|head| taken.contains(&head.topic)) {
+            if let Some(queue) = self.queues.get_mut(&head.topic) {
+                queue.load(head);
+            }
+        }
+        for topic in taken {
+            if let Some(queue) = self.queues.get_mut(&topic) {
+                queue.loaded_to(scanned_to, end);
+            }
+        }
+    }
+
+    fn reachable(&mut self, now: Now, change: impl FnOnce(&mut Self)) {
+        let before = self.online && self.link;
+        change(self);
+        if self.online && self.link && !before {
+            self.due(now);
+        }
+    }
+
+    /// What is in flight is sent again at once: its answer can be lost, and a repetition does no harm.
+    fn due(&mut self, now: Now) {
+        if let Some(flight) = &mut self.flight {
+            flight.deadline = now.mono;
+            flight.excused = true;
+        }
+    }
+
+    fn offline(&mut self) {
+        self.online = false;
+        self.queues.values_mut().for_each(|queue| queue.shrink(1));
+    }
+
+    fn dropped(&mut self, topic: TopicId, up_to_seq: u64, count: u64) {
+        if let Some(queue) = self.queues.get_mut(&topic) {
+            queue.settle_to(up_to_seq);
+            queue.skipped += count;
+        }
+        let gone = |flight: &mut Flight<B>| {
+            flight.topic == topic && flight.heads.iter().all(|head| head.seq <= up_to_seq)
+        };
+        self.flight.take_if(gone);
+    }
+
+    fn unsent(&mut self, now: Now, reason: Unsent, out: &mut Vec<Action<B>>) {
+        match reason {
+            Unsent::NotConnected => self.link = false,
+            Unsent::Busy => {
+                if let Some(flight) = &mut self.flight {
+                    flight.deadline = now.mono + SHORT_REST;
+                    flight.excused = true;
+                }
+            }
+            Unsent::TooLarge { size, limit } => {
+                let Some(flight) = self.flight.take() else { return };
+                let alone = flight.heads.len() == 1;
+                let topic = flight.topic;
+                self.return_to_queue(flight);
+                if alone {
+                    let reason = format!("the frame is {size} bytes, the server takes {limit}");
+                    self.kill_front(topic, reason, out);
+                } else {
+                    self.single = true;
+                }
+            }
+        }
+    }
+
+    fn return_to_queue(&mut self, flight: Flight<B>) {
+        if let Some(queue) = self.queues.get_mut(&flight.topic) {
+            let acked = queue.acked_seq;
+            let open = flight.heads.into_iter().filter(|head| head.seq > acked).collect();
+            queue.put_back(open);
+        }
+    }
+
+    /// The message at the front of this topic becomes a dead letter, and the queue goes on.
+    fn kill_front(&mut self, topic: TopicId, reason: String, out: &mut Vec<Action<B>>) {
+        let Some(queue) = self.queues.get_mut(&topic) else { return };
+        let front: Vec<_> = queue.take_front().into_iter().collect();
+        settle_otherwise(topic, queue, &front, Settled::Dead { reason }, out);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! What one receiver has waiting in one topic: the part of it that is in memory, and where it stands.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::message::{MessageId, Priority, TopicId};
+
+/// A message that waits. `B` is whatever the shell needs to send it; decisions never look inside.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Head<B> {
+    pub(crate) seq: u64,
+    pub(crate) id: MessageId,
+    pub(crate) topic: TopicId,
+    /// By the file's clock.
+    pub(crate) expires_ms: Option<u64>,
+    /// Roughly what it costs in memory and on the wire.
+    pub(crate) bytes: usize,
+    /// `None`: the stored row does not pass its check and must never be delivered.
+    pub(crate) body: Option<B>,
+}
+
+impl<B> Head<B> {
+    pub(crate) fn is_expired(&self, file_ms: u64) -> bool {
+        self.expires_ms.is_some_and(|expires| expires <= file_ms)
+    }
+}
+
+/// One topic of one receiver.
+#[derive(Debug)]
+pub(crate) struct Queue<B> {
+    pub(crate) lane: Priority,
+    /// All up to here are settled.
+    pub(crate) acked_seq: u64,
+    /// The last acknowledged one among them.
+    pub(crate) acked_id: Option<MessageId>,
+    /// Settled in another way since `acked_id`: what the receiver is told as a gap.
+    pub(crate) skipped: u64,
+    /// Whether the receiver has joined the channel and not paused it, as far as we know.
+    pub(crate) active: bool,
+    /// Not before this time.
+    pub(crate) rest_until: Option<Instant>,
+    /// How often the message at the front was sent.
+    pub(crate) attempts: u32,
+    /// All up to here went out in this run.
+    pub(crate) published_seq: u64,
+    /// What waits and is in memory, in order; messages in flight are not here.
+    waiting: VecDeque<Head<B>>,
+    /// Everything up to here that is not settled or in flight is in `waiting`.
+    known_to: u64,
+    /// The newest message of the topic that we heard of.
+    last_seq: u64,
+    /// `waiting` reaches the end of the log.
+    at_end: bool,
+}
+
+impl<B> Queue<B> {
+    pub(crate) fn new(
+        lane: Priority,
+        acked_seq: u64,
+        acked_id: Option<MessageId>,
+        skipped: u64,
+        last_seq: u64,
+    ) -> Self {
+        Self {
+            lane,
+            acked_seq,
+            acked_id,
+            skipped,
+            active: false,
+            rest_until: None,
+            attempts: 0,
+            published_seq: 0,
+            waiting: VecDeque::new(),
+            known_to: acked_seq,
+            last_seq,
+            at_end: last_seq <= acked_seq,
+        }
+    }
+
+    pub(crate) fn front(&self) -> Option<&Head<B>> {
+        self.waiting.front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Where the next page for this queue begins.
+    pub(crate) fn known_to(&self) -> u64 {
+        self.known_to
+    }
+
+    /// Whether the file holds more than memory does.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.at_end
+    }
+
+    /// The lowest seq that the next message can have, if there may be one at all.
+    pub(crate) fn next_at_least(&self) -> Option<u64> {
+        match self.waiting.front() {
+            Some(head) => Some(head.seq),
+            None if self.at_end => None,
+            None => Some(self.known_to + 1),
+        }
+    }
+
+    /// A message was just committed. Kept if the queue reaches the log's end and has room, else left in the file.
+    pub(crate) fn append(&mut self, head: Head<B>, room: bool) {
+        if head.seq <= self.last_seq.max(self.known_to) && self.at_end {
+            return;
+        }
+        self.last_seq = self.last_seq.max(head.seq);
+        if self.at_end && room {
+            self.known_to = head.seq;
+            self.waiting.push_back(head);
+        } else {
+            self.at_end = false;
+        }
+    }
+
+    /// Messages were committed, up to this one, that nobody showed us.
+    pub(crate) fn missed(&mut self, end_seq: u64) {
+        self.last_seq = self.last_seq.max(end_seq);
+        self.at_end = self.known_to >= self.last_seq;
+    }
+
+    /// Takes this message of a page, unless it is known already.
+    pub(crate) fn load(&mut self, head: Head<B>) {
+        if head.seq > self.known_to {
+            self.known_to = head.seq;
+            self.last_seq = self.last_seq.max(head.seq);
+            self.waiting.push_back(head);
+        }
+    }
+
+    /// A page that began at or below `known_to` has been taken, with all it held, up to here. `end`: the log held nothing more when it was read;
+    /// what was committed since then may have been shown to us already, and was left in the file.
+    pub(crate) fn loaded_to(&mut self, scanned_to: u64, end: bool) {
+        self.known_to = self.known_to.max(scanned_to);
+        self.at_end = end && self.known_to >= self.last_seq;
+    }
+
+    pub(crate) fn take_front(&mut self) -> Option<Head<B>> {
+        self.waiting.pop_front()
+    }
+
+    /// What was in flight waits again, in its place.
+    pub(crate) fn put_back(&mut self, heads: Vec<Head<B>>) {
+        for head in heads.into_iter().rev() {
+            self.waiting.push_front(head);
+        }
+    }
+
+    /// Forgets what is in memory above this many messages; they are still in the file.
+    pub(crate) fn shrink(&mut self, keep: usize) {
+        if self.waiting.len() > keep {
+            let cut = self.waiting[keep].seq;
+            self.waiting.truncate(keep);
+            self.known_to = cut - 1;
+            self.at_end = false;
+        }
+    }
+
+    /// All up to here is settled: by an answer, or by somebody else.
+    pub(crate) fn settle_to(&mut self, seq: u64) {
+        if seq <= self.acked_seq {
+            return;
+        }
+        self.acked_seq = seq;
+        self.known_to = self.known_to.max(seq);
+        self.attempts = 0;
+        self.rest_until = None;
+        while self.waiting.front().is_some_and(|head| head.seq <= seq) {
+            self.waiting.pop_front();
+        }
+        if self.acked_seq >= self.last_seq {
+            self.at_end = true;
+        }
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting.iter().map(|head| head.bytes).sum()
+    }
+}

@@ -1,0 +1,218 @@
+//! What to do now: expire, repeat, send, load.
+
+use super::queue::Queue;
+use super::{Action, Delivery, Flight, Head, Settled};
+use crate::message::{Priority, TopicId};
+use crate::protocol::Now;
+
+/// Whether messages of this queue may be sent now, apart from what else may hinder it.
+fn is_eligible<B>(queue: &Queue<B>, now: Now) -> bool {
+    queue.active && queue.rest_until.is_none_or(|until| until <= now.mono)
+}
+
+impl<B: Clone> Delivery<B> {
+    pub(super) fn act(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        self.load_rest_until.take_if(|until| *until <= now.mono);
+        for queue in self.queues.values_mut() {
+            queue.rest_until.take_if(|until| *until <= now.mono);
+        }
+        self.expire_in_flight(now, out);
+        self.expire(now, out);
+        self.repeat(now, out);
+        self.send_next(now, out);
+        self.load_more(now, out);
+    }
+
+    /// Settles what expired, or turned out to be damaged, before it was sent. The queue of a message in flight waits for that
+    /// one's answer.
+    fn expire(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        let busy = self.flight.as_ref().map(|flight| flight.topic);
+        for (topic, queue) in self.queues.iter_mut().filter(|(topic, _)| busy != Some(**topic)) {
+            loop {
+                let mut expired = Vec::new();
+                while queue.front().is_some_and(|h| h.body.is_some() && h.is_expired(now.file_ms)) {
+                    expired.extend(queue.take_front());
+                }
+                settle_otherwise(*topic, queue, &expired, Settled::Expired, out);
+                if queue.front().is_none_or(|head| head.body.is_some()) {
+                    break;
+                }
+                let damaged: Vec<_> = queue.take_front().into_iter().collect();
+                let reason = "the stored message is damaged".to_owned();
+                settle_otherwise(*topic, queue, &damaged, Settled::Dead { reason }, out);
+            }
+        }
+    }
+
+    /// The frame in flight has had no answer in time, or has to be sent again for another reason.
+    fn repeat(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        if !(self.online && self.link) {
+            return;
+        }
+        let Some(flight) = self.flight.take_if(|flight| flight.deadline <= now.mono) else {
+            return;
+        };
+        let topic = flight.topic;
+        let Some(queue) = self.queues.get_mut(&topic) else { return };
+        // Silence that is not the frame's alone is an outage, of the wire or of the receiver.
+        if !flight.excused && self.heard {
+            let attempt = queue.attempts;
+            if let Some(Head { seq, id, .. }) = flight.heads.first() {
+                let answer = "no answer in time".to_owned();
+                out.push(Action::Attempted { topic, seq: *seq, id: *id, attempt, answer });
+            }
+            if attempt >= self.limits.max_attempts {
+                self.return_to_queue(flight);
+                return self.kill_front(topic, format!("no answer to {attempt} attempts"), out);
+            }
+            queue.attempts += 1;
+        }
+        self.flight = Some(flight);
+        self.drop_expired_of_flight(now, out);
+        if let Some(flight) = self.flight.take() {
+            self.publish(now, topic, flight.heads, out);
+        }
+    }
+
+    /// While the receiver cannot be reached, no answer can come, and what is in flight expires like everything else.
+    fn expire_in_flight(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        if !(self.online && self.link) {
+            self.drop_expired_of_flight(now, out);
+        }
+    }
+
+    fn drop_expired_of_flight(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        let Some(mut flight) = self.flight.take() else { return };
+        let Some(queue) = self.queues.get_mut(&flight.topic) else { return };
+        flight.heads.retain(|head| head.seq > queue.acked_seq);
+        let fresh = flight.heads.iter().position(|head| !head.is_expired(now.file_ms));
+        let rest = flight.heads.split_off(fresh.unwrap_or(flight.heads.len()));
+        let attempts = queue.attempts;
+        settle_otherwise(flight.topic, queue, &flight.heads, Settled::Expired, out);
+        if !rest.is_empty() {
+            queue.attempts = if flight.heads.is_empty() { attempts } else { 1 };
+            self.flight = Some(Flight { heads: rest, ..flight });
+        }
+    }
+
+    fn send_next(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        if self.flight.is_some() || !(self.online && self.link) {
+            return;
+        }
+        let Some(topic) = Priority::ALL.into_iter().find_map(|lane| self.next_topic(now, lane))
+        else {
+            return;
+        };
+        let heads = self.take_frame(now, topic);
+        if let Some(queue) = self.queues.get_mut(&topic) {
+            queue.rest_until = None;
+            queue.attempts += 1;
+            self.publish(now, topic, heads, out);
+        }
+    }
+
+    /// The topic of this lane with the lowest waiting message, if that is known for sure.
+    fn next_topic(&self, now: Now, lane: Priority) -> Option<TopicId> {
+        self.queues
+            .iter()
+            .filter(|(_, queue)| queue.lane == lane && is_eligible(queue, now))
+            .filter_map(|(topic, queue)| Some((queue.next_at_least()?, *topic, queue.len() > 0)))
+            .min()
+            .filter(|(_, _, in_memory)| *in_memory)
+            .map(|(_, topic, _)| topic)
+    }
+
+    /// The next messages of this topic for one frame: only those that come before any other topic's of its lane.
+    fn take_frame(&mut self, now: Now, topic: TopicId) -> Vec<Head<B>> {
+        let Some(lane) = self.queues.get(&topic).map(|queue| queue.lane) else {
+            return Vec::new();
+        };
+        let bound = self
+            .queues
+            .iter()
+            .filter(|(t, queue)| **t != topic && queue.lane == lane && is_eligible(queue, now))
+            .filter_map(|(_, queue)| queue.next_at_least())
+            .min()
+            .unwrap_or(u64::MAX);
+        let most = if self.single { 1 } else { self.limits.frame_messages };
+        let mut heads: Vec<Head<B>> = Vec::new();
+        let mut bytes = 0;
+        let Some(queue) = self.queues.get_mut(&topic) else { return heads };
+        while let Some(front) = queue.front() {
+            bytes += front.bytes;
+            let fits = heads.is_empty() || bytes <= self.limits.frame_bytes;
+            let sendable = front.body.is_some() && !front.is_expired(now.file_ms);
+            if heads.len() >= most || !fits || !sendable || front.seq > bound {
+                break;
+            }
+            heads.extend(queue.take_front());
+        }
+        heads
+    }
+
+    /// Sends these and starts the ack timer. A repetition waits longer for its answer, as the pauses between attempts grow.
+    fn publish(&mut self, now: Now, topic: TopicId, heads: Vec<Head<B>>, out: &mut Vec<Action<B>>) {
+        let Some(queue) = self.queues.get_mut(&topic) else { return };
+        let attempt = queue.attempts.max(1);
+        let repeated = heads.first().is_some_and(|head| head.seq <= queue.published_seq);
+        queue.published_seq = heads.last().map_or(0, |head| head.seq).max(queue.published_seq);
+        let mut patience = self.limits.ack_timeout;
+        if attempt > 1 {
+            patience += self.limits.backoff.pause(attempt - 1, &mut self.jitter);
+        }
+        out.push(Action::Publish {
+            topic,
+            heads: heads.clone(),
+            attempt,
+            repeated,
+            previous: queue.acked_id,
+            skipped: queue.skipped,
+        });
+        self.heard = false;
+        let deadline = now.mono + patience;
+        self.flight = Some(Flight { topic, heads, deadline, excused: false });
+    }
+
+    /// Asks for the next page where memory runs low. What cannot be sent now is loaded only so far that its expiry is noticed.
+    fn load_more(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        if self.loading.is_some() || self.load_rest_until.is_some() {
+            return;
+        }
+        let reachable = self.online && self.link;
+        for lane in Priority::ALL {
+            let mut deliverable = false;
+            let mut topics = Vec::new();
+            for (topic, queue) in self.queues.iter().filter(|(_, queue)| queue.lane == lane) {
+                let ready = reachable && is_eligible(queue, now);
+                let low = if ready { self.limits.buffer_messages.div_ceil(4) } else { 1 };
+                if queue.has_more() && queue.len() < low && (ready || queue.len() == 0) {
+                    deliverable |= ready;
+                    topics.push((*topic, queue.known_to()));
+                }
+            }
+            if !topics.is_empty() {
+                let max_messages =
+                    if deliverable { self.limits.buffer_messages } else { topics.len() };
+                let token = self.jitter.next();
+                self.loading = Some(token);
+                return out.push(Action::Load { token, lane, topics, max_messages });
+            }
+        }
+    }
+}
+
+/// These messages of the front are settled, but not by an acknowledgement.
+pub(super) fn settle_otherwise<B>(
+    topic: TopicId,
+    queue: &mut Queue<B>,
+    heads: &[Head<B>],
+    how: Settled,
+    out: &mut Vec<Action<B>>,
+) {
+    let (Some(first), Some(last)) = (heads.first(), heads.last()) else { return };
+    let count = heads.len() as u64;
+    queue.settle_to(last.seq);
+    queue.skipped += count;
+    let (first_seq, last_seq, last_id) = (first.seq, last.seq, last.id);
+    out.push(Action::Settle { topic, first_seq, last_seq, last_id, count, how });
+}

@@ -1,0 +1,432 @@
+//! Bytes to frames and back, bounded: every length is checked before it is believed.
+//!
+//! A frame is `W P`, a version byte, a reserved byte (0), the length of the JSON header (4 bytes, most significant first),
+//! the header, and then the bodies of the messages one after the other, each as long as the header says.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::management::{Query, Report};
+use crate::message::{
+    Body, ChannelName, Encoding, Headers, Incarnation, Kind, MessageId, Mode, NodeId, Priority,
+    StartAt, StoreId,
+};
+
+const MAGIC: [u8; 2] = *b"WP";
+/// The major version of the wire; another one is refused.
+pub(crate) const VERSION: u8 = 1;
+const PREAMBLE: usize = 8;
+/// Largest JSON header of a frame in bytes.
+pub(crate) const MAX_HEADER_BYTES: usize = 512 * 1024;
+/// Most messages in one frame.
+pub(crate) const MAX_MESSAGES: usize = 1024;
+/// Most channels in one keepalive.
+pub(crate) const MAX_CHANNELS: usize = 1024;
+/// Longest text that explains a refusal, in bytes.
+pub(crate) const MAX_DETAIL_BYTES: usize = 512;
+/// Longest host name or version in a keepalive, in bytes.
+const MAX_LABEL_BYTES: usize = 255;
+
+/// What goes over the wire.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Frame {
+    Messages(MessageFrame),
+    Answer(Answer),
+    Keepalive(Keepalive),
+    /// "Who are you?", with the asker's own keepalive.
+    Hello {
+        nonce: u64,
+        keepalive: Keepalive,
+    },
+    /// The reply to a hello.
+    Welcome {
+        nonce: u64,
+        keepalive: Keepalive,
+    },
+    Query(Query),
+    Report(Box<Report>),
+}
+
+/// Which order a message belongs to, as its receiver sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Stream {
+    #[serde(rename = "ch")]
+    pub(crate) channel: ChannelName,
+    #[serde(rename = "dir", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) direct: bool,
+    #[serde(rename = "lane", default)]
+    pub(crate) lane: Priority,
+}
+
+impl Stream {
+    /// A stream in which no message is: for frames that only have to look like one.
+    pub(crate) fn nowhere() -> Self {
+        let channel = ChannelName::new("nowhere").expect("a valid name");
+        Self { channel, direct: true, lane: Priority::Low }
+    }
+}
+
+/// One or more messages of one stream.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MessageFrame {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) store: StoreId,
+    pub(crate) stream: Stream,
+    /// The last message of this stream that this receiver acknowledged.
+    pub(crate) previous: Option<MessageId>,
+    /// How many were settled otherwise since then: expired, dead, purged.
+    pub(crate) skipped: u64,
+    pub(crate) attempt: u32,
+    /// How long the sender waits for an answer, in milliseconds.
+    pub(crate) ack_timeout_ms: u64,
+    pub(crate) messages: Vec<FrameMessage>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FrameMessage {
+    pub(crate) id: MessageId,
+    pub(crate) kind: Kind,
+    pub(crate) headers: Headers,
+    /// By the sender's clock, for people to read.
+    pub(crate) created_ms: u64,
+    /// Time left to live when the frame was made, by the sender's clock.
+    pub(crate) ttl_left_ms: Option<u64>,
+    pub(crate) body: Body,
+}
+
+/// What a receiver says to a message: up to `id` for an ack, about `id` for the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) store: StoreId,
+    #[serde(flatten)]
+    pub(crate) stream: Stream,
+    pub(crate) id: MessageId,
+    /// The newest message of this stream that the receiver has committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<MessageId>,
+    #[serde(flatten)]
+    pub(crate) verdict: Verdict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "v", rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// Committed up to this id.
+    Ack,
+    /// Still busy with it.
+    Working,
+    /// No room at the moment: try again after so many milliseconds.
+    Busy { retry_ms: u64 },
+    /// The channel is paused, or nobody consumes it yet.
+    Paused,
+    /// The node has not joined the channel as a reader.
+    NotJoined,
+    /// The handler failed.
+    Failed { detail: String },
+    /// The receiver can never take it: an attempt more would change nothing.
+    Refused { detail: String },
+}
+
+/// The periodic broadcast by which nodes find each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Keepalive {
+    pub(crate) from: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) store: StoreId,
+    /// Grows with each keepalive of an incarnation, so that a late one is recognised.
+    pub(crate) counter: u64,
+    /// Which connection of this incarnation this is: what was sent to an earlier one may not have arrived.
+    #[serde(default)]
+    pub(crate) session: u64,
+    pub(crate) uptime_ms: u64,
+    pub(crate) version: String,
+    pub(crate) host: String,
+    pub(crate) channels: Vec<ChannelPresence>,
+    /// Channels that this node left for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left: Vec<ChannelName>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) draining: bool,
+    /// The last one of a graceful stop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) goodbye: bool,
+    /// Another incarnation that was heard under this node's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rival: Option<Incarnation>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChannelPresence {
+    pub(crate) name: ChannelName,
+    pub(crate) mode: Mode,
+    /// How long ago the node joined, in milliseconds: an age, so that clocks need not agree.
+    pub(crate) age_ms: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) paused: bool,
+    #[serde(default)]
+    pub(crate) start: StartAt,
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("not a frame of ours")]
+    NotAFrame,
+    #[error("wire version {0}, this node speaks {VERSION}")]
+    Version(u8),
+    #[error("cut short: {expected} bytes expected, {actual} there")]
+    Truncated { expected: usize, actual: usize },
+    #[error("the header declares {0} bytes")]
+    HeaderTooLarge(usize),
+    #[error("the header is not valid: {0}")]
+    Header(String),
+    #[error("{0}")]
+    Content(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireMessages {
+    from: NodeId,
+    to: NodeId,
+    store: StoreId,
+    #[serde(flatten)]
+    stream: Stream,
+    #[serde(rename = "prev", default, skip_serializing_if = "Option::is_none")]
+    previous: Option<MessageId>,
+    #[serde(rename = "skip", default, skip_serializing_if = "is_zero")]
+    skipped: u64,
+    #[serde(rename = "try")]
+    attempt: u32,
+    #[serde(rename = "wait")]
+    ack_timeout_ms: u64,
+    messages: Vec<WireMessage>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireMessage {
+    id: MessageId,
+    kind: Kind,
+    #[serde(rename = "hdr", default, skip_serializing_if = "Headers::is_empty")]
+    headers: Headers,
+    #[serde(rename = "at")]
+    created_ms: u64,
+    #[serde(rename = "ttl", default, skip_serializing_if = "Option::is_none")]
+    ttl_left_ms: Option<u64>,
+    #[serde(rename = "len")]
+    bytes: usize,
+    #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
+    compressed: bool,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+enum Header {
+    Msg(WireMessages),
+    Answer(Answer),
+    Keepalive(Keepalive),
+    Hello { nonce: u64, keepalive: Keepalive },
+    Welcome { nonce: u64, keepalive: Keepalive },
+    Query(Query),
+    Report(Box<Report>),
+}
+
+impl Frame {
+    /// The bytes of this frame.
+    pub(crate) fn encode(self) -> Bytes {
+        let mut bodies = Vec::new();
+        let header = match self {
+            Self::Messages(frame) => Header::Msg(strip(frame, &mut bodies)),
+            Self::Answer(answer) => Header::Answer(answer),
+            Self::Keepalive(keepalive) => Header::Keepalive(keepalive),
+            Self::Hello { nonce, keepalive } => Header::Hello { nonce, keepalive },
+            Self::Welcome { nonce, keepalive } => Header::Welcome { nonce, keepalive },
+            Self::Query(query) => Header::Query(query),
+            Self::Report(report) => Header::Report(report),
+        };
+        let body_bytes: usize = bodies.iter().map(|b: &Bytes| b.len()).sum();
+        let mut bytes = Vec::with_capacity(PREAMBLE + 512 + body_bytes);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0]);
+        serde_json::to_writer(&mut bytes, &header).expect("a header has text keys only");
+        let length = u32::try_from(bytes.len() - PREAMBLE).expect("headers are bounded");
+        bytes[4..PREAMBLE].copy_from_slice(&length.to_be_bytes());
+        for body in bodies {
+            bytes.extend_from_slice(&body);
+        }
+        bytes.into()
+    }
+
+    /// The frame that these bytes are.
+    ///
+    /// # Errors
+    /// Any bytes that this version would not have written, apart from unknown header fields, which are ignored.
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, FrameError> {
+        let preamble = bytes.get(..PREAMBLE).ok_or(FrameError::NotAFrame)?;
+        if preamble[..2] != MAGIC {
+            return Err(FrameError::NotAFrame);
+        }
+        if preamble[2] != VERSION {
+            return Err(FrameError::Version(preamble[2]));
+        }
+        let length = u32::from_be_bytes([preamble[4], preamble[5], preamble[6], preamble[7]]);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > MAX_HEADER_BYTES {
+            return Err(FrameError::HeaderTooLarge(length));
+        }
+        let expected = PREAMBLE + length;
+        let header = bytes
+            .get(PREAMBLE..expected)
+            .ok_or(FrameError::Truncated { expected, actual: bytes.len() })?;
+        let header: Header =
+            serde_json::from_slice(header).map_err(|error| FrameError::Header(brief(&error)))?;
+        let bodies = bytes.slice(expected..);
+        if !bodies.is_empty() && !matches!(header, Header::Msg(_)) {
+            return Err(FrameError::Content("bytes after the header"));
+        }
+        match header {
+            Header::Msg(wire) => join(wire, &bodies).map(Self::Messages),
+            Header::Answer(answer) => check_answer(&answer).map(|()| Self::Answer(answer)),
+            Header::Keepalive(k) => check_keepalive(&k).map(|()| Self::Keepalive(k)),
+            Header::Hello { nonce, keepalive } => {
+                check_keepalive(&keepalive).map(|()| Self::Hello { nonce, keepalive })
+            }
+            Header::Welcome { nonce, keepalive } => {
+                check_keepalive(&keepalive).map(|()| Self::Welcome { nonce, keepalive })
+            }
+            Header::Query(query) => Ok(Self::Query(query)),
+            Header::Report(report) => Ok(Self::Report(report)),
+        }
+    }
+
+    /// Who says that he sent this frame.
+    pub(crate) fn from(&self) -> &NodeId {
+        match self {
+            Self::Messages(frame) => &frame.from,
+            Self::Answer(answer) => &answer.from,
+            Self::Keepalive(keepalive)
+            | Self::Hello { keepalive, .. }
+            | Self::Welcome { keepalive, .. } => &keepalive.from,
+            Self::Query(query) => &query.from,
+            Self::Report(report) => &report.node,
+        }
+    }
+}
+
+/// A parser's message without the excerpt of a stranger's text that it may repeat.
+fn brief(error: &serde_json::Error) -> String {
+    format!("{:?} error at column {}", error.classify(), error.column())
+}
+
+fn strip(frame: MessageFrame, bodies: &mut Vec<Bytes>) -> WireMessages {
+    let messages = frame.messages.into_iter().map(|m| {
+        let wire = WireMessage {
+            id: m.id,
+            kind: m.kind,
+            headers: m.headers,
+            created_ms: m.created_ms,
+            ttl_left_ms: m.ttl_left_ms,
+            bytes: m.body.data.len(),
+            compressed: m.body.encoding == Encoding::Snappy,
+        };
+        bodies.push(m.body.data);
+        wire
+    });
+    WireMessages {
+        messages: messages.collect(),
+        from: frame.from,
+        to: frame.to,
+        store: frame.store,
+        stream: frame.stream,
+        previous: frame.previous,
+        skipped: frame.skipped,
+        attempt: frame.attempt,
+        ack_timeout_ms: frame.ack_timeout_ms,
+    }
+}
+
+fn join(wire: WireMessages, bodies: &Bytes) -> Result<MessageFrame, FrameError> {
+    if wire.messages.is_empty() || wire.messages.len() > MAX_MESSAGES {
+        return Err(FrameError::Content("a frame holds from 1 to 1024 messages"));
+    }
+    let mut at = 0_usize;
+    let mut messages = Vec::with_capacity(wire.messages.len());
+    let mut newest = wire.previous;
+    for m in wire.messages {
+        if newest.is_some_and(|newest| m.id <= newest) {
+            return Err(FrameError::Content("ids do not increase"));
+        }
+        newest = Some(m.id);
+        crate::message::check_headers(&m.headers)
+            .map_err(|_| FrameError::Content("headers that no message may have"))?;
+        let end = at.saturating_add(m.bytes);
+        if end > bodies.len() {
+            return Err(FrameError::Truncated { expected: end, actual: bodies.len() });
+        }
+        let encoding = if m.compressed { Encoding::Snappy } else { Encoding::Raw };
+        messages.push(FrameMessage {
+            id: m.id,
+            kind: m.kind,
+            headers: m.headers,
+            created_ms: m.created_ms,
+            ttl_left_ms: m.ttl_left_ms,
+            body: Body { encoding, data: bodies.slice(at..end) },
+        });
+        at = end;
+    }
+    if at != bodies.len() {
+        return Err(FrameError::Content("bytes after the last message"));
+    }
+    Ok(MessageFrame {
+        messages,
+        from: wire.from,
+        to: wire.to,
+        store: wire.store,
+        stream: wire.stream,
+        previous: wire.previous,
+        skipped: wire.skipped,
+        attempt: wire.attempt,
+        ack_timeout_ms: wire.ack_timeout_ms,
+    })
+}
+
+fn check_answer(answer: &Answer) -> Result<(), FrameError> {
+    match &answer.verdict {
+        Verdict::Failed { detail } | Verdict::Refused { detail }
+            if detail.len() > MAX_DETAIL_BYTES =>
+        {
+            Err(FrameError::Content("a reason that is too long"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_keepalive(keepalive: &Keepalive) -> Result<(), FrameError> {
+    if keepalive.channels.len() > MAX_CHANNELS || keepalive.left.len() > MAX_CHANNELS {
+        return Err(FrameError::Content("too many channels"));
+    }
+    let label = |text: &str| text.len() <= MAX_LABEL_BYTES && !text.chars().any(char::is_control);
+    if !label(&keepalive.version) || !label(&keepalive.host) {
+        return Err(FrameError::Content("a version or host that is no label"));
+    }
+    Ok(())
+}
+
+/// The text, cut to what a frame may carry.
+pub(crate) fn detail(text: &str) -> String {
+    let mut end = text.len().min(MAX_DETAIL_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

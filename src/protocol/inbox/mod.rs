@@ -1,0 +1,465 @@
+//! What other nodes send us: is a message new, a repetition, or not for us, and what to answer.
+//!
+//! Messages of one stream of one sender are handled one at a time, in order (P3). A message is committed before it is
+//! acknowledged, and what was committed is never handled again (P5): a repetition is recognised by its id and acknowledged again.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::Now;
+use super::frame::{Stream, Verdict, detail};
+use crate::message::{ChannelName, MessageId, NodeId, StoreId};
+
+mod work;
+
+use work::{Stage, State, Work};
+
+/// One order of messages: a sender's file, a channel, a lane.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Source {
+    pub(crate) sender: NodeId,
+    pub(crate) store: StoreId,
+    pub(crate) stream: Stream,
+}
+
+/// Whether somebody takes a channel's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consumer {
+    /// Joined as a reader, and something handles its messages.
+    Ready,
+    /// Joined, but paused, or nothing handles its messages yet.
+    Paused,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Most messages that are being handled at the same time.
+    pub(crate) handlers: usize,
+    /// Most bytes of messages that are held, being handled or waiting for it.
+    pub(crate) held_bytes: usize,
+}
+
+/// A message as it came in. `B` is whatever the shell needs to handle it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Incoming<B> {
+    pub(crate) id: MessageId,
+    pub(crate) bytes: usize,
+    pub(crate) body: B,
+}
+
+/// A frame as it came in.
+#[derive(Debug)]
+pub(crate) struct Arrival<B> {
+    pub(crate) source: Source,
+    /// The last message of this source that the sender says we acknowledged.
+    pub(crate) previous: Option<MessageId>,
+    /// How many the sender settled otherwise since then.
+    pub(crate) skipped: u64,
+    /// How long the sender waits for an answer.
+    pub(crate) ack_timeout: Duration,
+    pub(crate) messages: Vec<Incoming<B>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Event<B> {
+    Frame(Arrival<B>),
+    Finished {
+        source: Source,
+        id: MessageId,
+        result: Result<Done, String>,
+    },
+    Committed {
+        source: Source,
+        id: MessageId,
+    },
+    /// The file took nothing.
+    CommitFailed {
+        source: Source,
+        id: MessageId,
+    },
+    /// `None`: not joined as a reader.
+    Consumer {
+        channel: ChannelName,
+        consumer: Option<Consumer>,
+    },
+    /// Nothing new is taken from now on; what is being handled may finish.
+    Stop,
+    Woke,
+}
+
+/// How a handler ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// The inbox row is still to be written.
+    Handled,
+    /// The inbox row has been written: by the handler's own transaction, or by its answer.
+    Committed,
+    /// Nobody handled it: its consumer went away first. No fault of the message's, and no attempt.
+    Returned,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action<B> {
+    Handle {
+        source: Source,
+        id: MessageId,
+        body: B,
+    },
+    /// Write the inbox row, then say `Committed` or `CommitFailed`.
+    Commit {
+        source: Source,
+        id: MessageId,
+    },
+    Answer {
+        source: Source,
+        id: MessageId,
+        verdict: Verdict,
+        last: Option<MessageId>,
+    },
+    Gap {
+        source: Source,
+        gap: Gap,
+    },
+    /// A repetition was recognised.
+    Repeated {
+        source: Source,
+        id: MessageId,
+    },
+}
+
+/// Messages that this node will not see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// The sender settled so many otherwise: they expired, were dropped, or became dead letters.
+    Skipped(u64),
+    /// The sender says that we acknowledged up to `sender_says`, and our file knows less: it is an older copy of itself, or new.
+    WeWentBack { sender_says: MessageId },
+}
+
+/// Most store ids of one sender's stream that are remembered.
+const MAX_STORES: usize = 16;
+/// Pause before a commit that the file refused is tried again, and that a sender is asked for when there is no room.
+const RETRY: Duration = Duration::from_millis(500);
+/// All that this node receives.
+#[derive(Debug)]
+pub(crate) struct Inbox<B> {
+    limits: Limits,
+    /// The newest message of each source that is committed.
+    last: HashMap<Source, MessageId>,
+    active: BTreeMap<Source, State<B>>,
+    consumers: HashMap<ChannelName, Consumer>,
+    /// Sources whose next message waits for a free handler, in the order of arrival.
+    ready: VecDeque<Source>,
+    running: usize,
+    held_bytes: usize,
+    stopping: bool,
+}
+
+impl<B> Inbox<B> {
+    /// `known`: what the file says is committed.
+    pub(crate) fn new(
+        limits: Limits,
+        known: impl IntoIterator<Item = (Source, MessageId)>,
+    ) -> Self {
+        Self {
+            limits,
+            last: known.into_iter().collect(),
+            active: BTreeMap::new(),
+            consumers: HashMap::new(),
+            ready: VecDeque::new(),
+            running: 0,
+            held_bytes: 0,
+            stopping: false,
+        }
+    }
+
+    /// Messages that are being handled or written.
+    pub(crate) fn busy(&self) -> usize {
+        self.running + self.active.values().filter(|state| state.is_committing()).count()
+    }
+
+    /// Appends actions in the order in which the shell must perform them.
+    pub(crate) fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
+        match event {
+            Event::Frame(arrival) => self.frame(now, arrival, out),
+            Event::Finished { source, id, result } => {
+                self.running = self.running.saturating_sub(1);
+                self.finished(source, id, result, out);
+            }
+            Event::Committed { source, id } => self.committed(&source, id, out),
+            Event::CommitFailed { source, id } => self.commit_failed(now, &source, id),
+            Event::Consumer { channel, consumer } => self.consumer(channel, consumer, out),
+            Event::Stop => self.stop(out),
+            Event::Woke => {}
+        }
+        self.start_ready(out);
+        self.remind(now, out);
+    }
+
+    /// When to say `Woke`, if nothing happens before.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let due = |state: &State<B>| match state.work.front()?.stage {
+            Stage::CommitLater(at) => Some(at.min(state.working_at)),
+            _ => Some(state.working_at),
+        };
+        self.active.values().filter_map(due).min()
+    }
+
+    fn frame(&mut self, now: Now, arrival: Arrival<B>, out: &mut Vec<Action<B>>) {
+        let Arrival { source, previous, skipped, ack_timeout, messages } = arrival;
+        let (Some(first), Some(newest)) =
+            (messages.first().map(|m| m.id), messages.last().map(|m| m.id))
+        else {
+            return;
+        };
+        let last = self.last.get(&source).copied();
+        if last.is_some_and(|last| newest <= last) {
+            out.push(Action::Repeated { source: source.clone(), id: newest });
+            return out.push(Action::Answer { source, id: newest, verdict: Verdict::Ack, last });
+        }
+        if let Some(verdict) = self.refusal(&source, &messages) {
+            return out.push(Action::Answer { source, id: first, verdict, last });
+        }
+        if let Some(state) = self.active.get(&source) {
+            // Being worked on; or a late copy of what the sender has given up since, which must not overtake.
+            if state.work.iter().any(|work| work.id == newest) {
+                let verdict = Verdict::Working;
+                return out.push(Action::Answer { source, id: newest, verdict, last });
+            }
+            if state.work.back().is_some_and(|work| newest < work.id) {
+                return;
+            }
+        } else {
+            self.tell_gap(&source, previous, skipped, last, out);
+        }
+        let last = self.last.get(&source).copied();
+        let state = self.active.entry(source.clone()).or_insert_with(|| State::new(now));
+        self.held_bytes += state.take(now, ack_timeout, messages, last);
+        self.ready.push_back(source);
+    }
+
+    fn tell_gap(
+        &mut self,
+        source: &Source,
+        previous: Option<MessageId>,
+        skipped: u64,
+        last: Option<MessageId>,
+        out: &mut Vec<Action<B>>,
+    ) {
+        if skipped > 0 {
+            out.push(Action::Gap { source: source.clone(), gap: Gap::Skipped(skipped) });
+        }
+        if let Some(sender_says) = previous.filter(|previous| Some(*previous) > last) {
+            let gap = Gap::WeWentBack { sender_says };
+            out.push(Action::Gap { source: source.clone(), gap });
+            self.remember(source, Some(sender_says));
+        }
+    }
+
+    /// Why a frame is not taken now.
+    fn refusal(&self, source: &Source, messages: &[Incoming<B>]) -> Option<Verdict> {
+        let busy = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
+        if self.stopping {
+            return Some(busy);
+        }
+        match self.consumers.get(&source.stream.channel) {
+            None => return Some(Verdict::NotJoined),
+            Some(Consumer::Paused) => return Some(Verdict::Paused),
+            Some(Consumer::Ready) => {}
+        }
+        let bytes: usize = messages.iter().map(|m| m.bytes).sum();
+        let full = self.held_bytes > 0 && self.held_bytes + bytes > self.limits.held_bytes;
+        full.then_some(busy)
+    }
+
+    /// Hands waiting messages to handlers while there are free ones.
+    fn start_ready(&mut self, out: &mut Vec<Action<B>>) {
+        let mut turns = self.ready.len();
+        while turns > 0 && self.running < self.limits.handlers {
+            turns -= 1;
+            let Some(source) = self.ready.pop_front() else { return };
+            let Some(state) = self.active.get_mut(&source) else { continue };
+            let Some(work) = state.work.front_mut().filter(|w| w.stage == Stage::Waiting) else {
+                continue;
+            };
+            let Some(body) = work.body.take() else { continue };
+            work.stage = Stage::Running;
+            self.running += 1;
+            out.push(Action::Handle { id: work.id, source, body });
+        }
+    }
+
+    fn finished(
+        &mut self,
+        source: Source,
+        id: MessageId,
+        result: Result<Done, String>,
+        out: &mut Vec<Action<B>>,
+    ) {
+        let Some(state) = self.active.get_mut(&source) else { return };
+        let Some(work) = state.work.front_mut().filter(|work| work.id == id) else { return };
+        match result {
+            Ok(Done::Committed) => self.committed(&source, id, out),
+            Ok(Done::Returned) => {
+                work.stage = Stage::Waiting;
+                let ready = self.consumers.get(&source.stream.channel) == Some(&Consumer::Ready);
+                let busy = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
+                self.give_back(source, if ready { busy } else { Verdict::Paused }, out);
+            }
+            Ok(Done::Handled) if work.last_of_frame => {
+                work.stage = Stage::Committing;
+                out.push(Action::Commit { source, id });
+            }
+            Ok(Done::Handled) => {
+                state.handled = Some(id);
+                self.held_bytes -= work.bytes;
+                state.work.pop_front();
+                self.ready.push_back(source);
+            }
+            Err(text) => {
+                work.stage = Stage::Waiting;
+                self.give_back(source, Verdict::Failed { detail: detail(&text) }, out);
+            }
+        }
+    }
+
+    /// Drops what is not being handled of this source, and says `verdict` about the first of it. What was handled before it is
+    /// committed first, so that it does not come again.
+    fn give_back(&mut self, source: Source, verdict: Verdict, out: &mut Vec<Action<B>>) {
+        let Some(state) = self.active.get_mut(&source) else { return };
+        let mut first = None;
+        let held_bytes = &mut self.held_bytes;
+        state.work.retain(|work| {
+            let keep = work.stage != Stage::Waiting;
+            if !keep {
+                *held_bytes -= work.bytes;
+                first = first.or(Some(work.id));
+            }
+            keep
+        });
+        let Some(first) = first else { return };
+        if let Some(work) = state.work.back_mut() {
+            work.last_of_frame = true;
+            state.then = Some((first, verdict));
+        } else if let Some(id) = state.handled.take() {
+            let stage = Stage::Committing;
+            state.work.push_back(Work { id, bytes: 0, body: None, stage, last_of_frame: true });
+            state.then = Some((first, verdict));
+            out.push(Action::Commit { source, id });
+        } else {
+            self.active.remove(&source);
+            let last = self.last.get(&source).copied();
+            out.push(Action::Answer { source, id: first, verdict, last });
+        }
+    }
+
+    fn committed(&mut self, source: &Source, id: MessageId, out: &mut Vec<Action<B>>) {
+        let last = self.last.get(source).copied().max(Some(id));
+        self.remember(source, last);
+        let Some(state) = self.active.get_mut(source) else { return };
+        state.handled = None;
+        if state.work.front().is_none_or(|work| work.id != id) {
+            return;
+        }
+        let Some(work) = state.work.pop_front() else { return };
+        self.held_bytes -= work.bytes;
+        if work.last_of_frame {
+            let (id, verdict) = state.then.take().unwrap_or((id, Verdict::Ack));
+            out.push(Action::Answer { source: source.clone(), id, verdict, last });
+        }
+        if state.work.is_empty() {
+            self.active.remove(source);
+        } else {
+            self.ready.push_back(source.clone());
+        }
+    }
+
+    /// Notes how far a source is. A sender takes a new store id when its file turns out to be an old copy: of each stream only so many
+    /// are remembered, so that a sender that invents them costs a bounded table.
+    fn remember(&mut self, source: &Source, last: Option<MessageId>) {
+        let Some(last) = last else { return };
+        if self.last.insert(source.clone(), last).is_some() {
+            return;
+        }
+        let same = |other: &Source| other.sender == source.sender && other.stream == source.stream;
+        let stores = self.last.iter().filter(|(other, _)| same(other));
+        if stores.clone().count() > MAX_STORES
+            && let Some(oldest) = stores.min_by_key(|(_, last)| **last).map(|(s, _)| s.clone())
+        {
+            self.last.remove(&oldest);
+        }
+    }
+
+    fn commit_failed(&mut self, now: Now, source: &Source, id: MessageId) {
+        let front = self.active.get_mut(source).and_then(|state| state.work.front_mut());
+        if let Some(work) = front.filter(|work| work.id == id) {
+            work.stage = Stage::CommitLater(now.mono + RETRY);
+        }
+    }
+
+    fn consumer(
+        &mut self,
+        channel: ChannelName,
+        consumer: Option<Consumer>,
+        out: &mut Vec<Action<B>>,
+    ) {
+        match consumer {
+            Some(consumer) => self.consumers.insert(channel.clone(), consumer),
+            None => self.consumers.remove(&channel),
+        };
+        if consumer == Some(Consumer::Ready) {
+            return;
+        }
+        let verdict = if consumer.is_some() { Verdict::Paused } else { Verdict::NotJoined };
+        self.give_back_all(|source| source.stream.channel == channel, &verdict, out);
+    }
+
+    fn stop(&mut self, out: &mut Vec<Action<B>>) {
+        self.stopping = true;
+        let verdict = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
+        self.give_back_all(|_| true, &verdict, out);
+    }
+
+    fn give_back_all(
+        &mut self,
+        which: impl Fn(&Source) -> bool,
+        verdict: &Verdict,
+        out: &mut Vec<Action<B>>,
+    ) {
+        let waits = |state: &State<B>| state.work.iter().any(|work| work.stage == Stage::Waiting);
+        let sources: Vec<Source> = self
+            .active
+            .iter()
+            .filter(|(source, state)| which(source) && waits(state))
+            .map(|(source, _)| source.clone())
+            .collect();
+        for source in sources {
+            self.give_back(source, verdict.clone(), out);
+        }
+    }
+
+    /// Tells senders that we are still at it, and tries again what the file refused.
+    fn remind(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        for (source, state) in &mut self.active {
+            let Some(work) = state.work.front_mut() else { continue };
+            if let Stage::CommitLater(at) = work.stage
+                && at <= now.mono
+            {
+                work.stage = Stage::Committing;
+                out.push(Action::Commit { source: source.clone(), id: work.id });
+            }
+            if state.working_at <= now.mono {
+                state.working_at = now.mono + state.working_every;
+                out.push(Action::Answer {
+                    source: source.clone(),
+                    id: work.id,
+                    verdict: Verdict::Working,
+                    last: self.last.get(source).copied(),
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The messages of one source that are held: waiting, being handled, being committed.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Incoming;
+use crate::message::MessageId;
+use crate::protocol::Now;
+use crate::protocol::frame::Verdict;
+
+/// The sender is told that we are working three times within its patience.
+const WORKING_FRACTION: u32 = 3;
+const WORKING_FLOOR: Duration = Duration::from_millis(20);
+const WORKING_CAP: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Waiting,
+    Running,
+    /// Handled; its row is being written.
+    Committing,
+    /// Handled; its row could not be written, and is tried again.
+    CommitLater(Instant),
+}
+
+#[derive(Debug)]
+pub(super) struct Work<B> {
+    pub(super) id: MessageId,
+    pub(super) bytes: usize,
+    pub(super) body: Option<B>,
+    pub(super) stage: Stage,
+    /// The frame's last message: its commit is what gets the answer.
+    pub(super) last_of_frame: bool,
+}
+
+/// A source with messages in work.
+#[derive(Debug)]
+pub(super) struct State<B> {
+    pub(super) work: VecDeque<Work<B>>,
+    /// What was handled and is not committed yet because the frame goes on.
+    pub(super) handled: Option<MessageId>,
+    /// The frame ends early: what to say about the first message that is not taken, once those before it are committed.
+    pub(super) then: Option<(MessageId, Verdict)>,
+    pub(super) working_every: Duration,
+    pub(super) working_at: Instant,
+}
+
+impl<B> State<B> {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            work: VecDeque::new(),
+            handled: None,
+            then: None,
+            working_every: WORKING_CAP,
+            working_at: now.mono,
+        }
+    }
+
+    /// Takes what is new of these messages; returns their bytes.
+    pub(super) fn take(
+        &mut self,
+        now: Now,
+        ack_timeout: Duration,
+        messages: Vec<Incoming<B>>,
+        last: Option<MessageId>,
+    ) -> usize {
+        self.working_every = (ack_timeout / WORKING_FRACTION).clamp(WORKING_FLOOR, WORKING_CAP);
+        self.working_at = now.mono + self.working_every;
+        let held = self.work.back().map(|work| work.id).max(last);
+        let mut bytes = 0;
+        for message in messages.into_iter().filter(|message| Some(message.id) > held) {
+            bytes += message.bytes;
+            self.work.push_back(Work {
+                id: message.id,
+                bytes: message.bytes,
+                body: Some(message.body),
+                stage: Stage::Waiting,
+                last_of_frame: false,
+            });
+        }
+        if let Some(work) = self.work.back_mut() {
+            work.last_of_frame = true;
+        }
+        bytes
+    }
+
+    pub(super) fn is_committing(&self) -> bool {
+        let stage = self.work.front().map(|work| work.stage);
+        matches!(stage, Some(Stage::Committing | Stage::CommitLater(_)))
+    }
+}

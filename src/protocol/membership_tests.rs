@@ -1,0 +1,268 @@
+use super::*;
+use crate::message::Mode;
+use crate::protocol::testing::Clock;
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).expect("a valid name")
+}
+
+fn keepalive(from: &str, incarnation: u128, counter: u64) -> Keepalive {
+    Keepalive {
+        from: node(from),
+        incarnation: Incarnation::from_u128(incarnation),
+        store: StoreId::from_u128(1),
+        counter,
+        session: 1,
+        uptime_ms: 1_000,
+        version: "0.1.0".to_owned(),
+        host: "ship".to_owned(),
+        channels: vec![ChannelPresence {
+            name: ChannelName::new("c").expect("a valid name"),
+            mode: Mode::Reader,
+            age_ms: 0,
+            paused: false,
+            start: crate::message::StartAt::Joined,
+        }],
+        left: Vec::new(),
+        draining: false,
+        goodbye: false,
+        rival: None,
+    }
+}
+
+struct Bench {
+    clock: Clock,
+    members: Membership,
+}
+
+const ME: u128 = 500;
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Clock::new();
+        let limits = Limits {
+            interval: Duration::from_secs(10),
+            offline_after: Duration::from_secs(30),
+            expiry: Duration::from_secs(3600),
+            max_peers: 3,
+        };
+        let incarnation = Incarnation::from_u128(ME);
+        let members = Membership::new(node("me"), incarnation, limits, [], 7, clock.now());
+        let mut bench = Self { clock, members };
+        bench.say(Event::LinkUp);
+        bench.pass(Duration::from_millis(100));
+        bench
+    }
+
+    fn say(&mut self, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        self.members.handle(self.clock.now(), event, &mut out);
+        out
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Action> {
+        self.clock.pass(time);
+        self.say(Event::Woke)
+    }
+
+    /// A node comes: it is heard, asked, and answers.
+    fn meet(&mut self, from: &str, incarnation: u128) -> Vec<Action> {
+        let asked = self.say(Event::Keepalive(keepalive(from, incarnation, 1)));
+        let [Action::Hello { nonce, .. }] = asked[..] else { panic!("{asked:?}") };
+        let keepalive = keepalive(from, incarnation, 2);
+        self.say(Event::Welcome { nonce, keepalive })
+    }
+}
+
+fn news(actions: &[Action]) -> Option<News> {
+    actions.iter().find_map(|action| match action {
+        Action::Heard { news, .. } => Some(*news),
+        _ => None,
+    })
+}
+
+fn offline(actions: &[Action]) -> Vec<&NodeId> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Offline { node, .. } => Some(node),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_stranger_is_a_peer_once_it_has_answered() {
+    let mut bench = Bench::new();
+    let actions = bench.meet("bob", 1);
+    let expected = News { online: true, first: true, ..News::default() };
+    assert_eq!(news(&actions), Some(expected));
+    let channel = ChannelName::new("c").expect("a valid name");
+    assert_eq!(bench.members.readers(&channel).collect::<Vec<_>>(), [&node("bob")]);
+    // And is told of us soon.
+    assert_eq!(bench.pass(Duration::from_millis(60)), [Action::Beat { rival: None }]);
+    assert_eq!(news(&bench.say(Event::Keepalive(keepalive("bob", 1, 3)))), Some(News::default()));
+}
+
+#[test]
+fn invented_nodes_cost_a_bounded_table_and_displace_nobody() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    for n in 0..10_000 {
+        let actions = bench.say(Event::Keepalive(keepalive(&format!("x{n}"), 1, 1)));
+        assert_eq!(news(&actions), None);
+        let wrong = Event::Welcome { nonce: n, keepalive: keepalive(&format!("x{n}"), 1, 1) };
+        assert_eq!(news(&bench.say(wrong)), None);
+    }
+    assert!(bench.members.strangers.len() <= MAX_STRANGERS);
+    assert_eq!(bench.members.peers().map(|peer| peer.node).collect::<Vec<_>>(), [node("bob")]);
+}
+
+#[test]
+fn there_is_room_for_so_many_peers_and_no_more() {
+    let mut bench = Bench::new();
+    for name in ["a", "b", "c"] {
+        assert!(news(&bench.meet(name, 1)).is_some());
+    }
+    assert_eq!(bench.meet("d", 1), [Action::Full { refused: node("d") }]);
+    assert_eq!(bench.meet("e", 1), []);
+    bench.say(Event::Forget(node("a")));
+    assert!(news(&bench.meet("d", 1)).is_some());
+}
+
+#[test]
+fn a_silent_peer_is_offline_and_later_forgotten() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    assert_eq!(offline(&bench.pass(Duration::from_secs(29))), Vec::<&NodeId>::new());
+    assert_eq!(offline(&bench.pass(Duration::from_secs(1))), [&node("bob")]);
+    let actions = bench.pass(Duration::from_secs(3600));
+    assert!(actions.contains(&Action::Expired { node: node("bob") }));
+    // Until the file has done so.
+    let actions = bench.pass(FORGET_AGAIN);
+    assert!(actions.contains(&Action::Expired { node: node("bob") }));
+    bench.say(Event::Forget(node("bob")));
+    assert!(!bench.members.is_peer(&node("bob")));
+}
+
+#[test]
+fn while_we_are_cut_off_ourselves_nobody_goes_offline_or_is_forgotten() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    bench.say(Event::LinkDown);
+    assert_eq!(bench.pass(Duration::from_secs(30 * 86_400)), []);
+    let actions = bench.say(Event::LinkUp);
+    assert_eq!(offline(&actions), Vec::<&NodeId>::new());
+    assert_eq!(offline(&bench.pass(Duration::from_secs(31))), [&node("bob")]);
+}
+
+#[test]
+fn a_goodbye_counts_at_once_and_a_late_keepalive_does_not_undo_it() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let goodbye = Keepalive { goodbye: true, ..keepalive("bob", 1, 5) };
+    let why = Departure::Goodbye;
+    let gone = [Action::Offline { node: node("bob"), why }];
+    assert_eq!(bench.say(Event::Keepalive(goodbye)), gone);
+    assert_eq!(bench.say(Event::Keepalive(keepalive("bob", 1, 4))), []);
+}
+
+#[test]
+fn a_restarted_peer_has_to_prove_itself_anew() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let restarted = News { restarted: true, ..News::default() };
+    assert_eq!(news(&bench.meet("bob", 2)), Some(restarted));
+    // A late keepalive of the run before is only a question.
+    bench.clock.pass(Duration::from_secs(1));
+    assert_eq!(news(&bench.say(Event::Keepalive(keepalive("bob", 1, 99)))), None);
+    assert!(bench.members.peers().any(|peer| peer.incarnation == Incarnation::from_u128(2)));
+}
+
+#[test]
+fn a_peer_that_has_connected_anew_is_noticed() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let again = Keepalive { session: 2, ..keepalive("bob", 1, 3) };
+    let reconnected = News { reconnected: true, ..News::default() };
+    assert_eq!(news(&bench.say(Event::Keepalive(again.clone()))), Some(reconnected));
+    let still = Keepalive { counter: 4, ..again };
+    assert_eq!(news(&bench.say(Event::Keepalive(still))), Some(News::default()));
+}
+
+#[test]
+fn a_peer_with_another_file_is_noticed() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let asked = bench.say(Event::Keepalive(keepalive("bob", 2, 1)));
+    let [Action::Hello { nonce, .. }] = asked[..] else { panic!("{asked:?}") };
+    let keepalive = Keepalive { store: StoreId::from_u128(9), ..keepalive("bob", 2, 2) };
+    let heard = bench.say(Event::Welcome { nonce, keepalive });
+    assert!(news(&heard).is_some_and(|news| news.other_store && news.restarted));
+}
+
+#[test]
+fn keepalives_are_regular_and_prompt_when_something_changed_and_never_a_flood() {
+    let mut bench = Bench::new();
+    let mut beats = 0;
+    for _ in 0..100 {
+        beats += bench.pass(Duration::from_secs(1)).len();
+    }
+    assert!((10..=12).contains(&beats), "{beats}");
+    bench.say(Event::Changed);
+    assert_eq!(bench.pass(Duration::from_millis(70)), [Action::Beat { rival: None }]);
+    let mut beats = 0;
+    for _ in 0..1000 {
+        beats += bench.say(Event::Changed).len();
+        beats += bench.pass(Duration::from_millis(1)).len();
+    }
+    assert!((10..=21).contains(&beats), "{beats}");
+}
+
+#[test]
+fn the_younger_of_two_nodes_with_one_id_stands_back_and_only_on_the_word_of_a_living_one() {
+    let mut bench = Bench::new();
+    // A late keepalive of an earlier run of ours proves nothing; whoever sent it is asked.
+    let older = Keepalive { uptime_ms: 1_000_000, ..keepalive("me", 1, 7) };
+    assert_eq!(bench.say(Event::Keepalive(older.clone())), []);
+    let rival = Some(Incarnation::from_u128(1));
+    assert_eq!(bench.pass(Duration::from_millis(60)), [Action::Beat { rival }]);
+    let speaks_of_us = Keepalive { rival: Some(Incarnation::from_u128(ME)), ..older };
+    let conflict = |stop| {
+        let incarnation = Incarnation::from_u128(1);
+        [Action::Conflict { host: "ship".to_owned(), incarnation, stop }]
+    };
+    assert_eq!(bench.say(Event::Keepalive(speaks_of_us.clone())), conflict(true));
+    let younger = Keepalive { uptime_ms: 0, ..speaks_of_us.clone() };
+    assert_eq!(bench.say(Event::Keepalive(younger)), conflict(false));
+    // Long after the start nobody can silence us, a new connection or not.
+    bench.say(Event::LinkDown);
+    bench.clock.pass(PROBE);
+    bench.say(Event::LinkUp);
+    let late = bench.say(Event::Keepalive(speaks_of_us));
+    assert_eq!(late, conflict(false));
+}
+
+#[test]
+fn p8_only_so_many_hellos_are_answered_in_a_second() {
+    let mut bench = Bench::new();
+    let mut welcomes = 0;
+    for n in 0..10_000 {
+        let keepalive = keepalive(&format!("x{n}"), 1, 1);
+        let actions = bench.say(Event::Hello { nonce: 1, keepalive });
+        welcomes += actions.iter().filter(|a| matches!(a, Action::Welcome { .. })).count();
+    }
+    assert_eq!(welcomes, WELCOMES_A_SECOND as usize);
+    bench.pass(Duration::from_secs(1));
+    let actions = bench.say(Event::Hello { nonce: 1, keepalive: keepalive("bob", 1, 1) });
+    assert!(matches!(actions[0], Action::Welcome { .. }));
+}
+
+#[test]
+fn a_hello_is_answered() {
+    let mut bench = Bench::new();
+    let hello = Event::Hello { nonce: 42, keepalive: keepalive("bob", 1, 1) };
+    let actions = bench.say(hello);
+    assert_eq!(actions[0], Action::Welcome { to: node("bob"), nonce: 42 });
+    assert!(matches!(actions[1], Action::Hello { .. }));
+}
