@@ -1,0 +1,97 @@
+//! What carries frames between nodes: the contract, and what it is made of.
+//!
+//! A transport promises little: what it takes may be lost, repeated or late, and only an answer of the other node
+//! proves anything. It promises two things that the client below does not: nothing is queued while there is no
+//! connection, and [`TransportEvent::Up`] comes only when the subscriptions are live.
+
+#[cfg(test)]
+pub(crate) mod memory;
+pub(crate) mod nats;
+pub(crate) mod subjects;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub(crate) use subjects::{Audience, Role, Subject, Subjects};
+
+/// How long [`Transport::publish`] may wait for the client to take a frame.
+pub(crate) const PUBLISH_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Carries frames. One loop on a current-thread runtime owns it, so it need not be `Send`.
+pub(crate) trait Transport {
+    /// The next thing that happened. Cancelling loses nothing, and it never ends before `close`.
+    async fn next(&mut self) -> TransportEvent;
+
+    /// Hands a frame to the connection. `Ok` means that it was taken, not that it arrived. Cancelling may or may not
+    /// have sent it.
+    ///
+    /// # Errors
+    /// There is no connection, the frame is larger than the server allows, or it was not taken within
+    /// [`PUBLISH_TIMEOUT`]. In all three nothing was queued.
+    async fn publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError>;
+
+    /// Lets what was published reach the server, waiting for `within` at most, then closes.
+    async fn close(self, within: Duration);
+}
+
+/// What a transport tells its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TransportEvent {
+    /// Connected, and every subscription live: an own token, published after them, came back. Told again after each
+    /// reconnection.
+    Up {
+        /// Largest frame in bytes that this server takes.
+        max_payload: usize,
+        /// Which server it is.
+        server: ServerInfo,
+    },
+    /// The connection is lost, or the first attempt at one failed. Told once an outage; the next word is `Up`, or `Unauthorized`.
+    Down {
+        /// What the client or the server said.
+        reason: String,
+    },
+    /// A server refuses our credentials. It is tried again all the same. Told once a change, not once a try, and only while not up.
+    Unauthorized {
+        /// What the server said.
+        reason: String,
+    },
+    /// The server refuses a subscription or publication of ours. Told once a connection and text.
+    Denied {
+        /// What the server said.
+        reason: String,
+    },
+    /// Frames for us were dropped because we were too slow to take them.
+    Slow,
+    /// A frame, whose bytes nobody has looked at yet.
+    Frame {
+        /// Where it was published: the sender in it is what the server let it say.
+        from: Subject,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// Something arrived on a subject that is none of ours.
+    Stray,
+}
+
+/// A server as it describes itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ServerInfo {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// The address that was connected to, without credentials.
+    pub(crate) address: String,
+    /// From publishing the token to its return.
+    pub(crate) rtt: Duration,
+}
+
+/// A frame that was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error("not connected")]
+    NotConnected,
+    #[error("a frame of {size} bytes, and the server takes {limit}: raise its max_payload")]
+    TooLarge { size: usize, limit: usize },
+    #[error("the connection did not take the frame in time")]
+    Busy,
+}

@@ -1,0 +1,437 @@
+//! Frames over plain NATS.
+//!
+//! The client's own word is not taken for anything: its state turns to connected before our subscriptions are sent again,
+//! its publish queues without a connection, its events can be lost. So state is read at every look, compared with what
+//! we believe, and a connection counts as up when an [`echo`] has come back over it.
+//!
+//! # What is left after the end
+//!
+//! A connected client's tasks end when the last handle is dropped, and `close` waits for that. A client that is looking
+//! for a server never looks at its handles: its task cannot be ended from outside. After `close`, or drop, it stops trying, for
+//! good, and sleeps until its runtime is dropped, as the driver's is right after `close`. Resolving a host name runs on a
+//! blocking thread that no runtime can interrupt: end the runtime with `shutdown_timeout`, not with a plain drop.
+
+mod echo;
+mod options;
+mod signals;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::future::{Future, pending, poll_fn, ready};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use async_nats::connection::State;
+use async_nats::{Client, Message, PublishErrorKind, Statistics, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+
+use self::echo::{Echo, Token};
+pub use self::options::ConnectError;
+use self::signals::{Signals, Trouble};
+use super::{
+    Audience, PUBLISH_TIMEOUT, PublishError, Role, ServerInfo, Subject, Subjects, Transport,
+    TransportEvent,
+};
+use crate::config::Config;
+use crate::message::NodeId;
+
+/// How often the client's state is read, should its events have been lost.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// A connection that was up for this long is stable: a loss after it is tried again at once.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// Before a client that has ended by itself, which it should not, is replaced.
+const REOPEN_DELAY: Duration = Duration::from_secs(1);
+/// Denials that are remembered, so that each is told once a connection.
+const MAX_TOLD_DENIALS: usize = 64;
+
+/// A connection to one of the servers in the settings, or the search for one.
+pub(crate) struct NatsTransport {
+    config: Config,
+    me: NodeId,
+    role: Role,
+    subjects: Subjects,
+    own: Subject,
+    open: Open,
+    link: Link,
+    /// The client's count of connections at the last look: one that was replaced between two looks is noticed by it.
+    connects: u64,
+    echo: Echo,
+    standing: Standing,
+    told_denials: Vec<String>,
+    events: VecDeque<TransportEvent>,
+    tick: Interval,
+    /// When the client has ended by itself: when it is to be replaced.
+    reopen_at: Option<Instant>,
+}
+
+/// One client with its subscriptions.
+struct Open {
+    client: Client,
+    statistics: Arc<Statistics>,
+    subscribers: Vec<Subscriber>,
+    /// Whose turn it is, so that no subscription starves another.
+    turn: usize,
+    signals: Arc<Signals>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    /// Connected, and the echo is under way.
+    Proving,
+    Up {
+        since: Instant,
+    },
+}
+
+/// What the owner was told last.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    Nothing,
+    Up,
+    Down,
+    Unauthorized(String),
+}
+
+impl NatsTransport {
+    /// Begins to connect, and returns without waiting for a server. The settings have passed `Config::validate`.
+    ///
+    /// # Errors
+    /// What is wrong with the settings themselves: an address, a file that cannot be read or used. A server that is away or
+    /// refuses us is no error but an event.
+    pub(crate) async fn connect(
+        config: &Config,
+        me: &NodeId,
+        role: Role,
+    ) -> Result<Self, ConnectError> {
+        let subjects = Subjects::new(&config.prefix);
+        let open = Open::new(config, me, &subjects, role).await?;
+        let mut tick = interval(LOOK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            config: config.clone(),
+            me: me.clone(),
+            role,
+            subjects,
+            own: Subject::Management { to: Audience::Node(me.clone()), from: me.clone() },
+            open,
+            link: Link::Down,
+            connects: 0,
+            echo: Echo::new(),
+            standing: Standing::Nothing,
+            told_denials: Vec::new(),
+            events: VecDeque::new(),
+            tick,
+            reopen_at: None,
+        })
+    }
+
+    /// Compares what the client says now with what we believe, and takes the callbacks' marks.
+    fn look(&mut self) {
+        let now = Instant::now();
+        self.look_at_state(now);
+        self.look_at_signals();
+        match self.link {
+            Link::Proving if self.echo.is_due(now) => self.send_echo(now),
+            Link::Up { since } if now.duration_since(since) >= STABLE_AFTER => {
+                self.open.signals.stable();
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at_state(&mut self, now: Instant) {
+        let connects = self.open.connects();
+        let connected = self.open.is_connected();
+        if self.link != Link::Down && (!connected || connects != self.connects) {
+            let said = self.open.signals.marks().last_error.take();
+            self.lost(said.unwrap_or_else(|| "the connection was lost".to_owned()));
+        }
+        if self.link == Link::Down && connected {
+            self.connects = connects;
+            self.link = Link::Proving;
+            self.told_denials.clear();
+            self.echo.restart(connects);
+            self.send_echo(now);
+        }
+    }
+
+    fn lost(&mut self, reason: String) {
+        // A connection that breaks before its proof is news only where nothing was told yet.
+        if matches!(self.link, Link::Up { .. }) || self.standing == Standing::Nothing {
+            self.standing = Standing::Down;
+            self.events.push_back(TransportEvent::Down { reason });
+        }
+        self.link = Link::Down;
+    }
+
+    fn look_at_signals(&mut self) {
+        let mut marks = self.open.signals.marks();
+        let denied = std::mem::take(&mut marks.denied);
+        let slow = std::mem::take(&mut marks.slow);
+        let lame_duck = std::mem::take(&mut marks.lame_duck);
+        let trouble = match self.link {
+            // A refusal comes before the loss that it causes, and is told after it.
+            Link::Up { .. } => None,
+            Link::Down | Link::Proving => marks.trouble.take(),
+        };
+        drop(marks);
+        for reason in denied {
+            if self.told_denials.len() < MAX_TOLD_DENIALS && !self.told_denials.contains(&reason) {
+                self.told_denials.push(reason.clone());
+                self.events.push_back(TransportEvent::Denied { reason });
+            }
+        }
+        if slow {
+            self.events.push_back(TransportEvent::Slow);
+        }
+        if lame_duck && !matches!(self.open.client.force_reconnect().now_or_never(), Some(Ok(()))) {
+            self.open.signals.marks().lame_duck = true;
+        }
+        if let Some(trouble) = trouble {
+            self.tell(trouble);
+        }
+    }
+
+    fn tell(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Unauthorized(reason) => {
+                if self.standing != Standing::Unauthorized(reason.clone()) {
+                    self.standing = Standing::Unauthorized(reason.clone());
+                    self.events.push_back(TransportEvent::Unauthorized { reason });
+                }
+            }
+            Trouble::Unreachable(reason) => {
+                tracing::debug!(%reason, "no connection to a NATS server");
+                if self.standing == Standing::Nothing {
+                    self.standing = Standing::Down;
+                    self.events.push_back(TransportEvent::Down { reason });
+                }
+            }
+        }
+    }
+
+    /// A token that does not find room in the client is lost, and sent again in time.
+    fn send_echo(&mut self, now: Instant) {
+        let token = self.echo.send(now).to_bytes();
+        let to = self.subjects.render(&self.own);
+        if !matches!(self.open.client.publish(to, token).now_or_never(), Some(Ok(()))) {
+            tracing::debug!("the client took no echo");
+        }
+    }
+
+    fn echo_came(&mut self, token: Token) {
+        self.look();
+        let Some(rtt) = self.echo.returned(token, Instant::now()) else { return };
+        if self.link != Link::Proving {
+            return;
+        }
+        let info = self.open.client.try_server_info().unwrap_or_default();
+        let mut marks = self.open.signals.marks();
+        // They are of the search that has just ended.
+        marks.trouble = None;
+        marks.last_error = None;
+        let address = marks.address.clone();
+        drop(marks);
+        self.link = Link::Up { since: Instant::now() };
+        self.standing = Standing::Up;
+        self.events.push_back(TransportEvent::Up {
+            max_payload: self.open.client.max_payload(),
+            server: ServerInfo { name: info.server_name, version: info.version, address, rtt },
+        });
+    }
+
+    /// `None` for an echo.
+    fn sort(&mut self, message: Message) -> Option<TransportEvent> {
+        let from = match self.subjects.parse(&message.subject) {
+            Some(subject) if subject.is_for(&self.me, self.role) => subject,
+            _ => return Some(TransportEvent::Stray),
+        };
+        if from == self.own
+            && let Some(token) = Token::read(&message.payload)
+        {
+            self.echo_came(token);
+            return None;
+        }
+        Some(TransportEvent::Frame { from, bytes: message.payload })
+    }
+
+    fn client_ended(&mut self) {
+        tracing::error!("the NATS client has ended by itself; it is replaced");
+        self.lost("the client ended".to_owned());
+        self.open.subscribers.clear();
+        self.reopen_at = Some(Instant::now() + REOPEN_DELAY);
+    }
+
+    async fn reopen(&mut self) {
+        match Open::new(&self.config, &self.me, &self.subjects, self.role).await {
+            Ok(open) => {
+                self.open = open;
+                self.echo = Echo::new();
+                self.connects = 0;
+                self.reopen_at = None;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the NATS client cannot be replaced yet");
+                self.reopen_at = Some(Instant::now() + STABLE_AFTER);
+            }
+        }
+    }
+}
+
+impl Transport for NatsTransport {
+    async fn next(&mut self) -> TransportEvent {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            if self.reopen_at.is_some_and(|at| at <= Instant::now()) {
+                self.reopen().await;
+            }
+            let signals = Arc::clone(&self.open.signals);
+            tokio::select! {
+                message = self.open.next_message() => match message {
+                    Some(message) => {
+                        if let Some(event) = self.sort(message) {
+                            return event;
+                        }
+                    }
+                    None => self.client_ended(),
+                },
+                () = signals.wake.notified() => self.look(),
+                _ = self.tick.tick() => self.look(),
+            }
+        }
+    }
+
+    async fn publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError> {
+        let up = matches!(self.link, Link::Up { .. })
+            && self.open.is_connected()
+            && self.open.connects() == self.connects;
+        if !up {
+            return Err(PublishError::NotConnected);
+        }
+        let (size, limit) = (frame.len(), self.open.client.max_payload());
+        if size > limit {
+            return Err(PublishError::TooLarge { size, limit });
+        }
+        let published = self.open.client.publish(self.subjects.render(to), frame);
+        match timeout(PUBLISH_TIMEOUT, published).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                Err(PublishError::TooLarge { size, limit })
+            }
+            Ok(Err(_)) => Err(PublishError::NotConnected),
+            Err(_) => Err(PublishError::Busy),
+        }
+    }
+
+    async fn close(mut self, within: Duration) {
+        let deadline = tokio::time::Instant::now() + within;
+        self.open.signals.marks().closed = true;
+        if matches!(self.link, Link::Up { .. }) {
+            // The echo's return shows that all before it reached the server, which no flush does.
+            let token = self.echo.send(Instant::now());
+            let to = self.subjects.render(&self.own);
+            let proof = async {
+                if self.open.client.publish(to, token.to_bytes()).await.is_err() {
+                    return;
+                }
+                while self.open.is_connected() {
+                    let message = timeout(LOOK_INTERVAL, self.open.next_message()).await;
+                    match message {
+                        Ok(Some(message)) if Token::read(&message.payload) == Some(token) => return,
+                        Ok(None) => return,
+                        Ok(Some(_)) | Err(_) => {}
+                    }
+                }
+            };
+            if timeout_at(deadline, proof).await.is_err() {
+                tracing::warn!("closing without proof that the last frames reached the server");
+            }
+        }
+        let connected = self.open.is_connected();
+        let signals = Arc::clone(&self.open.signals);
+        drop(self);
+        // The client's tasks hold the other references.
+        let ended = async {
+            while Arc::strong_count(&signals) > 1 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if connected && timeout_at(deadline, ended).await.is_err() {
+            tracing::warn!("the NATS client's tasks have not ended yet");
+        }
+    }
+}
+
+impl Open {
+    async fn new(
+        config: &Config,
+        me: &NodeId,
+        subjects: &Subjects,
+        role: Role,
+    ) -> Result<Self, ConnectError> {
+        let (servers, options) = options::options(config, me)?;
+        let signals = Arc::new(Signals::new());
+        let (choosing, hearing) = (Arc::clone(&signals), Arc::clone(&signals));
+        let client = options
+            .reconnect_to_server_callback(move |servers, _| {
+                let choice = choosing.choose(&servers);
+                async move {
+                    match choice {
+                        Some(choice) => Some(choice),
+                        // Closed. An answer, whichever, would go on with the search.
+                        None => pending().await,
+                    }
+                }
+            })
+            .event_callback(move |event| {
+                hearing.on_event(event);
+                ready(())
+            })
+            .connect(servers)
+            .await
+            .map_err(|error| ConnectError::Client(error.into()))?;
+        let mut subscribers = Vec::new();
+        for subject in subjects.subscriptions(me, role) {
+            let subscriber = client.subscribe(subject).await;
+            subscribers.push(subscriber.map_err(|error| ConnectError::Client(error.into()))?);
+        }
+        let statistics = client.statistics();
+        Ok(Self { client, statistics, subscribers, turn: 0, signals })
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    fn connects(&self) -> u64 {
+        self.statistics.connects.load(Ordering::Relaxed)
+    }
+
+    /// The next message of any subscription; `None` when the client has ended. Cancelling loses nothing.
+    fn next_message(&mut self) -> impl Future<Output = Option<Message>> {
+        poll_fn(|context| {
+            let count = self.subscribers.len();
+            for _ in 0..count {
+                self.turn = (self.turn + 1) % count;
+                if let Poll::Ready(message) = self.subscribers[self.turn].poll_next_unpin(context) {
+                    return Poll::Ready(message);
+                }
+            }
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.signals.marks().closed = true;
+    }
+}

@@ -1,0 +1,333 @@
+//! From a node's settings to the client's: servers, who we are, encryption.
+//!
+//! What can be wrong without any server being asked is found here, so that it fails the start.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::rustls::pki_types::pem::PemObject;
+use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use async_nats::rustls::{self, ClientConfig, RootCertStore};
+use async_nats::{ConnectOptions, ServerAddr};
+
+use crate::config::{Auth, Config, Tls, mask_url};
+use crate::message::NodeId;
+
+/// A dead link is noticed at the third ping that stays unanswered, so after three of these.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// For one server: connecting, encryption and its greeting together.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Commands that may wait in the client. Few, because what waits when the connection breaks is sent late.
+const CLIENT_CAPACITY: usize = 256;
+/// Frames that may wait in one subscription before the client drops them.
+const SUBSCRIPTION_CAPACITY: usize = 1_024;
+
+/// A setting that keeps a connection from ever being tried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// `nats` holds something that is no address.
+    #[error(
+        "nats: {url:?} is not a server's address: write it like nats://localhost:4222 or tls://host:4222"
+    )]
+    Server {
+        /// The address, without credentials.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// `nats` holds an address of another protocol.
+    #[error("nats: {url:?} has the scheme {scheme}: only nats:// and tls:// are spoken")]
+    Scheme {
+        /// The address, without credentials.
+        url: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// Several addresses, or an address and `auth`, name different users.
+    #[error(
+        "nats: {first} and {second} carry different users or passwords, or auth names another: give one in auth"
+    )]
+    TwoUsers {
+        /// One address, without credentials.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// `auth.nkey` is not a seed.
+    #[error("auth.nkey is not a seed: it is one word that begins with SU")]
+    Nkey(#[source] io::Error),
+    /// `auth.creds_file` cannot be read.
+    #[error("auth.creds_file: {path} cannot be read", path = path.display())]
+    CredsUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `auth.creds_file` is something else.
+    #[error("auth.creds_file: {path} is not a credentials file with a JWT and a seed", path = path.display())]
+    CredsInvalid {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key cannot be used.
+    #[error("{field}: {path} cannot be used as PEM: {reason}", path = path.display())]
+    Pem {
+        /// The setting.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The client's certificate and key do not fit.
+    #[error("tls.client_certificate and tls.client_key: {reason}")]
+    ClientCertificate {
+        /// Why.
+        reason: String,
+    },
+    /// The system's certificates, or encryption itself.
+    #[error("tls: {reason}")]
+    Tls {
+        /// Why.
+        reason: String,
+    },
+    /// The client itself.
+    #[error("the client refused to start")]
+    Client(#[source] async_nats::Error),
+}
+
+/// The servers to try, and how.
+pub(super) fn options(
+    config: &Config,
+    me: &NodeId,
+) -> Result<(Vec<ServerAddr>, ConnectOptions), ConnectError> {
+    let servers = servers(&config.nats)?;
+    let mut options = ConnectOptions::new()
+        .name(me)
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(CONNECTION_TIMEOUT)
+        .client_capacity(CLIENT_CAPACITY)
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .require_tls(config.tls.required);
+    options = authenticate(options, &config.auth, &servers)?;
+    // Otherwise the client makes its own settings, should the server ask for encryption.
+    if config.tls != Tls::default() || servers.iter().any(ServerAddr::tls_required) {
+        options = options.tls_client_config(encryption(&config.tls)?);
+    }
+    Ok((servers, options))
+}
+
+fn servers(urls: &[String]) -> Result<Vec<ServerAddr>, ConnectError> {
+    let parse = |url: &String| {
+        let server: ServerAddr =
+            url.parse().map_err(|source| ConnectError::Server { url: mask_url(url), source })?;
+        match server.scheme() {
+            "nats" | "tls" if !server.host().is_empty() => Ok(server),
+            "nats" | "tls" => Err(ConnectError::Server {
+                url: mask_url(url),
+                source: io::Error::new(io::ErrorKind::InvalidInput, "it has no host"),
+            }),
+            scheme => Err(ConnectError::Scheme { url: mask_url(url), scheme: scheme.to_owned() }),
+        }
+    };
+    urls.iter().map(parse).collect()
+}
+
+fn authenticate(
+    options: ConnectOptions,
+    auth: &Auth,
+    servers: &[ServerAddr],
+) -> Result<ConnectOptions, ConnectError> {
+    let auth = &with_credentials_of(servers, auth)?;
+    if let Some(token) = &auth.token {
+        return Ok(options.token(token.clone()));
+    }
+    if let (Some(user), Some(password)) = (&auth.user, &auth.password) {
+        return Ok(options.user_and_password(user.clone(), password.clone()));
+    }
+    if let Some(seed) = &auth.nkey {
+        let seed = seed.trim();
+        nkeys::KeyPair::from_seed(seed).map_err(|e| ConnectError::Nkey(io::Error::other(e)))?;
+        return Ok(options.nkey(seed.to_owned()));
+    }
+    if let Some(path) = &auth.creds_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConnectError::CredsUnreadable { path: path.clone(), source })?;
+        return options
+            .credentials(&text)
+            .map_err(|source| ConnectError::CredsInvalid { path: path.clone(), source });
+    }
+    Ok(options)
+}
+
+/// The client ignores a user, password or token in an address; people write them there all the same.
+fn with_credentials_of(servers: &[ServerAddr], auth: &Auth) -> Result<Auth, ConnectError> {
+    let mut found: Option<(&ServerAddr, Auth)> = None;
+    for server in servers {
+        let Some(user) = server.username().map(decode_percent) else { continue };
+        let own = match server.password().map(decode_percent) {
+            Some(password) => {
+                Auth { user: Some(user), password: Some(password), ..Auth::default() }
+            }
+            None => Auth { token: Some(user), ..Auth::default() },
+        };
+        let first = found.get_or_insert_with(|| (server, own.clone()));
+        if first.1 != own || (*auth != Auth::default() && *auth != own) {
+            return Err(ConnectError::TwoUsers {
+                first: mask_url(first.0.as_url_str()),
+                second: mask_url(server.as_url_str()),
+            });
+        }
+    }
+    Ok(found.map_or_else(|| auth.clone(), |(_, own)| own))
+}
+
+fn decode_percent(text: &str) -> String {
+    let hex = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let (mut rest, mut decoded) = (text.as_bytes(), Vec::with_capacity(text.len()));
+    while let [first, tail @ ..] = rest {
+        match tail.get(..2).filter(|_| *first == b'%').and_then(hex) {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                decoded.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The system's certificates and ours: the client's own option would take ours instead, and one file only.
+fn encryption(tls: &Tls) -> Result<ClientConfig, ConnectError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for path in &tls.root_certificates {
+        for certificate in certificates("tls.root_certificates", path)? {
+            roots.add(certificate).map_err(|error| ConnectError::Pem {
+                field: "tls.root_certificates",
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+    }
+    // Named, because a program with several providers linked in has no default one and the short form would panic.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConnectError::Tls { reason: error.to_string() })?
+        .with_root_certificates(roots);
+    let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_key) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates("tls.client_certificate", certificate)?;
+    let key =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| pem("tls.client_key", key, error))?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| ConnectError::ClientCertificate { reason: error.to_string() })
+}
+
+fn certificates(
+    field: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| pem(field, path, error))?;
+    if found.is_empty() {
+        let reason = "there is no certificate in it".to_owned();
+        return Err(ConnectError::Pem { field, path: path.to_owned(), reason });
+    }
+    Ok(found)
+}
+
+fn pem(field: &'static str, path: &Path, error: rustls::pki_types::pem::Error) -> ConnectError {
+    let mut reason = error.to_string();
+    if let rustls::pki_types::pem::Error::Io(source) = error {
+        reason.clear();
+        write!(reason, "{source}").expect("writing to a string does not fail");
+    }
+    ConnectError::Pem { field, path: path.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        let me = NodeId::new("alice").expect("a valid name");
+        options(&config, &me).map(|_| ()).expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_before_any_server_is_asked_names_field_and_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rubbish = folder.path().join("rubbish.pem");
+        std::fs::write(&rubbish, "not a certificate").expect("a file");
+        let missing = folder.path().join("missing");
+
+        let text = refused(|c| c.auth.creds_file = Some(missing.clone()));
+        assert!(text.contains("auth.creds_file") && text.contains("missing"), "{text}");
+        let text = refused(|c| c.auth.creds_file = Some(rubbish.clone()));
+        assert!(text.contains("auth.creds_file") && text.contains("rubbish.pem"), "{text}");
+        let text = refused(|c| c.auth.nkey = Some("SUnonsense".to_owned()));
+        assert!(text.contains("auth.nkey") && !text.contains("nonsense"), "{text}");
+        for path in [&missing, &rubbish] {
+            let name = path.file_name().expect("a name").to_str().expect("text");
+            let text = refused(|c| c.tls.root_certificates = vec![path.clone()]);
+            assert!(text.contains("tls.root_certificates") && text.contains(name), "{text}");
+            let text = refused(|c| {
+                c.tls.client_certificate = Some(path.clone());
+                c.tls.client_key = Some(path.clone());
+            });
+            assert!(text.contains("tls.client_certificate") && text.contains(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_tried_are_refused_without_their_passwords() {
+        for url in ["http://u:secret@host:1", "ws://u:secret@host", "nats://u:secret@host:99999999"]
+        {
+            let text = refused(|c| c.nats = vec![url.to_owned()]);
+            assert!(text.starts_with("nats: ") && !text.contains("secret"), "{text}");
+        }
+        let text = refused(|c| c.nats = vec!["nats://a:1@x".into(), "nats://b:2@y".into()]);
+        assert!(text.contains("different") && !text.contains("b:2"), "{text}");
+        let text = refused(|c| {
+            c.nats = vec!["nats://a:1@x".into()];
+            c.auth.token = Some("t".into());
+        });
+        assert!(text.contains("auth"), "{text}");
+    }
+
+    #[test]
+    fn a_user_in_an_address_counts() {
+        let parse = |url: &str| url.parse::<ServerAddr>().expect("an address");
+        let auth = |urls: &[&str]| {
+            let servers: Vec<_> = urls.iter().map(|url| parse(url)).collect();
+            with_credentials_of(&servers, &Auth::default()).expect("one user")
+        };
+        let found = auth(&["nats://h:1", "nats://us%40er:p%3Aw%@h:2"]);
+        assert_eq!(found.user.as_deref(), Some("us@er"));
+        assert_eq!(found.password.as_deref(), Some("p:w%"));
+        assert_eq!(auth(&["nats://secret@h:2"]).token.as_deref(), Some("secret"));
+        assert_eq!(auth(&["nats://h:2"]), Auth::default());
+    }
+}
