@@ -1,0 +1,226 @@
+//! A channel that a node has joined: sending, receiving, pausing, leaving.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::driver::{Command, Consumer, ConsumerId};
+use crate::error::{ChannelError, SendError};
+use crate::incoming::{HandlerResult, Message};
+use crate::message::{ChannelName, MessageId, Mode, NewMessage};
+use crate::node::Shared;
+use crate::store::Tx;
+
+/// Messages that a stream holds before its consumer takes them; more wait at their senders.
+const STREAM_BUFFER: usize = 64;
+
+/// A channel that this node has joined. Cheap to clone; all clones are the same channel.
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+    name: ChannelName,
+    mode: Mode,
+}
+
+impl Channel {
+    pub(crate) fn new(shared: Arc<Shared>, name: ChannelName, mode: Mode) -> Self {
+        Self { shared, name, mode }
+    }
+
+    /// The channel's name.
+    pub fn name(&self) -> &ChannelName {
+        &self.name
+    }
+
+    /// How this node takes part.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Sends a message to every reader of the channel, or to one with [`NewMessage::to`].
+    ///
+    /// When this returns, the message is committed to this node's file, by default with an fsync (P1): it will be delivered however
+    /// long the network, the server or a receiver is away, unless its time to live ends before. Readers need not be known yet.
+    /// Cancelling before the commit leaves open whether the message was sent, never half of it.
+    ///
+    /// # Errors
+    /// Nothing was stored: the message is not valid, the channel was joined as a reader, a receiver's queue is full ([`SendError::QueueFull`],
+    /// unless the node drops the oldest), the disk is full ([`SendError::StorageFull`]), the node is shut down.
+    pub async fn send(&self, message: impl Into<NewMessage>) -> Result<MessageId, SendError> {
+        let ids = self.send_all(vec![message.into()]).await?;
+        Ok(ids[0])
+    }
+
+    /// Sends this value as JSON; short for `send(NewMessage::json(value))`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and for a value that does not serialize.
+    pub async fn send_json<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+    ) -> Result<MessageId, SendError> {
+        self.send(NewMessage::json(value)).await
+    }
+
+    /// Sends all of these, in this order, or none: they are committed together. Returns their ids in order.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); the first message that is refused refuses all.
+    pub async fn send_all(&self, messages: Vec<NewMessage>) -> Result<Vec<MessageId>, SendError> {
+        let prepared =
+            messages.into_iter().map(|m| self.prepare(m)).collect::<Result<Vec<_>, _>>()?;
+        if prepared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = prepared.len() as u64;
+        let ids = self.shared.store.send(prepared).await?;
+        self.shared.tally.accepted.add(count);
+        Ok(ids)
+    }
+
+    /// Sends a message as part of the program's own transaction (see [`Node::transaction`](crate::Node::transaction)): it is
+    /// committed with the program's rows, or not at all.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send). Return it from the transaction to undo everything.
+    pub fn send_in(
+        &self,
+        tx: &Tx<'_>,
+        message: impl Into<NewMessage>,
+    ) -> Result<MessageId, SendError> {
+        let id = tx.send(self.prepare(message.into())?)?;
+        self.shared.tally.accepted.add(1);
+        Ok(id)
+    }
+
+    fn prepare(&self, message: NewMessage) -> Result<crate::message::Prepared, SendError> {
+        if !self.mode.writes() {
+            return Err(SendError::NotAWriter { channel: self.name.clone() });
+        }
+        let config = &self.shared.config;
+        let mut prepared =
+            message.prepare(&self.name, config.message_ttl, config.max_payload_bytes)?;
+        if config.compression {
+            prepared.body = prepared.body.compressed();
+        }
+        Ok(prepared)
+    }
+
+    /// Handles every message of the channel with this function, on the runtime on which the node was started.
+    ///
+    /// `Ok` acknowledges the message, `Err` or a panic refuses it, and it comes again after a pause. Messages of one sender (in one lane) come one at a time,
+    /// in order; those of different senders side by side. With several handlers a message is acknowledged when all are `Ok`; they run one after the
+    /// other, and all run again if one fails. A handler may take as long as it likes: the sender is told that it is being worked on.
+    ///
+    /// The handler stays until the channel is left or the node stops. One that holds a `Channel` or `Node` of its own (to reply, say) keeps the
+    /// node running until [`Node::shutdown`](crate::Node::shutdown), dropped or not.
+    ///
+    /// # Errors
+    /// The channel was joined as a writer, or was left; the node is shut down.
+    pub async fn on_message<F, Fut>(&self, handler: F) -> Result<(), ChannelError>
+    where
+        F: Fn(Message) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = HandlerResult> + Send + 'static,
+    {
+        let handler = move |message| -> crate::driver::HandlerFuture { Box::pin(handler(message)) };
+        self.attach(Consumer::Handler(Arc::new(handler))).await.map(|_| ())
+    }
+
+    /// The channel's messages as a stream. Each must be answered; see [`Message`]. Dropping the stream detaches it.
+    ///
+    /// # Errors
+    /// As [`on_message`](Self::on_message).
+    pub async fn messages(&self) -> Result<Messages, ChannelError> {
+        let (sender, messages) = mpsc::channel(STREAM_BUFFER);
+        let id = self.attach(Consumer::Stream(sender)).await?;
+        Ok(Messages { messages, id, channel: self.clone() })
+    }
+
+    async fn attach(&self, consumer: Consumer) -> Result<ConsumerId, ChannelError> {
+        if !self.mode.reads() {
+            return Err(ChannelError::NotAReader { channel: self.name.clone() });
+        }
+        let channel = self.name.clone();
+        self.shared.ask(|reply| Command::Attach { channel, consumer, reply }).await?
+    }
+
+    /// Takes no more messages until [`resume`](Self::resume); they wait at their senders, and cost them no attempts. What is being
+    /// handled is finished.
+    ///
+    /// # Errors
+    /// The channel was left, or the node is shut down.
+    pub async fn pause(&self) -> Result<(), ChannelError> {
+        let channel = self.name.clone();
+        self.shared.ask(|reply| Command::Pause { channel, paused: true, reply }).await?
+    }
+
+    /// Takes messages again; senders learn it at once.
+    ///
+    /// # Errors
+    /// The channel was left, or the node is shut down.
+    pub async fn resume(&self) -> Result<(), ChannelError> {
+        let channel = self.name.clone();
+        self.shared.ask(|reply| Command::Pause { channel, paused: false, reply }).await?
+    }
+
+    /// Leaves the channel for good: senders purge what still waits for this node there, and keep nothing more for it. A restart is no
+    /// leave, and neither is [`Node::shutdown`](crate::Node::shutdown). Handlers are detached; joining again begins anew.
+    ///
+    /// # Errors
+    /// The channel was left before, the file refuses, or the node is shut down.
+    pub async fn leave(&self) -> Result<(), ChannelError> {
+        let channel = self.name.clone();
+        self.shared.ask(|reply| Command::Leave { channel, reply }).await?
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("name", &self.name).field("mode", &self.mode).finish()
+    }
+}
+
+/// The messages of a channel, as a stream: [`next`](Self::next), or through [`Stream`].
+#[must_use = "messages wait until the stream is read"]
+pub struct Messages {
+    messages: mpsc::Receiver<Message>,
+    id: ConsumerId,
+    channel: Channel,
+}
+
+impl Messages {
+    /// The next message; none once the channel is left or the node has stopped. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.messages.recv().await
+    }
+}
+
+impl Stream for Messages {
+    type Item = Message;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.messages.poll_recv(cx)
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        // What nobody looked at goes back to its sender without counting as an attempt.
+        self.messages.close();
+        while let Ok(message) = self.messages.try_recv() {
+            message.give_back();
+        }
+        let channel = self.channel.name.clone();
+        self.channel.shared.tell(Command::Detach { channel, consumer: self.id });
+    }
+}
+
+impl fmt::Debug for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages").field("channel", &self.channel.name).finish_non_exhaustive()
+    }
+}

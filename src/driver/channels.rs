@@ -1,0 +1,171 @@
+//! Joining, leaving, pausing, and what handles ask.
+
+use super::{Command, Completion, Consumer, ConsumerId, Driver, Timer};
+use crate::error::ChannelError;
+use crate::message::{ChannelName, Mode, StartAt};
+use crate::protocol::frame::MAX_CHANNELS;
+use crate::protocol::inbox;
+use crate::protocol::membership;
+use crate::transport::Transport;
+
+/// A channel that this node has joined.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) mode: Mode,
+    pub(super) start: StartAt,
+    /// By the file's clock.
+    pub(super) joined_ms: u64,
+    pub(super) paused: bool,
+    pub(super) consumers: Vec<(ConsumerId, Consumer)>,
+}
+
+impl Joined {
+    /// Whether messages are taken now.
+    pub(super) fn is_ready(&self) -> bool {
+        self.mode.reads() && !self.paused && !self.consumers.is_empty()
+    }
+}
+
+impl<T: Transport> Driver<T> {
+    pub(super) async fn command(&mut self, command: Command) {
+        match command {
+            Command::Join { channel, mode, start, reply } => {
+                if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(&channel) {
+                    let _ = reply.send(Err(ChannelError::TooMany { limit: MAX_CHANNELS }));
+                    return;
+                }
+                let joined =
+                    Joined { mode, start, joined_ms: 0, paused: false, consumers: Vec::new() };
+                let store = self.store.clone();
+                self.jobs.push(Box::pin(async move {
+                    let result = store.join(channel.clone()).await;
+                    Completion::Joined { channel, joined, result, reply }
+                }));
+            }
+            Command::Leave { channel, reply } => {
+                if !self.channels.contains_key(&channel) {
+                    let _ = reply.send(Err(ChannelError::NotJoined { channel }));
+                    return;
+                }
+                let store = self.store.clone();
+                self.jobs.push(Box::pin(async move {
+                    let result = store.leave(channel.clone()).await;
+                    Completion::Left { channel, result, reply }
+                }));
+            }
+            Command::Pause { channel, paused, reply } => {
+                let result = self.change(channel, |joined| joined.paused = paused).await;
+                let _ = reply.send(result);
+            }
+            Command::Attach { channel, consumer, reply } => {
+                let result = self.attach(channel, consumer).await;
+                let _ = reply.send(result);
+            }
+            Command::Detach { channel, consumer } => {
+                let gone = |joined: &mut Joined| joined.consumers.retain(|(id, _)| *id != consumer);
+                // It may have been left before.
+                let _ = self.change(channel, gone).await;
+            }
+            Command::Topology { reply } => {
+                let _ = reply.send(self.topology());
+            }
+            Command::Subscribers { channel, reply } => {
+                let _ = reply.send(self.membership.readers(&channel).cloned().collect());
+            }
+            Command::SettleNow { reply } => {
+                self.settle_waiters.push(reply);
+                self.settle();
+            }
+            Command::WatchSettled { reply } => {
+                let _ = reply.send(self.settled.subscribe());
+            }
+            Command::Forget { node, reply } => self.forget(node, Some(reply)),
+            Command::Shutdown { deadline, reply } => self.stop(deadline, reply).await,
+        }
+    }
+
+    async fn attach(
+        &mut self,
+        channel: ChannelName,
+        consumer: Consumer,
+    ) -> Result<ConsumerId, ChannelError> {
+        self.last_consumer += 1;
+        let id = ConsumerId(self.last_consumer);
+        if self.channels.get(&channel).is_some_and(|joined| !joined.mode.reads()) {
+            return Err(ChannelError::NotAReader { channel });
+        }
+        self.change(channel, |joined| joined.consumers.push((id, consumer))).await?;
+        Ok(id)
+    }
+
+    /// Changes a joined channel, and lets the inbox and the peers know.
+    async fn change(
+        &mut self,
+        channel: ChannelName,
+        change: impl FnOnce(&mut Joined),
+    ) -> Result<(), ChannelError> {
+        let Some(joined) = self.channels.get_mut(&channel) else {
+            return Err(ChannelError::NotJoined { channel });
+        };
+        let before = joined.is_ready();
+        change(joined);
+        if joined.is_ready() != before {
+            self.announce(channel).await;
+        }
+        Ok(())
+    }
+
+    async fn announce(&mut self, channel: ChannelName) {
+        let consumer =
+            self.channels.get(&channel).filter(|joined| joined.mode.reads()).map(|joined| {
+                match joined.is_ready() {
+                    true => inbox::Consumer::Ready,
+                    false => inbox::Consumer::Paused,
+                }
+            });
+        self.receive(inbox::Event::Consumer { channel, consumer }).await;
+        self.meet(membership::Event::Changed).await;
+    }
+
+    pub(super) async fn joined(&mut self, channel: ChannelName, mut joined: Joined) {
+        self.left.remove(&channel);
+        if let Some(before) = self.channels.remove(&channel) {
+            joined.paused = before.paused;
+            joined.consumers = before.consumers;
+            // Another handle may still send or receive in the mode in which it joined.
+            if before.mode != joined.mode {
+                joined.mode = Mode::ReadWrite;
+            }
+        }
+        let writes = joined.mode.writes();
+        self.channels.insert(channel.clone(), joined);
+        self.announce(channel.clone()).await;
+        if writes {
+            self.subscribe_known(&channel);
+        }
+    }
+
+    pub(super) async fn has_left(&mut self, channel: ChannelName) {
+        self.channels.remove(&channel);
+        self.left.insert(channel.clone());
+        if self.left.len() > MAX_CHANNELS {
+            // Who has not heard of this one by now learns it from a refusal, and an operator can purge.
+            self.left.pop_first();
+        }
+        self.announce(channel).await;
+    }
+
+    pub(super) fn forget(
+        &mut self,
+        node: crate::message::NodeId,
+        reply: Option<super::command::Reply<Result<u64, crate::error::NodeError>>>,
+    ) {
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move {
+            let result = store.forget(node.clone()).await;
+            Completion::Forgotten { node, result, reply }
+        }));
+        self.arm(Timer::Settle, None);
+        self.settle();
+    }
+}

@@ -1,0 +1,95 @@
+//! What handles ask of the driver.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::{ChannelError, NodeError, StoreError};
+use crate::incoming::{HandlerResult, Message};
+use crate::management::Topology;
+use crate::message::{ChannelName, Mode, NodeId, StartAt};
+
+/// What a handler's call gives.
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
+
+/// Who takes a channel's messages.
+#[derive(Clone)]
+pub(crate) enum Consumer {
+    Handler(Arc<dyn Fn(Message) -> HandlerFuture + Send + Sync>),
+    Stream(mpsc::Sender<Message>),
+}
+
+impl Consumer {
+    /// Whether nobody reads the stream any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.is_closed())
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Handler(_) => "Handler",
+            Self::Stream(_) => "Stream",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConsumerId(pub(crate) u64);
+
+pub(crate) type Reply<T> = oneshot::Sender<T>;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Join {
+        channel: ChannelName,
+        mode: Mode,
+        start: StartAt,
+        reply: Reply<Result<(), ChannelError>>,
+    },
+    Leave {
+        channel: ChannelName,
+        reply: Reply<Result<(), ChannelError>>,
+    },
+    Pause {
+        channel: ChannelName,
+        paused: bool,
+        reply: Reply<Result<(), ChannelError>>,
+    },
+    Attach {
+        channel: ChannelName,
+        consumer: Consumer,
+        reply: Reply<Result<ConsumerId, ChannelError>>,
+    },
+    Detach {
+        channel: ChannelName,
+        consumer: ConsumerId,
+    },
+    Topology {
+        reply: Reply<Topology>,
+    },
+    Subscribers {
+        channel: ChannelName,
+        reply: Reply<Vec<NodeId>>,
+    },
+    /// Brings what is known to be settled into the store's accounts.
+    SettleNow {
+        reply: Reply<Result<(), StoreError>>,
+    },
+    /// Changes whenever the accounts do.
+    WatchSettled {
+        reply: Reply<watch::Receiver<u64>>,
+    },
+    Forget {
+        node: NodeId,
+        reply: Reply<Result<u64, NodeError>>,
+    },
+    Shutdown {
+        deadline: Duration,
+        reply: Reply<()>,
+    },
+}

@@ -1,0 +1,210 @@
+//! What the store does for the driver in the meantime, and what follows from it.
+
+use std::pin::Pin;
+
+use tokio::sync::oneshot;
+
+use super::channels::Joined;
+use super::{Driver, Timer};
+use crate::error::{ChannelError, NodeError, StoreError};
+use crate::event::Event;
+use crate::message::{ChannelName, MessageId, NodeId, StoreId, TopicId};
+use crate::protocol::inbox::{self, Source};
+use crate::protocol::membership;
+use crate::store::{Attempt, Forgotten, Page, Settlement};
+use crate::transport::Transport;
+
+pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
+
+type Reply<T> = oneshot::Sender<T>;
+
+pub(super) enum Completion {
+    Page {
+        receiver: NodeId,
+        token: u64,
+        topics: Vec<(TopicId, u64)>,
+        page: Result<Page, String>,
+    },
+    Settled {
+        result: Result<(), StoreError>,
+        settlements: Vec<Settlement>,
+        attempts: Vec<Attempt>,
+        waiters: Vec<Reply<Result<(), StoreError>>>,
+    },
+    NewStore {
+        from: MessageId,
+        newest: MessageId,
+        result: Result<StoreId, StoreError>,
+    },
+    Committed {
+        source: Source,
+        id: MessageId,
+        result: Result<(), StoreError>,
+    },
+    Joined {
+        channel: ChannelName,
+        joined: Joined,
+        result: Result<u64, StoreError>,
+        reply: Reply<Result<(), ChannelError>>,
+    },
+    Left {
+        channel: ChannelName,
+        result: Result<(), StoreError>,
+        reply: Reply<Result<(), ChannelError>>,
+    },
+    Subscribed {
+        node: NodeId,
+        channel: ChannelName,
+        result: Result<(), StoreError>,
+    },
+    Unsubscribed {
+        node: NodeId,
+        channel: ChannelName,
+        result: Result<u64, StoreError>,
+    },
+    Forgotten {
+        node: NodeId,
+        result: Result<Forgotten, StoreError>,
+        reply: Option<Reply<Result<u64, NodeError>>>,
+    },
+    Noted(Result<(), StoreError>),
+    CleanedUp,
+    Report(Box<crate::management::Report>),
+}
+
+impl<T: Transport> Driver<T> {
+    pub(super) async fn completed(&mut self, completion: Completion) {
+        match completion {
+            Completion::Page { receiver, token, topics, page } => {
+                self.page_read(&receiver, token, topics, page).await;
+            }
+            Completion::Settled { result, settlements, attempts, waiters } => {
+                self.settled(result, settlements, attempts, waiters);
+            }
+            Completion::NewStore { from, newest, result } => match result {
+                Ok(store) => self.new_store(from, newest, store).await,
+                Err(error) => {
+                    // The next answer that proves it tries again.
+                    self.going_back = false;
+                    self.complain("take a new store id", &error);
+                }
+            },
+            Completion::Committed { source, id, result } => {
+                let event = match result {
+                    Ok(()) => inbox::Event::Committed { source, id },
+                    Err(error) => {
+                        self.complain("commit a received message", &error);
+                        inbox::Event::CommitFailed { source, id }
+                    }
+                };
+                self.receive(event).await;
+            }
+            Completion::Joined { channel, joined, result, reply } => {
+                let result = match result {
+                    Ok(joined_ms) => {
+                        self.joined(channel, Joined { joined_ms, ..joined }).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error.into()),
+                };
+                let _ = reply.send(result);
+            }
+            Completion::Left { channel, result, reply } => {
+                if result.is_ok() {
+                    self.has_left(channel).await;
+                }
+                let _ = reply.send(result.map_err(Into::into));
+            }
+            Completion::Subscribed { node, channel, result } => {
+                self.subscribed(node, channel, result);
+            }
+            Completion::Unsubscribed { node, channel, result } => {
+                self.unsubscribed(node, channel, result).await;
+            }
+            Completion::Forgotten { node, result, reply } => {
+                self.forgotten(node, result, reply).await;
+            }
+            Completion::Noted(Err(error)) => self.complain("note a peer", &error),
+            Completion::Noted(Ok(())) => {}
+            Completion::CleanedUp => {
+                let next = std::time::Instant::now() + self.config.cleanup_interval;
+                self.arm(Timer::CleanUp, Some(next));
+            }
+            Completion::Report(report) => self.send_report(*report).await,
+        }
+    }
+
+    pub(super) fn complain(&self, what: &str, error: &StoreError) {
+        tracing::warn!(node = %self.me, error = error as &dyn std::error::Error, "could not {what}");
+    }
+
+    fn settled(
+        &mut self,
+        result: Result<(), StoreError>,
+        settlements: Vec<Settlement>,
+        attempts: Vec<Attempt>,
+        waiters: Vec<Reply<Result<(), StoreError>>>,
+    ) {
+        self.settle_running = false;
+        match &result {
+            Ok(()) if settlements.is_empty() => {}
+            Ok(()) => self.settled.send_modify(|changes| *changes += 1),
+            Err(error) => {
+                self.complain("note what has been settled", error);
+                self.settling.put_back(settlements, attempts);
+                self.settle_later();
+            }
+        }
+        let failed = result.is_err();
+        for waiter in waiters {
+            let result = match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(StoreError::Failed {
+                    path: self.store.path().to_owned(),
+                    reason: error.to_string(),
+                }),
+            };
+            let _ = waiter.send(result);
+        }
+        if !self.settle_waiters.is_empty() && !failed {
+            self.settle();
+        } else if !self.settling.is_empty() {
+            self.settle_soon();
+        }
+    }
+
+    pub(super) fn clean_up(&mut self) {
+        self.note_who_is_online();
+        let store = self.store.clone();
+        let me = self.me.clone();
+        self.jobs.push(Box::pin(async move {
+            match store.cleanup().await {
+                Ok(cleaned) => tracing::debug!(node = %me, ?cleaned, "cleaned up"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(node = %me, error, "could not clean up");
+                }
+            }
+            Completion::CleanedUp
+        }));
+    }
+
+    async fn forgotten(
+        &mut self,
+        node: NodeId,
+        result: Result<Forgotten, StoreError>,
+        reply: Option<Reply<Result<u64, NodeError>>>,
+    ) {
+        if let Ok(forgotten) = &result {
+            self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
+            self.meet(membership::Event::Forget(node.clone())).await;
+            self.tell(Event::PeerForgotten { node, pending: forgotten.pending });
+            self.settled.send_modify(|changes| *changes += 1);
+        } else if let Err(error) = &result {
+            self.complain("forget a peer", error);
+        }
+        if let Some(reply) = reply {
+            let _ = reply.send(result.map(|forgotten| forgotten.pending).map_err(Into::into));
+        }
+    }
+}

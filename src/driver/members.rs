@@ -1,0 +1,359 @@
+//! Membership: the connection's ups and downs, keepalives, who reads what.
+
+use std::time::Instant;
+
+use super::{Completion, Driver, Keepalive, OBJECTION, Timer};
+use crate::error::{StartError, StoreError};
+use crate::event::{Event, Link};
+use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
+use crate::protocol::delivery;
+use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
+use crate::protocol::membership::{self, Action, Departure, News};
+use crate::store::{Peer, Start};
+use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
+
+/// Most bytes of a keepalive that the names of channels take that were left for good.
+const LEFT_BYTES: usize = 64 * 1024;
+
+impl<T: Transport> Driver<T> {
+    pub(super) async fn link_up(&mut self, server: ServerInfo) {
+        self.sessions += 1;
+        if self.sessions > 1 {
+            self.tally.reconnects.add(1);
+        }
+        let server = format!("{} {}", server.name, server.version);
+        if self.conflict {
+            return;
+        }
+        self.link = true;
+        self.set_link(Link::Connected { server: server.clone() });
+        self.tell(Event::Connected { server });
+        if self.contact.is_some() {
+            self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
+        }
+        self.meet(membership::Event::LinkUp).await;
+        self.deliver_all(|| delivery::Event::LinkUp).await;
+    }
+
+    pub(super) async fn link_down(&mut self, reason: String) {
+        self.lost_link().await;
+        if !self.conflict {
+            self.set_link(Link::Disconnected { reason: reason.clone() });
+        }
+        self.tell(Event::Disconnected { reason });
+    }
+
+    pub(super) async fn unauthorized(&mut self, reason: String) {
+        self.lost_link().await;
+        tracing::error!(node = %self.me, reason, "the NATS server refuses our credentials");
+        self.set_link(Link::Unauthorized { reason: reason.clone() });
+        self.tell(Event::Unauthorized { reason });
+    }
+
+    async fn lost_link(&mut self) {
+        self.link = false;
+        self.meet(membership::Event::LinkDown).await;
+        self.deliver_all(|| delivery::Event::LinkDown).await;
+        self.made_contact(Ok(()));
+    }
+
+    /// Says this to the membership, and does what it decides.
+    pub(super) async fn meet(&mut self, event: membership::Event) {
+        let mut actions = Vec::new();
+        self.membership.handle(self.now(), event, &mut actions);
+        for action in actions {
+            self.perform_membership(action).await;
+        }
+        let wake_at = self.membership.wake_at();
+        self.arm(Timer::Membership, wake_at);
+        let online = self.membership.online();
+        self.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.peers_online, online) != online
+        });
+    }
+
+    async fn perform_membership(&mut self, action: Action) {
+        match action {
+            Action::Beat { rival } => self.beat(rival, false).await,
+            Action::Hello { to, nonce } => {
+                let keepalive = self.keepalive(None, false);
+                self.say(to, Frame::Hello { nonce, keepalive }).await;
+            }
+            Action::Welcome { to, nonce } => {
+                let keepalive = self.keepalive(None, false);
+                self.say(to, Frame::Welcome { nonce, keepalive }).await;
+            }
+            Action::Heard { node, news, keepalive } => self.heard(node, news, *keepalive).await,
+            Action::Offline { node, why } => {
+                self.deliver(&node, delivery::Event::Offline).await;
+                self.tell(Event::PeerOffline { node, goodbye: why == Departure::Goodbye });
+            }
+            Action::Expired { node } => self.forget(node, None),
+            Action::Conflict { host, incarnation, stop } => {
+                self.rival(host, incarnation, stop).await;
+            }
+            Action::Full { refused } => {
+                tracing::warn!(node = %self.me, %refused, "no room for another peer: raise max_peers");
+                self.tell(Event::PeersFull { refused });
+            }
+        }
+    }
+
+    async fn rival(&mut self, host: String, incarnation: Incarnation, stop: bool) {
+        tracing::error!(node = %self.me, host, %incarnation, "another node with our id is alive");
+        self.tell(Event::Conflict { host: host.clone(), incarnation, stopped: stop });
+        if stop {
+            let (store, detail) = (self.store.clone(), format!("on {host}, run {incarnation}"));
+            let me = self.me.to_string();
+            self.jobs.push(Box::pin(async move {
+                Completion::Noted(store.audit("stand back for another node", me, detail).await)
+            }));
+            self.conflict = true;
+            self.link = false;
+            self.set_link(Link::Conflict { host: host.clone() });
+            self.deliver_all(|| delivery::Event::LinkDown).await;
+            let id = self.me.clone();
+            self.made_contact(Err(StartError::DuplicateNode { id, host, incarnation }));
+        }
+    }
+
+    async fn say(&mut self, to: NodeId, frame: Frame) {
+        let to = Subject::Management { to: Audience::Node(to), from: self.me.clone() };
+        // A lost one is made good by the next keepalive.
+        let _ = self.transport.publish(&to, frame.encode()).await;
+    }
+
+    pub(super) async fn beat(&mut self, rival: Option<Incarnation>, goodbye: bool) {
+        if self.conflict {
+            return;
+        }
+        let keepalive = self.keepalive(rival, goodbye);
+        let to = Subject::Keepalive { from: self.me.clone() };
+        match self.transport.publish(&to, Frame::Keepalive(keepalive).encode()).await {
+            Ok(()) => self.tally.keepalives_sent.add(1),
+            Err(error @ PublishError::TooLarge { .. }) => {
+                tracing::error!(node = %self.me, %error, "nobody can find this node: it has joined too many channels for this server");
+                self.tell(Event::Denied { reason: format!("the keepalive does not fit: {error}") });
+            }
+            // The next one makes it good.
+            Err(PublishError::NotConnected | PublishError::Busy) => {}
+        }
+    }
+
+    fn keepalive(&mut self, rival: Option<Incarnation>, goodbye: bool) -> Keepalive {
+        self.keepalives += 1;
+        let now_ms = self.store.now_ms();
+        let channels =
+            self.channels.iter().take(MAX_CHANNELS).map(|(name, joined)| ChannelPresence {
+                name: name.clone(),
+                mode: joined.mode,
+                age_ms: now_ms.saturating_sub(joined.joined_ms),
+                paused: joined.mode.reads() && !joined.is_ready(),
+                start: joined.start,
+            });
+        Keepalive {
+            from: self.me.clone(),
+            incarnation: self.incarnation,
+            store: self.origin.current(),
+            counter: self.keepalives,
+            session: self.sessions,
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.host.clone(),
+            channels: channels.collect(),
+            left: self.left_to_announce(),
+            draining: self.stopping.is_some(),
+            goodbye,
+            rival,
+        }
+    }
+
+    /// The channels that were left, as far as there is room for their names.
+    fn left_to_announce(&self) -> Vec<ChannelName> {
+        let mut bytes = 0;
+        let fits = |name: &&ChannelName| {
+            bytes += name.as_str().len() + 3;
+            bytes <= LEFT_BYTES
+        };
+        self.left.iter().take(MAX_CHANNELS).take_while(fits).cloned().collect()
+    }
+
+    async fn heard(&mut self, node: NodeId, news: News, keepalive: Keepalive) {
+        if news.first || news.restarted || news.other_store {
+            self.note_peer(&node, &keepalive);
+        }
+        if news.other_store {
+            tracing::warn!(node = %self.me, peer = %node, "a peer came back with another file");
+            self.tell(Event::PeerLostItsFile { node: node.clone() });
+        }
+        for channel in keepalive.left {
+            let joined = keepalive.channels.iter().any(|presence| presence.name == channel);
+            if !joined && self.subscriptions.remove(&(node.clone(), channel.clone())) {
+                self.unsubscribe(node.clone(), channel);
+            }
+        }
+        for presence in &keepalive.channels {
+            self.subscribe(&node, presence);
+        }
+        let mut topics: Vec<TopicId> =
+            self.receivers.get(&node).map(|d| d.topics().collect()).unwrap_or_default();
+        // A receiver that takes messages again gets the urgent ones first.
+        topics.sort_by_key(|topic| self.topics.get(topic).map(|topic| topic.lane));
+        for topic in topics {
+            if let Some(active) = self.is_active(&node, topic) {
+                self.deliver(&node, delivery::Event::Activity { topic, active }).await;
+            }
+        }
+        if news.online {
+            self.tell(Event::PeerOnline { node: node.clone(), restarted: news.restarted });
+            self.deliver(&node, delivery::Event::Online).await;
+        } else if news.restarted {
+            self.tell(Event::PeerOnline { node: node.clone(), restarted: true });
+            self.deliver(&node, delivery::Event::Restarted).await;
+        } else if news.reconnected {
+            self.deliver(&node, delivery::Event::Restarted).await;
+        } else {
+            self.deliver(&node, delivery::Event::Heard).await;
+        }
+    }
+
+    /// Whether the peer takes this topic's messages, by its last word; none where it has said nothing in this run.
+    pub(super) fn is_active(&self, node: &NodeId, topic: TopicId) -> Option<bool> {
+        let channel = &self.topics.get(&topic)?.channel;
+        let peer = self.membership.peer(node)?;
+        let takes = |c: &ChannelPresence| c.name == *channel && c.mode.reads() && !c.paused;
+        Some(peer.iter().any(takes))
+    }
+
+    fn note_peer(&mut self, node: &NodeId, keepalive: &Keepalive) {
+        let peer = Peer {
+            node: node.clone(),
+            store_id: keepalive.store,
+            incarnation: keepalive.incarnation,
+            host: keepalive.host.clone(),
+            last_seen_ms: self.store.now_ms(),
+        };
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move { Completion::Noted(store.know_peer(peer).await) }));
+    }
+
+    /// Brings the time at which each peer was last heard into the file.
+    pub(super) fn note_who_is_online(&mut self) {
+        let now_ms = self.store.now_ms();
+        let online: Vec<Peer> = self
+            .membership
+            .peers()
+            .filter(|peer| peer.online)
+            .map(|peer| Peer {
+                node: peer.node,
+                store_id: peer.store,
+                incarnation: peer.incarnation,
+                host: peer.host,
+                last_seen_ms: now_ms,
+            })
+            .collect();
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move {
+            for peer in online {
+                if let Err(error) = store.know_peer(peer).await {
+                    return Completion::Noted(Err(error));
+                }
+            }
+            Completion::Noted(Ok(()))
+        }));
+    }
+
+    /// A peer reads a channel of ours that the file does not know it to read: it gets a cursor.
+    fn subscribe(&mut self, node: &NodeId, presence: &ChannelPresence) {
+        let channel = &presence.name;
+        let ours = self.channels.get(channel).is_some_and(|joined| joined.mode.writes())
+            || self
+                .topics
+                .values()
+                .any(|topic| topic.channel == *channel && topic.target.is_none());
+        let key = (node.clone(), channel.clone());
+        if !ours
+            || !presence.mode.reads()
+            || self.subscriptions.contains(&key)
+            || !self.subscribing.insert(key)
+        {
+            return;
+        }
+        let margin_ms =
+            u64::try_from(self.config.keepalive_interval.as_millis()).unwrap_or(u64::MAX);
+        let start = match presence.start {
+            StartAt::Now => Start::Now,
+            StartAt::All => Start::All,
+            // The announcement took its time, in which messages may have been sent.
+            StartAt::Joined => Start::Joined { age_ms: presence.age_ms.saturating_add(margin_ms) },
+            StartAt::SinceMs(age_ms) => {
+                Start::Since { age_ms: age_ms.saturating_add(presence.age_ms) }
+            }
+        };
+        let (store, node, channel) = (self.store.clone(), node.clone(), channel.clone());
+        self.jobs.push(Box::pin(async move {
+            let result = store.subscribe(node.clone(), channel.clone(), start).await.map(|_| ());
+            Completion::Subscribed { node, channel, result }
+        }));
+    }
+
+    /// We write a channel now: its readers that we know of get their cursors.
+    pub(super) fn subscribe_known(&mut self, channel: &ChannelName) {
+        let readers: Vec<(NodeId, ChannelPresence)> = self
+            .membership
+            .peers()
+            .flat_map(|peer| {
+                let node = peer.node;
+                peer.channels.into_iter().map(move |presence| (node.clone(), presence))
+            })
+            .filter(|(_, presence)| presence.name == *channel)
+            .collect();
+        for (node, presence) in readers {
+            self.subscribe(&node, &presence);
+        }
+    }
+
+    pub(super) fn subscribed(
+        &mut self,
+        node: NodeId,
+        channel: ChannelName,
+        result: Result<(), StoreError>,
+    ) {
+        let key = (node.clone(), channel.clone());
+        self.subscribing.remove(&key);
+        match result {
+            Ok(()) => {
+                self.subscriptions.insert(key);
+                self.tell(Event::ReaderJoined { node, channel });
+            }
+            // The reader's next keepalive tries again.
+            Err(error) => self.complain("note a reader", &error),
+        }
+    }
+
+    fn unsubscribe(&mut self, node: NodeId, channel: ChannelName) {
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move {
+            let result = store.unsubscribe(node.clone(), channel.clone()).await;
+            Completion::Unsubscribed { node, channel, result }
+        }));
+    }
+
+    pub(super) async fn unsubscribed(
+        &mut self,
+        node: NodeId,
+        channel: ChannelName,
+        result: Result<u64, StoreError>,
+    ) {
+        match result {
+            Ok(purged) => {
+                self.settled.send_modify(|changes| *changes += 1);
+                self.tell(Event::ReaderLeft { node, channel, purged });
+            }
+            Err(error) => {
+                self.complain("note that a reader left", &error);
+                self.subscriptions.insert((node, channel));
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The shell: waits for one input, lets the state machines of `protocol` decide, performs what they say, waits again. It runs
+//! with the NATS client on one current-thread runtime in a thread of the node's own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::config::Config;
+use crate::error::{StartError, StoreError};
+use crate::event::{Event, Link, Status, Tally};
+use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
+use crate::protocol::delivery::{self, Delivery};
+use crate::protocol::inbox::{Inbox, Source};
+use crate::protocol::membership::{self, Membership};
+use crate::protocol::origin::Origin;
+use crate::protocol::{Now, frame::Keepalive};
+use crate::store::{Notices, Opened, Store, Topic};
+use crate::transport::{Transport, TransportEvent};
+
+mod channels;
+mod command;
+mod inbound;
+mod jobs;
+mod members;
+mod outbound;
+mod reports;
+mod restore;
+mod settling;
+mod stopping;
+
+pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture};
+
+use channels::Joined;
+use inbound::{Handled, Held};
+use jobs::{Completion, Job};
+use settling::Settling;
+use stopping::Stopping;
+
+/// Settlements reach the store this often.
+const SETTLE_EVERY: Duration = Duration::from_millis(50);
+/// How long a start waits for the server, and for another node with our id to object.
+const CONTACT: Duration = Duration::from_secs(1);
+const OBJECTION: Duration = Duration::from_millis(150);
+/// Least time between two events about refused bytes, so that a stranger cannot drown the others.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a driver is given at its start.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) opened: Opened,
+    pub(crate) host: String,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    /// The runtime on which handlers run.
+    pub(crate) handlers: tokio::runtime::Handle,
+    /// Told once the node has met its server, or has not.
+    pub(crate) contact: oneshot::Sender<Result<(), StartError>>,
+}
+
+/// A timer's owner; each has at most one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    Receiver(NodeId),
+    Inbox,
+    Membership,
+    Settle,
+    CleanUp,
+    Contact,
+    Stop,
+}
+
+pub(crate) struct Driver<T> {
+    config: Config,
+    me: NodeId,
+    host: String,
+    incarnation: Incarnation,
+    started: Instant,
+    store: Store,
+    notices: Notices,
+    transport: T,
+    tally: Arc<Tally>,
+    events: broadcast::Sender<Event>,
+    status: watch::Sender<Status>,
+    commands: mpsc::Receiver<Command>,
+    handlers: tokio::runtime::Handle,
+    contact: Option<oneshot::Sender<Result<(), StartError>>>,
+
+    link: bool,
+    /// Connections so far.
+    sessions: u64,
+    conflict: bool,
+    keepalives: u64,
+    refusal_told: Option<Instant>,
+    reports_told: (Instant, u32),
+
+    origin: Origin,
+    going_back: bool,
+    topics: HashMap<TopicId, Topic>,
+    topic_names: HashMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
+    readers: HashMap<TopicId, BTreeSet<NodeId>>,
+    receivers: BTreeMap<NodeId, Delivery<Arc<Entry>>>,
+    settling: Settling,
+    settle_running: bool,
+    settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,
+    settled: watch::Sender<u64>,
+
+    membership: Membership,
+    subscriptions: BTreeSet<(NodeId, ChannelName)>,
+    subscribing: BTreeSet<(NodeId, ChannelName)>,
+
+    inbox: Inbox<Held>,
+    channels: BTreeMap<ChannelName, Joined>,
+    left: BTreeSet<ChannelName>,
+    last_consumer: u64,
+    running: JoinSet<Handled>,
+    handling: HashMap<tokio::task::Id, (Source, MessageId)>,
+
+    jobs: FuturesUnordered<Job>,
+    timers: BTreeSet<(Instant, Timer)>,
+    armed: HashMap<Timer, Instant>,
+    stopping: Option<Stopping>,
+}
+
+/// What the loop waited for.
+enum Input {
+    Transport(TransportEvent),
+    Notices,
+    Command(Option<Command>),
+    Completed(Completion),
+    Handled(Result<(tokio::task::Id, Handled), JoinError>),
+    Timer(Timer),
+}
+
+impl<T: Transport> Driver<T> {
+    /// Runs until the node is shut down or nobody holds it any more.
+    pub(crate) async fn run(mut self) {
+        self.arm(
+            Timer::CleanUp,
+            Some(Instant::now() + self.config.cleanup_interval.min(CLEAN_UP_FIRST)),
+        );
+        self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
+        loop {
+            let input = self.wait().await;
+            match input {
+                Input::Transport(event) => self.transport_event(event).await,
+                Input::Notices => self.take_notices().await,
+                Input::Command(Some(command)) => self.command(command).await,
+                Input::Command(None) => return self.cancel().await,
+                Input::Completed(completion) => self.completed(completion).await,
+                Input::Handled(ended) => self.handled(ended).await,
+                Input::Timer(timer) => self.fired(timer).await,
+            }
+            if let Some(reply) = self.stopped() {
+                return self.finish(reply).await;
+            }
+        }
+    }
+
+    /// The next input. Everything here is cancel-safe.
+    async fn wait(&mut self) -> Input {
+        let next = self.timers.first().map(|(at, _)| *at);
+        let timer = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = self.transport.next() => Input::Transport(event),
+            () = self.notices.wait() => Input::Notices,
+            Some(completion) = self.jobs.next() => Input::Completed(completion),
+            Some(ended) = self.running.join_next_with_id() => Input::Handled(ended),
+            command = self.commands.recv() => Input::Command(command),
+            () = timer => {
+                let (_, timer) = self.timers.pop_first().expect("it was the first");
+                self.armed.remove(&timer);
+                Input::Timer(timer)
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Instant::now(), file_ms: self.store.now_ms() }
+    }
+
+    /// Sets this timer, or takes it away.
+    fn arm(&mut self, timer: Timer, at: Option<Instant>) {
+        let before = match at {
+            Some(at) => self.armed.insert(timer.clone(), at),
+            None => self.armed.remove(&timer),
+        };
+        if before == at {
+            return;
+        }
+        if let Some(before) = before {
+            self.timers.remove(&(before, timer.clone()));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, timer));
+        }
+    }
+
+    async fn fired(&mut self, timer: Timer) {
+        match timer {
+            Timer::Receiver(node) => self.deliver(&node, delivery::Event::Woke).await,
+            Timer::Inbox => self.receive(crate::protocol::inbox::Event::Woke).await,
+            Timer::Membership => self.meet(membership::Event::Woke).await,
+            Timer::Settle => self.settle(),
+            Timer::CleanUp => self.clean_up(),
+            Timer::Contact => self.made_contact(Ok(())),
+            Timer::Stop => {
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.overdue = true;
+                }
+            }
+        }
+    }
+
+    /// Lets `start` return.
+    fn made_contact(&mut self, result: Result<(), StartError>) {
+        if let Some(contact) = self.contact.take() {
+            let _ = contact.send(result);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        tracing::debug!(node = %self.me, ?event);
+        // Nobody listening is no error.
+        let _ = self.events.send(event);
+    }
+
+    fn set_link(&mut self, link: Link) {
+        self.status.send_modify(|status| status.link = link);
+    }
+
+    /// Bytes from the network that are none of ours.
+    fn refuse(&mut self, from: Option<NodeId>, reason: String) {
+        self.tally.refused_frames.add(1);
+        let now = Instant::now();
+        if self.refusal_told.is_none_or(|told| told + REFUSAL_PAUSE <= now) {
+            self.refusal_told = Some(now);
+            tracing::warn!(node = %self.me, ?from, reason, "refused bytes from the network");
+            self.tell(Event::Refused { from, reason });
+        }
+    }
+}
+
+/// The first clean-up comes early: a node that runs for minutes at a time has to clean up too.
+const CLEAN_UP_FIRST: Duration = Duration::from_secs(60);
+
+/// Id and count of the newest message of some heads.
+fn newest(heads: &[delivery::Head<Arc<Entry>>]) -> Option<MessageId> {
+    heads.last().map(|head| head.id)
+}

@@ -1,0 +1,442 @@
+//! Sending: what the store commits goes to the deliveries, and what they decide is done.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Completion, Driver, SETTLE_EVERY, Timer, newest};
+use crate::event::Event;
+use crate::message::{Entry, NodeId, Priority, StoreId, TopicId};
+use crate::protocol::backoff::Backoff;
+use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled, Unsent};
+use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict};
+use crate::store::{Attempt, Cursor, Loaded, Notice, Outcome, Page, PageRequest, Topic};
+use crate::transport::{PublishError, Subject, Transport};
+
+/// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
+const BUFFER_MESSAGES: usize = 256;
+/// Bytes of backlog that all queues together may keep in memory, shared by the receivers that there are.
+const BUFFER_BYTES: usize = 32 * 1024 * 1024;
+const BUFFER_BYTES_EACH: std::ops::RangeInclusive<usize> = 16 * 1024..=1024 * 1024;
+/// What a message costs besides its payload, roughly.
+const MESSAGE_BYTES: usize = 256;
+
+type Body = Arc<Entry>;
+
+fn head(entry: Arc<Entry>) -> Head<Body> {
+    Head {
+        seq: entry.seq,
+        id: entry.id,
+        topic: entry.topic,
+        expires_ms: entry.expires_ms,
+        bytes: entry.body.data.len() + MESSAGE_BYTES,
+        body: Some(entry),
+    }
+}
+
+impl<T: Transport> Driver<T> {
+    pub(super) async fn take_notices(&mut self) {
+        for notice in self.notices.take() {
+            if matches!(
+                notice,
+                Notice::Dropped { .. }
+                    | Notice::DroppedUnclaimed { .. }
+                    | Notice::ExpiredUnclaimed { .. }
+            ) {
+                self.settled.send_modify(|changes| *changes += 1);
+            }
+            match notice {
+                Notice::TopicOpened(topic) => self.know_topic(topic),
+                Notice::CursorOpened(cursor) => self.open(cursor).await,
+                Notice::CursorClosed { receiver, topic } => self.close(&receiver, topic).await,
+                Notice::Appended(entry) => self.appended(entry).await,
+                Notice::Missed { end_seq } => {
+                    self.deliver_all(|| delivery::Event::Missed { end_seq }).await;
+                }
+                Notice::Dropped { receiver, topic, up_to_seq, count } => {
+                    self.tally.dropped.add(count);
+                    let dropped = delivery::Event::Dropped { topic, up_to_seq, count };
+                    self.deliver(&receiver, dropped).await;
+                    self.tell(Event::Dropped { receiver, count });
+                }
+                Notice::DroppedUnclaimed { channel, count } => {
+                    self.tally.dropped.add(count);
+                    self.tell(Event::DroppedUnclaimed { channel, count });
+                }
+                Notice::ExpiredUnclaimed { channel, count } => {
+                    self.tell(Event::ExpiredUnclaimed { channel, count });
+                }
+                Notice::StorageFull => self.tell(Event::StorageFull),
+                Notice::StorageRecovered => self.tell(Event::StorageRecovered),
+                Notice::StorageFailed(reason) => {
+                    tracing::error!(node = %self.me, reason, "the file failed");
+                    self.tell(Event::StorageFailed { reason });
+                }
+                Notice::ClockJumped { by_ms } => self.tell(Event::ClockJumped { by_ms }),
+            }
+        }
+    }
+
+    async fn appended(&mut self, entry: Arc<Entry>) {
+        self.origin.gave_out(entry.id);
+        if let Some(topic) = self.topics.get_mut(&entry.topic) {
+            topic.last_seq = entry.seq;
+        }
+        let Some(readers) = self.readers.get(&entry.topic) else { return };
+        for receiver in readers.clone() {
+            self.deliver(&receiver, delivery::Event::Appended(head(entry.clone()))).await;
+        }
+    }
+
+    pub(super) fn know_topic(&mut self, topic: Topic) {
+        let name = (topic.channel.clone(), topic.target.clone(), topic.lane);
+        self.topic_names.insert(name, topic.topic);
+        self.topics.insert(topic.topic, topic);
+    }
+
+    /// A receiver takes the messages of a topic from here on.
+    pub(super) async fn open(&mut self, cursor: Cursor) {
+        let Some(topic) = self.topics.get(&cursor.topic) else { return };
+        let lane = topic.lane;
+        let waits = cursor.pending > 0;
+        let last_seq =
+            if waits { topic.last_seq.max(cursor.acked_seq + 1) } else { cursor.acked_seq };
+        self.readers.entry(cursor.topic).or_default().insert(cursor.receiver.clone());
+        let receiver = cursor.receiver;
+        if !self.receivers.contains_key(&receiver) {
+            self.add_receiver(&receiver).await;
+        }
+        let Cursor { topic, acked_seq, acked_id, skipped, .. } = cursor;
+        let opened =
+            delivery::Event::Opened { topic, lane, acked_seq, acked_id, skipped, last_seq };
+        self.deliver(&receiver, opened).await;
+        if let Some(active) = self.is_active(&receiver, topic) {
+            self.deliver(&receiver, delivery::Event::Activity { topic, active }).await;
+        }
+    }
+
+    async fn add_receiver(&mut self, receiver: &NodeId) {
+        let limits = self.delivery_limits();
+        self.receivers.insert(receiver.clone(), Delivery::new(limits, fastrand::u64(..)));
+        if self.link {
+            self.deliver(receiver, delivery::Event::LinkUp).await;
+        }
+        if self.membership.is_online(receiver) {
+            self.deliver(receiver, delivery::Event::Online).await;
+        }
+    }
+
+    pub(super) async fn close(&mut self, receiver: &NodeId, topic: TopicId) {
+        if let Some(readers) = self.readers.get_mut(&topic) {
+            readers.remove(receiver);
+        }
+        self.deliver(receiver, delivery::Event::Closed { topic }).await;
+        if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
+            self.receivers.remove(receiver);
+            self.arm(Timer::Receiver(receiver.clone()), None);
+        }
+    }
+
+    fn delivery_limits(&self) -> Limits {
+        let config = &self.config;
+        Limits {
+            ack_timeout: config.ack_timeout,
+            backoff: Backoff { first: config.retry_delay, cap: config.max_retry_delay },
+            max_attempts: config.max_attempts.get(),
+            frame_messages: 1,
+            frame_bytes: config.max_payload_bytes,
+            buffer_messages: BUFFER_MESSAGES,
+            buffer_bytes: *BUFFER_BYTES_EACH.end(),
+        }
+    }
+
+    /// Says this to one delivery, and does what it decides.
+    pub(super) async fn deliver(&mut self, receiver: &NodeId, event: delivery::Event<Body>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.now();
+            let Some(delivery) = self.receivers.get_mut(receiver) else { return };
+            let mut actions = Vec::new();
+            delivery.handle(now, event, &mut actions);
+            for action in actions {
+                events.extend(self.perform(receiver, action).await);
+            }
+        }
+        let now = self.now();
+        let wake_at = self.receivers.get(receiver).and_then(|delivery| delivery.wake_at(now));
+        self.arm(Timer::Receiver(receiver.clone()), wake_at);
+    }
+
+    pub(super) async fn deliver_all(&mut self, event: impl Fn() -> delivery::Event<Body>) {
+        let receivers: Vec<NodeId> = self.receivers.keys().cloned().collect();
+        for receiver in receivers {
+            self.deliver(&receiver, event()).await;
+        }
+    }
+
+    async fn perform(
+        &mut self,
+        receiver: &NodeId,
+        action: Action<Body>,
+    ) -> Option<delivery::Event<Body>> {
+        match action {
+            Action::Load { token, lane, topics, max_messages } => {
+                self.load(receiver.clone(), token, (lane, topics), max_messages);
+                None
+            }
+            Action::Publish { topic, heads, attempt, repeated, previous, skipped } => {
+                let frame = self.message_frame(receiver, topic, &heads, attempt)?;
+                // An id of another store means nothing to the receiver in this one's stream.
+                let previous = previous.filter(|id| self.origin.store_of(*id) == frame.store);
+                let frame = MessageFrame { previous, skipped, ..frame };
+                self.publish_messages(receiver, heads, repeated, frame).await
+            }
+            Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
+                let run = super::settling::Run { topic, first_seq, last_seq, last_id, count };
+                self.note_settled(receiver, run, how);
+                None
+            }
+            Action::Attempted { topic: _, seq, id, attempt, answer } => {
+                let at_ms = self.store.now_ms();
+                let receiver = receiver.clone();
+                self.tell(Event::AttemptFailed {
+                    receiver: receiver.clone(),
+                    id,
+                    attempt,
+                    answer: answer.clone(),
+                });
+                self.settling.attempted(Attempt { receiver, seq, attempt, at_ms, answer });
+                self.settle_soon();
+                None
+            }
+            Action::WentBack { newest } => {
+                self.go_back(receiver, newest);
+                None
+            }
+            Action::Unmatched => {
+                self.tally.unmatched_answers.add(1);
+                None
+            }
+        }
+    }
+
+    fn load(
+        &mut self,
+        receiver: NodeId,
+        token: u64,
+        (lane, topics): (Priority, Vec<(TopicId, u64)>),
+        max_messages: usize,
+    ) {
+        let share = BUFFER_BYTES / self.receivers.len().max(1);
+        let max_bytes = share.clamp(*BUFFER_BYTES_EACH.start(), *BUFFER_BYTES_EACH.end());
+        let wanted = topics.clone();
+        let request = PageRequest { lane, topics, max_messages, max_bytes };
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move {
+            let page = tokio::task::spawn_blocking(move || store.page(&request)).await;
+            let page = page
+                .map_err(|error| error.to_string())
+                .and_then(|page| page.map_err(|error| error.to_string()));
+            Completion::Page { receiver, token, topics: wanted, page }
+        }));
+    }
+
+    pub(super) async fn page_read(
+        &mut self,
+        receiver: &NodeId,
+        token: u64,
+        topics: Vec<(TopicId, u64)>,
+        page: Result<Page, String>,
+    ) {
+        let event = match page {
+            Ok(Page { entries, scanned_to, end }) => {
+                let heads = entries.into_iter().map(|loaded| match loaded {
+                    Loaded::Good(entry) => head(entry),
+                    Loaded::Damaged { seq, topic, id } => {
+                        Head { seq, id, topic, expires_ms: None, bytes: 0, body: None }
+                    }
+                });
+                let heads = heads.collect();
+                delivery::Event::Loaded { token, topics, heads, scanned_to, end }
+            }
+            Err(error) => {
+                tracing::warn!(node = %self.me, %receiver, error, "a backlog could not be read");
+                delivery::Event::LoadFailed { token }
+            }
+        };
+        self.deliver(receiver, event).await;
+    }
+
+    fn message_frame(
+        &self,
+        receiver: &NodeId,
+        topic: TopicId,
+        heads: &[Head<Body>],
+        attempt: u32,
+    ) -> Option<MessageFrame> {
+        let topic = self.topics.get(&topic)?;
+        let now_ms = self.store.now_ms();
+        let messages =
+            heads.iter().filter_map(|head| head.body.as_ref()).map(|entry| FrameMessage {
+                id: entry.id,
+                kind: entry.kind.clone(),
+                headers: entry.headers.clone(),
+                created_ms: entry.created_ms,
+                ttl_left_ms: entry.expires_ms.map(|expires| expires.saturating_sub(now_ms)),
+                body: entry.body.clone(),
+            });
+        Some(MessageFrame {
+            from: self.me.clone(),
+            to: receiver.clone(),
+            store: self.origin.store_of(heads.first()?.id),
+            stream: Stream {
+                channel: topic.channel.clone(),
+                direct: topic.target.is_some(),
+                lane: topic.lane,
+            },
+            previous: None,
+            skipped: 0,
+            attempt,
+            ack_timeout_ms: u64::try_from(self.config.ack_timeout.as_millis()).unwrap_or(u64::MAX),
+            messages: messages.collect(),
+        })
+    }
+
+    async fn publish_messages(
+        &mut self,
+        receiver: &NodeId,
+        heads: Vec<Head<Body>>,
+        repeated: bool,
+        frame: MessageFrame,
+    ) -> Option<delivery::Event<Body>> {
+        let (id, attempt) = (heads.first()?.id, frame.attempt);
+        let count = heads.len() as u64;
+        self.origin.gave_out(newest(&heads)?);
+        let to = Subject::Message { to: receiver.clone(), from: self.me.clone() };
+        let receiver = receiver.clone();
+        match self.transport.publish(&to, Frame::Messages(frame).encode()).await {
+            Ok(()) if repeated => {
+                self.tally.redelivered.add(count);
+                self.tell(Event::Redelivered { receiver, id, attempt });
+                None
+            }
+            Ok(()) => {
+                self.tally.sent.add(count);
+                self.tell(Event::Sent { receiver, id, count });
+                None
+            }
+            Err(PublishError::NotConnected) => Some(delivery::Event::Unsent(Unsent::NotConnected)),
+            Err(PublishError::Busy) => Some(delivery::Event::Unsent(Unsent::Busy)),
+            Err(PublishError::TooLarge { size, limit }) => {
+                Some(delivery::Event::Unsent(Unsent::TooLarge { size, limit }))
+            }
+        }
+    }
+
+    fn note_settled(&mut self, receiver: &NodeId, run: super::settling::Run, how: Settled) {
+        let (id, count) = (run.last_id, run.count);
+        let node = receiver.clone();
+        let outcome = match how {
+            Settled::Acknowledged => {
+                self.tally.delivered.add(count);
+                self.tell(Event::Delivered { receiver: node, id, count });
+                Outcome::Acknowledged
+            }
+            Settled::Expired => {
+                self.tally.expired.add(count);
+                self.tell(Event::Expired { receiver: node, id, count });
+                Outcome::Expired
+            }
+            Settled::Dead { reason } => {
+                self.tally.dead_lettered.add(count);
+                tracing::warn!(node = %self.me, receiver = %node, %id, reason, "dead letter");
+                self.tell(Event::DeadLettered { receiver: node, id, reason: reason.clone() });
+                Outcome::Dead { reason }
+            }
+        };
+        let at_ms = self.store.now_ms();
+        self.settling.settled(run.into_settlement(receiver.clone(), outcome, at_ms));
+        self.settle_soon();
+    }
+
+    pub(super) fn settle_soon(&mut self) {
+        if !self.armed.contains_key(&Timer::Settle) && !self.settle_running {
+            self.arm(Timer::Settle, Some(Instant::now() + SETTLE_EVERY));
+        }
+    }
+
+    /// Writes what has been settled since the last time, unless that is still being done.
+    pub(super) fn settle(&mut self) {
+        if self.settle_running {
+            return;
+        }
+        self.arm(Timer::Settle, None);
+        let waiters = std::mem::take(&mut self.settle_waiters);
+        let (settlements, attempts) = self.settling.take();
+        let store = self.store.clone();
+        self.settle_running = true;
+        self.jobs.push(Box::pin(async move {
+            let result = match settlements.is_empty() && attempts.is_empty() {
+                true => Ok(()),
+                false => store.settle(settlements.clone(), attempts.clone()).await,
+            };
+            Completion::Settled { result, settlements, attempts, waiters }
+        }));
+    }
+
+    /// Our file turned out to be an older copy of itself: messages of this run travel under a new store id.
+    fn go_back(&mut self, receiver: &NodeId, newest: crate::message::MessageId) {
+        if std::mem::replace(&mut self.going_back, true) {
+            return;
+        }
+        tracing::error!(node = %self.me, %receiver, %newest, "our file is an older copy of itself");
+        self.tell(Event::OutboxWentBack { receiver: receiver.clone(), newest });
+        let (store, from) = (self.store.clone(), self.origin.opened_at());
+        self.jobs.push(Box::pin(async move {
+            let result = match store.raise_last_id(newest).await {
+                Ok(()) => store.new_store(from).await,
+                Err(error) => Err(error),
+            };
+            Completion::NewStore { from, newest, result }
+        }));
+    }
+
+    pub(super) async fn new_store(
+        &mut self,
+        from: crate::message::MessageId,
+        newest: crate::message::MessageId,
+        store: StoreId,
+    ) {
+        self.origin.gave_out(newest);
+        self.origin.take(from, store);
+        self.deliver_all(|| delivery::Event::StoreChanged).await;
+        self.meet(crate::protocol::membership::Event::Changed).await;
+    }
+
+    pub(super) async fn answered(&mut self, answer: Answer) {
+        match answer.verdict {
+            Verdict::Ack => self.tally.acks_received.add(1),
+            Verdict::Working => {}
+            _ => self.tally.nacks_received.add(1),
+        }
+        let Answer { from, stream, id, last, verdict, store, .. } = answer;
+        let target = stream.direct.then(|| from.clone());
+        let Some(topic) = self.topic_names.get(&(stream.channel, target, stream.lane)).copied()
+        else {
+            return self.tally.unmatched_answers.add(1);
+        };
+        let judgement = self.origin.judge(store, id, last);
+        let event =
+            delivery::Event::Answered(delivery::Reply { topic, id, last, verdict, judgement });
+        if self.receivers.contains_key(&from) {
+            self.deliver(&from, event).await;
+        } else {
+            self.tally.unmatched_answers.add(1);
+        }
+    }
+
+    /// Retries of what the store refused, after a pause.
+    pub(super) fn settle_later(&mut self) {
+        self.arm(Timer::Settle, Some(Instant::now() + Duration::from_millis(500)));
+    }
+}

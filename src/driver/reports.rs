@@ -1,0 +1,100 @@
+//! What this node tells about itself.
+
+use std::time::{Duration, Instant};
+
+use super::{Completion, Driver};
+use crate::management::{ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
+use crate::protocol::frame::{ChannelPresence, Frame};
+use crate::store::Health;
+use crate::transport::{Audience, Subject, Transport};
+
+/// Most reports a second, so that a stranger's questions cost little.
+const REPORTS_A_SECOND: u32 = 20;
+
+impl From<&ChannelPresence> for ChannelInfo {
+    fn from(presence: &ChannelPresence) -> Self {
+        Self {
+            name: presence.name.clone(),
+            mode: presence.mode,
+            paused: presence.paused,
+            age_ms: presence.age_ms,
+        }
+    }
+}
+
+impl<T: Transport> Driver<T> {
+    pub(super) fn topology(&self) -> Topology {
+        let now_ms = self.store.now_ms();
+        let channels = self.channels.iter().map(|(name, joined)| ChannelInfo {
+            name: name.clone(),
+            mode: joined.mode,
+            paused: joined.mode.reads() && !joined.is_ready(),
+            age_ms: now_ms.saturating_sub(joined.joined_ms),
+        });
+        let peers = self.membership.peers().map(|peer| PeerInfo {
+            heard_ms_ago: u64::try_from(peer.heard.elapsed().as_millis()).unwrap_or(u64::MAX),
+            node: peer.node,
+            online: peer.online,
+            incarnation: peer.incarnation,
+            host: peer.host,
+            version: peer.version,
+            draining: peer.draining,
+            channels: peer.channels.iter().map(ChannelInfo::from).collect(),
+        });
+        Topology { node: self.me.clone(), channels: channels.collect(), peers: peers.collect() }
+    }
+
+    /// Answers a question, once the store has told the accounts.
+    pub(super) fn report(&mut self, query: &Query) {
+        let (since, count) = &mut self.reports_told;
+        if since.elapsed() >= Duration::from_secs(1) {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        if *count > REPORTS_A_SECOND {
+            return;
+        }
+        let Topology { node, mut channels, mut peers } = self.topology();
+        let truncated = channels.len() > MAX_ROWS || peers.len() > MAX_ROWS;
+        channels.truncate(MAX_ROWS);
+        peers.truncate(MAX_ROWS);
+        let mut report = Report {
+            to: query.from.clone(),
+            node,
+            query: query.query,
+            incarnation: self.incarnation,
+            store: self.origin.current(),
+            host: self.host.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            link: self.status.borrow().link.clone(),
+            storage: match self.store.health() {
+                Health::Healthy => "healthy".to_owned(),
+                Health::Full => "full".to_owned(),
+                Health::Failed(reason) => reason,
+            },
+            channels,
+            peers,
+            accounts: Vec::new(),
+            counters: self.tally.read(),
+            truncated,
+        };
+        self.settle();
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move {
+            if let Ok(mut accounts) = store.accounts().await {
+                report.truncated |= accounts.len() > MAX_ROWS;
+                accounts.truncate(MAX_ROWS);
+                report.accounts = accounts;
+            }
+            Completion::Report(Box::new(report))
+        }));
+    }
+
+    pub(super) async fn send_report(&mut self, report: Report) {
+        let to = Audience::Node(report.to.clone());
+        let to = Subject::Management { to, from: self.me.clone() };
+        // Whoever asked asks again.
+        let _ = self.transport.publish(&to, Frame::Report(Box::new(report)).encode()).await;
+    }
+}

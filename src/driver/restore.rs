@@ -1,0 +1,109 @@
+//! A driver from what the file held.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::inbound::HELD_BYTES;
+use super::{Driver, Parts};
+use crate::protocol::Now;
+use crate::protocol::frame::{MAX_CHANNELS, Stream};
+use crate::protocol::inbox::{self, Inbox, Source};
+use crate::protocol::membership::{self, Membership};
+use crate::protocol::origin::Origin;
+use crate::store::{Opened, Restored};
+use crate::transport::Transport;
+
+impl<T: Transport> Driver<T> {
+    pub(crate) async fn new(parts: Parts, transport: T) -> Self {
+        let Parts { config, opened, host, incarnation, tally, events, status, commands, .. } =
+            parts;
+        let Opened { store, notices, restored } = opened;
+        let Restored {
+            node,
+            stores,
+            last_id,
+            topics,
+            cursors,
+            peers,
+            subscriptions,
+            inbox,
+            left,
+            ..
+        } = restored;
+        let now = Now { mono: Instant::now(), file_ms: store.now_ms() };
+        let membership = Membership::new(
+            node.clone(),
+            incarnation,
+            membership::Limits {
+                interval: config.keepalive_interval,
+                offline_after: config.offline_after,
+                expiry: config.peer_expiry,
+                max_peers: config.max_peers.get(),
+            },
+            peers.into_iter().map(|p| (p.node, p.incarnation, p.store_id, p.host)),
+            fastrand::u64(..),
+            now,
+        );
+        let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
+        let received = inbox.into_iter().map(|row| {
+            let stream = Stream { channel: row.channel, direct: row.direct, lane: row.lane };
+            (Source { sender: row.sender, store: row.store_id, stream }, row.last_id)
+        });
+        let mut driver = Self {
+            me: node,
+            host,
+            incarnation,
+            started: now.mono,
+            notices,
+            transport,
+            tally,
+            events,
+            status,
+            commands,
+            handlers: parts.handlers,
+            contact: Some(parts.contact),
+            link: false,
+            sessions: 0,
+            conflict: false,
+            keepalives: 0,
+            refusal_told: None,
+            reports_told: (now.mono, 0),
+            origin: Origin::new(stores, last_id),
+            going_back: false,
+            topics: HashMap::new(),
+            topic_names: HashMap::new(),
+            readers: HashMap::new(),
+            receivers: BTreeMap::new(),
+            settling: super::Settling::default(),
+            settle_running: false,
+            settle_waiters: Vec::new(),
+            settled: watch::Sender::new(0),
+            membership,
+            subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
+            subscribing: BTreeSet::new(),
+            inbox: Inbox::new(limits, received),
+            channels: BTreeMap::new(),
+            left: left.into_iter().take(MAX_CHANNELS).collect(),
+            last_consumer: 0,
+            running: JoinSet::new(),
+            handling: HashMap::new(),
+            jobs: FuturesUnordered::new(),
+            timers: BTreeSet::new(),
+            armed: HashMap::new(),
+            stopping: None,
+            config,
+            store,
+        };
+        for topic in topics {
+            driver.know_topic(topic);
+        }
+        for cursor in cursors {
+            driver.open(cursor).await;
+        }
+        driver
+    }
+}

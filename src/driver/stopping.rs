@@ -1,0 +1,76 @@
+//! Stopping: finish what runs, deliver what can be delivered, say goodbye, close the file last.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, Timer, command::Reply};
+use crate::protocol::{inbox, membership};
+use crate::transport::Transport;
+
+/// How long the goodbye may take to reach the socket.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How long aborted handlers may take to end.
+const ABORT: Duration = Duration::from_secs(1);
+
+pub(super) struct Stopping {
+    /// The time for it is over.
+    pub(super) overdue: bool,
+    reply: Reply<()>,
+}
+
+impl<T: Transport> Driver<T> {
+    pub(super) async fn stop(&mut self, deadline: Duration, reply: Reply<()>) {
+        if self.stopping.is_some() {
+            // The first one gets the answer; the channel's closing tells the others that it is done.
+            return;
+        }
+        self.stopping = Some(Stopping { overdue: false, reply });
+        self.arm(Timer::Stop, Some(Instant::now() + deadline));
+        self.receive(inbox::Event::Stop).await;
+        self.meet(membership::Event::Changed).await;
+        self.take_notices().await;
+    }
+
+    /// Whether there is nothing left to wait for; then, who waits for that.
+    pub(super) fn stopped(&mut self) -> Option<Reply<()>> {
+        let stopping = self.stopping.as_ref()?;
+        let busy = self.inbox.busy() > 0 || self.receivers.values().any(|d| d.is_busy());
+        if busy && !stopping.overdue {
+            return None;
+        }
+        self.stopping.take().map(|stopping| stopping.reply)
+    }
+
+    /// A handler that is stuck in code that does not wait cannot be aborted; it is not waited for either. Its message comes again.
+    async fn abort_handlers(&mut self) {
+        if tokio::time::timeout(ABORT, self.running.shutdown()).await.is_err() {
+            tracing::warn!(node = %self.me, "a handler does not end; it is left behind");
+            self.running.detach_all();
+        }
+    }
+
+    pub(super) async fn finish(mut self, reply: Reply<()>) {
+        self.abort_handlers().await;
+        self.beat(None, true).await;
+        let (settlements, attempts) = self.settling.take();
+        if let Err(error) = self.store.settle(settlements, attempts).await {
+            self.complain("note what has been settled", &error);
+        }
+        self.transport.close(GOODBYE).await;
+        drop(self.jobs);
+        self.store.close().await;
+        let _ = reply.send(());
+    }
+
+    /// Nobody holds the node any more: end at once, without a word. The file is closed in order all the same.
+    pub(super) async fn cancel(mut self) {
+        self.abort_handlers().await;
+        let (settlements, attempts) = self.settling.take();
+        if let Err(error) = self.store.settle(settlements, attempts).await {
+            self.complain("note what has been settled", &error);
+        }
+        self.transport.close(Duration::ZERO).await;
+        drop(self.jobs);
+        self.store.close().await;
+    }
+}

@@ -1,0 +1,181 @@
+//! Opening the file, starting the driver's thread, meeting the server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::{Node, Shared};
+use crate::config::Config;
+use crate::driver::{Driver, Parts};
+use crate::error::StartError;
+use crate::event::{Event, Link, Status, Tally};
+use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
+use crate::store::{Opened, Options, Store};
+use crate::transport::Role;
+use crate::transport::nats::NatsTransport;
+
+/// Commands that wait for the driver; whoever has another one waits.
+const COMMANDS: usize = 256;
+/// Events that a slow listener may be behind.
+const EVENTS: usize = 1024;
+/// How long the end of the driver's thread waits for what cannot be interrupted.
+const LOOK_UP: Duration = Duration::from_millis(500);
+
+pub(super) async fn start(config: Config) -> Result<Node, StartError> {
+    config.validate()?;
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    let incarnation = Incarnation::generate();
+    let options = options(&config, &host);
+    let opened = tokio::task::spawn_blocking(move || Store::open(options))
+        .await
+        .map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+    let (mut shared, parts, contacted) = assemble(config, opened, host, incarnation);
+    let thread = std::thread::Builder::new()
+        .name("waypost-driver".to_owned())
+        .spawn(move || drive(parts))
+        .map_err(StartError::Thread)?;
+    shared.thread = tokio::sync::Mutex::new(Some(thread));
+    let node = Node { shared: Arc::new(shared) };
+    let gone = || Err(StartError::Thread(std::io::Error::other("the driver ended")));
+    if let Err(error) = contacted.await.unwrap_or_else(|_| gone()) {
+        // It ends by itself; this waits until the file is closed, so that another start finds it free.
+        let _ = node.shutdown().await;
+        return Err(error);
+    }
+    Ok(node)
+}
+
+/// The handles' part and the driver's part of a node, and what tells that the node has met its server.
+pub(super) fn assemble(
+    config: Config,
+    opened: Opened,
+    host: String,
+    incarnation: Incarnation,
+) -> (Shared, Parts, oneshot::Receiver<Result<(), StartError>>) {
+    let (id, store) = (opened.restored.node.clone(), opened.store.clone());
+    let tally = Arc::new(Tally::default());
+    let (events, _) = broadcast::channel::<Event>(EVENTS);
+    let (commands, inbox) = mpsc::channel(COMMANDS);
+    let (status_sender, status) = watch::channel(Status {
+        id: id.clone(),
+        incarnation,
+        link: Link::Connecting,
+        storage: store.health(),
+        peers_online: 0,
+        uptime: Duration::ZERO,
+    });
+    let (contact, contacted) = oneshot::channel();
+    let parts = Parts {
+        config: config.clone(),
+        opened,
+        host,
+        incarnation,
+        tally: tally.clone(),
+        events: events.clone(),
+        status: status_sender,
+        commands: inbox,
+        handlers: tokio::runtime::Handle::current(),
+        contact,
+    };
+    let shared = Shared {
+        config,
+        store,
+        tally,
+        commands,
+        events,
+        status,
+        started: Instant::now(),
+        id,
+        thread: tokio::sync::Mutex::new(None),
+    };
+    (shared, parts, contacted)
+}
+
+/// The body of the driver's thread.
+fn drive(parts: Parts) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = parts.contact.send(Err(StartError::Thread(error)));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let node = parts.opened.restored.node.clone();
+        match NatsTransport::connect(&parts.config, &node, Role::Node).await {
+            Ok(transport) => Driver::new(parts, transport).await.run().await,
+            Err(error) => {
+                parts.opened.store.close().await;
+                let _ = parts.contact.send(Err(StartError::Connect(error)));
+            }
+        }
+    });
+    // A look-up of a server's address cannot be interrupted; it is not waited for.
+    runtime.shutdown_timeout(LOOK_UP);
+}
+
+pub(super) fn options(config: &Config, host: &str) -> Options {
+    Options {
+        path: path(config),
+        id: config.id.clone(),
+        fallback_id: id_from_host(host),
+        host: host.to_owned(),
+        durability: config.durability,
+        inbox_durability: config.inbox_durability,
+        queue_limit: config.queue_limit.get(),
+        overflow: config.overflow,
+        retention: config.retention,
+    }
+}
+
+/// Where the node's file is.
+fn path(config: &Config) -> PathBuf {
+    match (&config.storage, &config.id) {
+        (Some(path), Some(id)) => match path.to_str() {
+            Some(text) => PathBuf::from(text.replace("{id}", id.as_str())),
+            None => path.clone(),
+        },
+        (Some(path), None) => path.clone(),
+        (None, Some(id)) => PathBuf::from(format!("waypost-{id}.db")),
+        (None, None) => PathBuf::from("waypost.db"),
+    }
+}
+
+/// The host's name with what no id may have replaced.
+fn id_from_host(host: &str) -> NodeId {
+    let id: String = host
+        .chars()
+        .take(MAX_NODE_ID_BYTES)
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
+        .collect();
+    NodeId::new(&id).unwrap_or_else(|_| NodeId::new("node").expect("a valid name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_becomes_an_id() {
+        assert_eq!(id_from_host("ship-7.example.org").as_str(), "ship-7-example-org");
+        assert_eq!(id_from_host("").as_str(), "node");
+        assert_eq!(id_from_host(&"ü".repeat(300)).as_str(), "-".repeat(64));
+    }
+
+    #[test]
+    fn the_file_is_named_after_the_node() {
+        let at = |id: Option<&str>, storage: Option<&str>| {
+            path(&Config {
+                id: id.map(|id| NodeId::new(id).expect("a valid name")),
+                storage: storage.map(PathBuf::from),
+                ..Config::default()
+            })
+        };
+        assert_eq!(at(None, None), PathBuf::from("waypost.db"));
+        assert_eq!(at(Some("a"), None), PathBuf::from("waypost-a.db"));
+        assert_eq!(at(Some("a"), Some("/x/{id}/{id}.db")), PathBuf::from("/x/a/a.db"));
+        assert_eq!(at(Some("a"), Some("b.db")), PathBuf::from("b.db"));
+    }
+}
