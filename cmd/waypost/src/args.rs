@@ -1,0 +1,203 @@
+//! What can be written on the command line.
+
+use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use waypost::{ChannelName, Kind, MessageId, NodeId, Priority};
+
+mod order;
+mod values;
+
+pub(crate) use order::subcommand_first;
+pub(crate) use values::{From, Ttl, Wait};
+use values::{parse_duration, parse_from, parse_ttl, parse_wait};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    it failed; standard error says why
+  2    the command line or the settings are wrong
+  3    `send --wait DURATION`: some messages are not settled yet (they are safe, and the next run carries on)
+  4    no node answered, or not the one that was asked
+  130, 143  `send` was ended by SIGINT or SIGTERM; what it printed is durable
+
+Settings come from, the later winning: the defaults, the file of --config, the environment, the command line.
+Every field of the file can stand in the environment: ack_timeout as WAYPOST_ACK_TIMEOUT, auth.token as WAYPOST_AUTH_TOKEN.
+
+Where neither --db nor --id is given, the node's file is ./waypost.db and its name comes from the host's; with --id alone the file
+is ./waypost-ID.db. Two nodes need two files and two names.
+
+Options may stand before or after the subcommand. Results go to standard output, all else to standard error.";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  waypost send orders 'two boxes of nails'
+  waypost send photos --kind image/jpeg < pier.jpg
+  tail -F sensor.log | waypost send readings --lines --ttl 10m --priority low
+  waypost send orders 'urgent' --to warehouse --wait 30s
+
+A line whose id was printed is durable: it will arrive, however long the network or the receiver is away. Empty lines are
+messages too; only the line break is taken off. When a receiver's queue is full, --lines waits until there is room.";
+
+const RECV_EXAMPLES: &str = "\
+Examples:
+  waypost recv orders
+  waypost recv orders --count 1 --json | jq -r .text
+  waypost recv readings --from 2h --idle 5s
+
+A message is acknowledged after its line was written in one write. A payload with line breaks is printed as it is; with --json
+every message is one line. Killed between writing and acknowledging, `recv` prints that one message again in its next run.";
+
+/// Sends and receives messages that arrive in order, once, however long the network is away; looks after nodes and their files.
+#[derive(Debug, Parser)]
+#[command(name = "waypost", version, after_long_help = AFTER_HELP, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of all subcommands.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(crate) struct Global {
+    /// NATS servers, tried in turn [default: nats://localhost:4222]
+    #[arg(long, global = true, value_name = "URL[,URL]", value_delimiter = ',')]
+    #[arg(env = "WAYPOST_NATS", hide_env_values = true)]
+    pub(crate) nats: Option<Vec<String>>,
+    /// This node's name [default: the one kept in the file, or the host's]
+    #[arg(long, global = true, value_name = "NODE", env = "WAYPOST_ID")]
+    pub(crate) id: Option<NodeId>,
+    /// The node's file; `{id}` stands for its name [default: ./waypost.db, with --id ./waypost-ID.db]
+    #[arg(long, global = true, value_name = "PATH", env = "WAYPOST_DB")]
+    pub(crate) db: Option<PathBuf>,
+    /// The first part of every subject; nodes with different prefixes do not see each other [default: waypost]
+    #[arg(long, global = true, env = "WAYPOST_PREFIX")]
+    pub(crate) prefix: Option<String>,
+    /// A .creds file for the NATS server
+    #[arg(long, global = true, value_name = "FILE", env = "WAYPOST_CREDS")]
+    pub(crate) creds: Option<PathBuf>,
+    /// A TOML file with settings
+    #[arg(long, global = true, value_name = "FILE", env = "WAYPOST_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Results as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say only errors on standard error
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send a message, standard input, or each of its lines; print the ids
+    #[command(after_long_help = SEND_EXAMPLES)]
+    Send(Send),
+    /// Print the messages of a channel, one a line
+    #[command(after_long_help = RECV_EXAMPLES)]
+    Recv(Recv),
+    /// Ask the running nodes who is there
+    Peers,
+    /// Ask the running nodes who takes part in which channel
+    Topology,
+    /// Ask the running nodes for their accounts and counters
+    Stats(Stats),
+    /// Show what a node's file holds for each receiver, the node running or not
+    Queue,
+    /// Tell one message's story: accepted, where it waits and for what, attempts, settled when
+    Why {
+        /// The message's id, as `send` printed it
+        #[arg(value_name = "ID")]
+        message: MessageId,
+    },
+    /// Look after a node's file
+    Db {
+        #[command(subcommand)]
+        action: Db,
+    },
+    /// Check what a node here needs: NATS, permissions, clock, disk, SQLite
+    Doctor,
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Send {
+    /// The channel
+    pub(crate) channel: ChannelName,
+    /// The message; without it, standard input as one message
+    pub(crate) text: Option<OsString>,
+    /// Each line of standard input is a message, committed as it arrives
+    #[arg(long, conflicts_with = "text")]
+    pub(crate) lines: bool,
+    /// Only for this node; it need not be known yet
+    #[arg(long, value_name = "NODE")]
+    pub(crate) to: Option<NodeId>,
+    /// How long the message may wait, like 10m; `none`: for ever [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
+    pub(crate) ttl: Option<Ttl>,
+    /// The lane: high, normal or low
+    #[arg(long, default_value = "normal")]
+    pub(crate) priority: Priority,
+    /// What the message is about [default: message]
+    #[arg(long)]
+    pub(crate) kind: Option<Kind>,
+    /// Stay until every message in the file is settled by every known reader; with a DURATION at most so long, then exit 3
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = values::WAIT_FOREVER, value_parser = parse_wait)]
+    #[arg(conflicts_with = "flush")]
+    pub(crate) wait: Option<Wait>,
+    /// After the last commit, deliver for at most this long; 0 for not at all
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) flush: Duration,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Recv {
+    /// The channel
+    pub(crate) channel: ChannelName,
+    /// Stop after this many messages
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<NonZeroU64>,
+    /// Stop after this long without a message
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) idle: Option<Duration>,
+    /// Where to begin with senders that do not know this reader yet: joined, now, all, a time like 2026-11-21T09:30:00Z, or an
+    /// age like 10m
+    #[arg(long, value_name = "START", default_value = "joined", value_parser = parse_from)]
+    pub(crate) from: From,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Stats {
+    /// All about one node
+    #[arg(long, value_name = "ID", conflicts_with = "all")]
+    pub(crate) node: Option<NodeId>,
+    /// All about every node
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Db {
+    /// Check the file: its structure, every payload's checksum, and that the accounts add up
+    Check,
+    /// Copy the file while it is in use; the target must not exist
+    Backup {
+        /// The new file
+        to: PathBuf,
+    },
+    /// Give free pages back to the disk; the node must not be running
+    Vacuum,
+}

@@ -1,0 +1,46 @@
+//! One file a command.
+
+use clap::CommandFactory;
+
+use crate::args::{Args, Command, Db};
+use crate::output::Output;
+use crate::run::{Outcome, Usage};
+use crate::settings;
+use crate::signals::Signals;
+
+mod db;
+mod doctor;
+mod node;
+mod peers;
+mod queue;
+mod recv;
+mod reports;
+mod send;
+mod stats;
+mod topology;
+mod why;
+
+/// Runs the command.
+pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
+    let output = Output::new(args.global.json)?;
+    let config = settings::load(&args.global).map_err(Usage)?;
+    match args.command {
+        Command::Send(args) => send::run(config, args, &output, Signals::listen()?).await,
+        Command::Recv(args) => recv::run(config, args, &output, Signals::listen()?).await,
+        Command::Peers => peers::run(&config, &output).await,
+        Command::Topology => topology::run(&config, &output).await,
+        Command::Stats(args) => stats::run(&config, &args, &output).await,
+        Command::Queue => queue::run(&config, &output).await,
+        Command::Why { message } => why::run(&config, message, &output).await,
+        Command::Db { action: Db::Check } => db::check(&config, &output).await,
+        Command::Db { action: Db::Backup { to } } => db::backup(&config, &to, &output).await,
+        Command::Db { action: Db::Vacuum } => db::vacuum(&config, &output).await,
+        Command::Doctor => doctor::run(&config, &output).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "waypost", &mut script);
+            output.write(script).await?;
+            Ok(Outcome::Done)
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `waypost db`: checking, copying and shrinking a node's file.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::json;
+use waypost::Config;
+use waypost::inspect::{self, Progress, Stage};
+
+use super::queue::read;
+use crate::output::{Output, bytes, count, printable};
+use crate::run::{Outcome, Usage};
+use crate::settings;
+
+pub(super) async fn check(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
+    let shows_progress = std::io::stderr().is_terminal();
+    let report = read(config, move |inspector| {
+        let report = inspector.check(|progress| {
+            if shows_progress {
+                show(progress);
+            }
+        });
+        if shows_progress {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        report
+    });
+    let report = report.await?;
+    if output.json() {
+        output.print_json(&json!({ "sound": report.is_sound(), "report": report })).await?;
+    } else {
+        for finding in &report.findings {
+            let about = finding.id.map(|id| format!("message {id}: ")).unwrap_or_default();
+            let line = format!("{}: {about}{}", name(finding.stage), finding.detail);
+            output.print(printable(&line)).await?;
+        }
+        let checked = count(report.messages, "message");
+        output
+            .print(match (report.is_sound(), report.further) {
+                (true, _) => format!("sound: {checked} checked"),
+                (false, 0) => format!("not sound: {checked} checked; restore a backup, and check the disk"),
+                (false, more) => format!("not sound, {more} more findings: {checked} checked; restore a backup, and check the disk"),
+            })
+            .await?;
+    }
+    Ok(if report.is_sound() { Outcome::Done } else { Outcome::Failed })
+}
+
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Pages => "pages",
+        Stage::References => "references",
+        Stage::Messages => "messages",
+        Stage::Accounts => "accounts",
+        _ => "file",
+    }
+}
+
+fn show(progress: Progress) {
+    let percent = (100 * progress.done).checked_div(progress.total);
+    let percent = percent.map(|percent| format!(" {percent} %")).unwrap_or_default();
+    let _ = write!(std::io::stderr(), "\r\x1b[Kchecking {}{percent}", name(progress.stage));
+}
+
+pub(super) async fn backup(config: &Config, to: &Path, output: &Output) -> anyhow::Result<Outcome> {
+    let target = to.to_owned();
+    let copied = read(config, move |inspector| inspector.backup(target)).await?;
+    if output.json() {
+        output.print_json(&copied).await?;
+    } else {
+        let path = copied.path.display();
+        output.print(format!("copied to {path}, {}, and verified", bytes(copied.bytes))).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn vacuum(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
+    let path = settings::storage(config).map_err(Usage)?;
+    let vacuumed = tokio::task::spawn_blocking(move || inspect::vacuum(path)).await;
+    let vacuumed = vacuumed.context("shrinking the file")??;
+    if output.json() {
+        output.print_json(&vacuumed).await?;
+    } else {
+        let (before, after) = (bytes(vacuumed.before_bytes), bytes(vacuumed.after_bytes));
+        output.print(format!("from {before} to {after}")).await?;
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,147 @@
+//! `waypost recv`: a line a message, acknowledged after it was written.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use tokio::time::Instant;
+use waypost::{
+    ChannelName, Config, Headers, Kind, Message, MessageId, Messages, Mode, Node, NodeId, Priority,
+};
+
+use super::node;
+use crate::args::Recv;
+use crate::output::{Output, time_ms};
+use crate::run::Outcome;
+use crate::signals::Signals;
+
+/// How long the end waits for answers. Acknowledgements are on their way by then; what was not printed has no answer, and only the
+/// goodbye, after which senders keep it for the next run without counting an attempt.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+pub(super) async fn run(
+    mut config: Config,
+    args: Recv,
+    output: &Output,
+    mut signals: Signals,
+) -> anyhow::Result<Outcome> {
+    config.shutdown_timeout = config.shutdown_timeout.min(LAST_WORDS);
+    let (node, mut standing) = node::start(config).await?;
+    // Both outlive the node: a message that is dropped before is refused, which costs it an attempt.
+    let (mut messages, mut unprinted) = (None, None);
+    let received = tokio::select! {
+        received = async {
+            let messages = messages.insert(join(&node, &args).await?);
+            receive(messages, &mut unprinted, &args, output, &mut signals).await
+        } => received,
+        error = standing.lost() => Err(error),
+    };
+    // The senders hear the last acknowledgement and the goodbye before this returns.
+    node.shutdown().await;
+    received.map(|()| Outcome::Done)
+}
+
+async fn join(node: &Node, args: &Recv) -> anyhow::Result<Messages> {
+    let start = args.from.start_at(SystemTime::now());
+    let channel = node.join_from(&args.channel, Mode::Reader, start).await?;
+    Ok(channel.messages().await?)
+}
+
+/// Until the count is reached, nothing came for too long, a signal, or nobody reads standard output any more. A message that was not
+/// printed is left in `unprinted`.
+async fn receive(
+    messages: &mut Messages,
+    unprinted: &mut Option<Message>,
+    args: &Recv,
+    output: &Output,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let mut left = args.count.map(NonZeroU64::get);
+    while left != Some(0) {
+        let idle_at = args.idle.and_then(|idle| Instant::now().checked_add(idle));
+        let message = tokio::select! {
+            biased;
+            _ = signals.caught() => return Ok(()),
+            message = messages.next() => message.context("the node has stopped")?,
+            () = until(idle_at) => return Ok(()),
+        };
+        let line = line(&message, output.json())?;
+        let message = unprinted.insert(message);
+        // A line that is written is acknowledged, signal or not, so that it is not printed again.
+        let written = tokio::select! {
+            biased;
+            written = output.write(line) => written,
+            _ = signals.caught() => return Ok(()),
+        };
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => {
+                let id = message.id();
+                return Err(error).with_context(|| format!("message {id} could not be printed"));
+            }
+        }
+        if let Some(message) = unprinted.take() {
+            let acked = message.ack().await;
+            acked.context("a message was printed and not acknowledged; it comes again")?;
+        }
+        left = left.map(|left| left - 1);
+    }
+    Ok(())
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A message as one object.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: MessageId,
+    sender: &'a NodeId,
+    channel: &'a ChannelName,
+    kind: &'a Kind,
+    priority: Priority,
+    created: String,
+    attempt: u32,
+    headers: &'a Headers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+fn line(message: &Message, json: bool) -> serde_json::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    if json {
+        let text = message.text().ok();
+        let base64 = text.is_none().then(|| STANDARD.encode(message.payload()));
+        // Another node's clock may say anything, also what no date can hold.
+        let created = message.created().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let created = time_ms(u64::try_from(created.as_millis()).unwrap_or(u64::MAX));
+        let object = Line {
+            id: message.id(),
+            sender: message.sender(),
+            channel: message.channel(),
+            kind: message.kind(),
+            priority: message.priority(),
+            created,
+            attempt: message.attempt(),
+            headers: message.headers(),
+            text,
+            base64,
+        };
+        serde_json::to_writer(&mut line, &object)?;
+    } else {
+        line.extend_from_slice(message.payload());
+    }
+    line.push(b'\n');
+    Ok(line)
+}

@@ -1,0 +1,41 @@
+//! Asking the running nodes.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use waypost::management::{Observer, Report};
+use waypost::{Config, NodeId};
+
+use crate::output::span;
+use crate::run::Outcome;
+
+/// How long nodes have to answer. Less is needed where all that are known to each other have answered.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// What the running nodes say about themselves, by name.
+pub(super) async fn collect(config: &Config) -> anyhow::Result<Vec<Report>> {
+    ask_all(config, &[]).await
+}
+
+/// What one node says about itself; none if it does not answer.
+pub(super) async fn ask(config: &Config, node: &NodeId) -> anyhow::Result<Option<Report>> {
+    let reports = ask_all(config, std::slice::from_ref(node)).await?;
+    Ok(reports.into_iter().find(|report| &report.node == node))
+}
+
+async fn ask_all(config: &Config, expected: &[NodeId]) -> anyhow::Result<Vec<Report>> {
+    let connecting = Observer::connect(config).await;
+    let mut observer = connecting.context("the running nodes can't be asked")?;
+    let reports = observer.reports(WITHIN, expected).await;
+    observer.close().await;
+    reports.context("the running nodes can't be asked")
+}
+
+/// Says that nobody answered.
+pub(super) fn unanswered(whom: &str) -> Outcome {
+    eprintln!(
+        "waypost: {whom} answered within {}: is one running with this --nats and --prefix?",
+        span(WITHIN)
+    );
+    Outcome::Unanswered
+}

@@ -1,0 +1,139 @@
+//! `send --lines`: each line a message, committed as lines arrive, many in one commit where they come faster than the disk.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
+use tracing::warn;
+use waypost::Channel;
+use waypost::error::SendError;
+
+use super::input::Input;
+use super::{Sent, message, printed, unless_unread};
+use crate::args::Send;
+use crate::output::{Output, count};
+use crate::signals::Signals;
+
+/// Most lines in one commit.
+const MAX_LINES: usize = 512;
+/// A commit takes no further line above this many bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Between two tries while a receiver's queue is full.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sends all lines. An id is printed after the commit of its line, in the order of the lines, those of one commit in one write.
+pub(super) async fn send(
+    channel: &Channel,
+    args: &Send,
+    mut input: Receiver<Input>,
+    output: &Output,
+    signals: &mut Signals,
+) -> anyhow::Result<Sent> {
+    let mut waiting = Waiting::default();
+    let mut committed = 0;
+    // Smaller only while a queue has less room than that.
+    let mut most = MAX_LINES;
+    let mut told = false;
+    loop {
+        if waiting.lines.is_empty() {
+            if waiting.end.is_some() {
+                return waiting.ended(committed);
+            }
+            tokio::select! {
+                biased;
+                number = signals.caught() => return Ok(Sent::Interrupted(number)),
+                piece = input.recv() => match piece {
+                    Some(piece) => waiting.add(piece),
+                    None => return Ok(Sent::All),
+                },
+            }
+        }
+        waiting.fill(&mut input);
+        let batch = waiting.batch(most);
+        if batch.is_empty() {
+            continue;
+        }
+        let size = batch.len();
+        let messages = batch.into_iter().map(|line| message(args, line)).collect();
+        match channel.send_all(messages).await {
+            Ok(ids) => {
+                waiting.lines.drain(..size);
+                committed += size as u64;
+                // Said again only after a time without stalls: a reader that is slower than the input has many short ones.
+                told &= most < MAX_LINES;
+                most = (2 * most).min(MAX_LINES);
+                let written = tokio::select! {
+                    written = output.write(printed(&ids, output.json())) => written,
+                    number = signals.caught() => return Ok(Sent::Interrupted(number)),
+                };
+                if unless_unread(written)? == Sent::Unread {
+                    return Ok(Sent::Unread);
+                }
+            }
+            Err(SendError::QueueFull { .. }) if size > 1 => most = size / 2,
+            Err(error @ SendError::QueueFull { .. }) => {
+                if !std::mem::replace(&mut told, true) {
+                    warn!("standard input has to wait: {error}");
+                }
+                tokio::select! {
+                    number = signals.caught() => return Ok(Sent::Interrupted(number)),
+                    () = tokio::time::sleep(FULL_PAUSE) => {}
+                }
+            }
+            Err(error) => return Err(error).with_context(|| stopped(committed)),
+        }
+    }
+}
+
+/// Lines that were read and are not committed yet, and what came after the last one.
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<Bytes>,
+    end: Option<Input>,
+}
+
+impl Waiting {
+    fn add(&mut self, piece: Input) {
+        match piece {
+            Input::Lines(lines) => self.lines.extend(lines),
+            end => self.end = Some(end),
+        }
+    }
+
+    /// Takes in what has arrived meanwhile, up to a commit's worth.
+    fn fill(&mut self, input: &mut Receiver<Input>) {
+        while self.end.is_none() && self.lines.len() < MAX_LINES {
+            let Ok(piece) = input.try_recv() else { return };
+            self.add(piece);
+        }
+    }
+
+    /// The next commit's lines, at least one where there is one.
+    fn batch(&self, most: usize) -> Vec<Bytes> {
+        let mut bytes = 0;
+        let fits = |line: &&Bytes| {
+            let first = bytes == 0;
+            bytes += line.len().max(1);
+            first || bytes <= MAX_BYTES
+        };
+        self.lines.iter().take(most).take_while(fits).cloned().collect()
+    }
+
+    fn ended(self, committed: u64) -> anyhow::Result<Sent> {
+        match self.end {
+            None | Some(Input::Lines(_)) => Ok(Sent::All),
+            Some(Input::TooLong { line, bytes }) => bail!(
+                "{}: line {line} has {bytes} bytes, more than max_payload_bytes allows",
+                stopped(committed)
+            ),
+            Some(Input::Failed(error)) => Err(error).with_context(|| stopped(committed)),
+        }
+    }
+}
+
+fn stopped(committed: u64) -> String {
+    let what = count(committed, "message");
+    format!("{what} committed, with their ids printed; the rest of standard input was not sent")
+}

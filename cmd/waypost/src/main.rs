@@ -1,0 +1,44 @@
+//! `waypost`, the operator's command.
+
+use std::io;
+
+use clap::Parser;
+
+mod args;
+mod commands;
+mod logs;
+mod output;
+mod run;
+mod settings;
+mod signals;
+
+use args::Args;
+use run::Outcome;
+
+fn main() {
+    let args = Args::parse_from(args::subcommand_first(std::env::args_os()));
+    logs::start(args.global.verbose, args.global.quiet);
+    let code = match execute(args) {
+        Ok(outcome) => outcome.code(),
+        Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) => {
+            eprintln!("waypost: {error:#}");
+            run::code_of(&error)
+        }
+    };
+    // A thread that waits for a line of standard input, or for room in a pipe, must not keep the program.
+    std::process::exit(code);
+}
+
+fn execute(args: Args) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(commands::run(args));
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Whoever reads our results has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,176 @@
+//! Results on standard output: lines in one write each, tables for people, columns for programs, JSON on request.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle, presets};
+use serde::Serialize;
+
+/// Standard output.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    // Not `io::Stdout`, which buffers: one message is to be one write.
+    file: Arc<File>,
+    json: bool,
+    terminal: bool,
+}
+
+impl Output {
+    /// Takes standard output.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub(crate) fn new(json: bool) -> io::Result<Self> {
+        let stdout = io::stdout();
+        let file = File::from(stdout.as_fd().try_clone_to_owned()?);
+        Ok(Self { file: Arc::new(file), json, terminal: stdout.is_terminal() })
+    }
+
+    /// Whether results are wanted as JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Writes these bytes, in one write where the system takes them at once. A reader that is slow blocks a thread of its own, not the caller.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::BrokenPipe`] when nobody reads any more.
+    pub(crate) async fn write(&self, bytes: Vec<u8>) -> io::Result<()> {
+        let file = Arc::clone(&self.file);
+        let written = tokio::task::spawn_blocking(move || (&*file).write_all(&bytes)).await;
+        written.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Prints a value as one line of JSON.
+    pub(crate) async fn print_json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        Ok(self.write(line).await?)
+    }
+
+    /// Prints text and a line break.
+    pub(crate) async fn print(&self, text: impl Into<String>) -> anyhow::Result<()> {
+        let mut text = text.into();
+        text.push('\n');
+        Ok(self.write(text.into_bytes()).await?)
+    }
+
+    /// Prints rows: as a table on a terminal, else as columns with a tab between them, the header first.
+    pub(crate) async fn print_rows<const N: usize>(
+        &self,
+        header: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> anyhow::Result<()> {
+        let rows = rows.into_iter().map(|row| row.map(|cell| printable(&cell)));
+        self.print(if self.terminal { table(header, rows) } else { columns(header, rows) }).await
+    }
+}
+
+/// A line below the header, and no other.
+const STYLE: TableStyle =
+    presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+
+fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    table.add_rows(rows);
+    table.trim_fmt()
+}
+
+fn columns<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows = rows.map(|row| row.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
+    let lines = rows.map(|row| row.join("\t"));
+    std::iter::once(header.map(|cell| cell.replace(' ', "_")).join("\t"))
+        .chain(lines)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Text from elsewhere without characters that would move a terminal's cursor or break a column.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A time as RFC 3339, in UTC, to the millisecond.
+pub(crate) fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// Milliseconds since 1970 as RFC 3339. A time that the format cannot hold stays a number.
+pub(crate) fn time_ms(at_ms: u64) -> String {
+    // The last millisecond of the year 9999.
+    const LAST_MS: u64 = 253_402_300_799_999;
+    match at_ms {
+        0..=LAST_MS => time(SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms)),
+        _ => at_ms.to_string(),
+    }
+}
+
+/// How long, to the second; below ten seconds to the tenth.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration < Duration::from_secs(10) {
+        return format!("{:.1}s", duration.as_secs_f64());
+    }
+    let coarse = match duration.as_secs() {
+        secs @ 0..=3_599 => secs,
+        secs @ 3_600..=86_399 => secs - secs % 60,
+        secs => secs - secs % 3_600,
+    };
+    humantime::format_duration(Duration::from_secs(coarse)).to_string().replace(' ', "")
+}
+
+/// How long ago, from milliseconds since 1970.
+pub(crate) fn age(at_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    span(now.saturating_sub(Duration::from_millis(at_ms)))
+}
+
+/// A size with a unit.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = count as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if size < 1024.0 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{size:.1} {unit}") }
+}
+
+/// `1 message`, `2 messages`.
+pub(crate) fn count(n: u64, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_for_people() {
+        assert_eq!(span(Duration::from_millis(1_250)), "1.2s");
+        assert_eq!(span(Duration::from_secs(90_061)), "1day1h");
+        assert_eq!((bytes(999).as_str(), bytes(1_536).as_str()), ("999 B", "1.5 KiB"));
+        assert_eq!(count(1, "message") + &count(2, "message"), "1 message2 messages");
+        assert_eq!(time_ms(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time_ms(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn text_from_the_network_cannot_steer_the_terminal() {
+        let rows = [["a\u{1b}[2J".to_owned(), String::new()]];
+        let rows = rows.map(|row| row.map(|cell| printable(&cell)));
+        assert_eq!(
+            columns(["node", "last error"], rows.into_iter()),
+            "node\tlast_error\na\u{fffd}[2J\t-"
+        );
+    }
+}

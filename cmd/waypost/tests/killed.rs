@@ -1,0 +1,125 @@
+//! What is left when the command is killed with -9, and what it asks of the disk.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use program::{NOWHERE, PATIENCE, Program, Running, field, numbered, texts};
+use rustix::process::Signal;
+use support::eventually;
+use support::nats_server::NatsServer;
+
+/// P1, P2, P3, P5: what was printed arrives, once and in order, whatever happened to the sender.
+#[test]
+fn p1_every_id_that_was_printed_before_a_kill_arrives() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut sender = here.spawn("send chat --lines --id alice");
+    sender.write(numbered(2_000).as_bytes());
+    let mut printed: Vec<String> = (0..100).map(|_| sender.line()).collect();
+    sender.signal(Signal::KILL);
+    let killed = sender.ended();
+    assert_eq!(killed.code, None, "killed");
+    // What was still in the pipe counts too; the last line may be cut off.
+    printed.extend(killed.lines().into_iter().filter(|id| id.len() == 26).map(str::to_owned));
+
+    let reader = here.spawn("recv chat --id bob --from all --json --idle 2s");
+    let mut sender = here.spawn("send chat --lines --id alice --wait 30s");
+    sender.input = None;
+    // Read before the sender is waited for: it prints more than a pipe holds.
+    let got = reader.ended().expect_code(0);
+    sender.ended().expect_code(0);
+    let ids: Vec<String> = got.lines().iter().map(|line| field(line, "id")).collect();
+    assert_eq!(ids[..printed.len()], printed, "all that was printed, in order");
+    assert!(ids.is_sorted_by(|a, b| a < b), "each once");
+    let expected = numbered(2_000);
+    let expected: Vec<&str> = expected.lines().take(ids.len()).collect();
+    assert_eq!(texts(&got.lines()), expected, "and what else was committed, without a gap");
+}
+
+/// P2, P3, P5: a reader that is killed misses nothing, and prints at most the one message again that it had not acknowledged yet.
+#[test]
+fn p5_a_reader_killed_in_the_middle_repeats_at_most_one_message() {
+    const COUNT: usize = 300;
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let path = here.path("out");
+    let start = || {
+        let out = File::options().create(true).append(true).open(&path).expect("a file");
+        let mut command = here.command("recv chat --id bob --from all");
+        command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null());
+        command.spawn().expect("the command starts")
+    };
+    let lines = || -> Vec<String> {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    };
+    let mut sender = here.spawn("send chat --lines --id alice --wait 40s");
+    sender.write(numbered(COUNT).as_bytes());
+    let mut kills = 0;
+    for at_least in [20, 100, 200] {
+        let mut reader = start();
+        eventually(PATIENCE, "some were received", || lines().len() >= at_least);
+        reader.kill().expect("it runs");
+        reader.wait().expect("our own child");
+        kills += 1;
+    }
+    let mut reader = start();
+    let last = format!("m{}", COUNT - 1);
+    eventually(PATIENCE, "the last one was received", || lines().contains(&last));
+    sender.ended().expect_code(0);
+    reader.kill().expect("it runs");
+    reader.wait().expect("our own child");
+
+    let mut got = lines();
+    let printed = got.len();
+    got.dedup();
+    assert!(printed - got.len() <= kills, "{} repeated in {kills} kills", printed - got.len());
+    assert_eq!(got.join("\n") + "\n", numbered(COUNT));
+}
+
+/// P1: before each batch of ids that is printed, the file was synced.
+#[test]
+fn p1_each_batch_of_printed_ids_comes_after_a_sync() {
+    let here = Program::new(NOWHERE);
+    let trace = here.path("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-s", "8", "-e", "trace=fdatasync,fsync,write", "-e", "signal=none"]);
+    strace.arg("-o").arg(&trace).arg(env!("CARGO_BIN_EXE_waypost"));
+    let probe = Command::new("strace").arg("-V").output();
+    assert!(
+        probe.is_ok_and(|probe| probe.status.success()),
+        "no strace, with which this test counts syncs: install it with `apt-get install strace` (or dnf, pacman)"
+    );
+    let mut sender = Running::new(here.wrap(strace, "send chat --lines --flush 0"));
+    for n in 0..5 {
+        sender.write(format!("m{n}\n").as_bytes());
+        sender.line();
+    }
+    // Many at once: they share commits, and their ids share writes.
+    sender.write(numbered(1_000).as_bytes());
+    let ended = sender.ended().expect_code(0);
+    assert_eq!(ended.lines().len(), 1_000);
+
+    let trace = std::fs::read_to_string(&trace).expect("strace has written");
+    let (mut batches, mut syncs, mut since) = (0, 0, 0);
+    for line in trace.lines() {
+        let is_sync = line.contains("fdatasync") || line.contains("fsync");
+        if is_sync && line.ends_with("= 0") {
+            syncs += 1;
+            since += 1;
+        } else if line.contains("write(") && line.contains("\"01") {
+            assert!(since > 0, "batch {batches} of ids was printed without a sync before it");
+            batches += 1;
+            since = 0;
+        }
+    }
+    assert!((6..=1_005).contains(&batches), "{batches} batches");
+    assert!(syncs >= batches, "{syncs} syncs for {batches} batches");
+    let distinct: HashSet<&str> = ended.lines().into_iter().collect();
+    assert_eq!(distinct.len(), 1_000);
+}

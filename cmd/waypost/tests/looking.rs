@@ -1,0 +1,189 @@
+//! Looking at running nodes and at files: peers, topology, stats, queue, why, db, doctor.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use program::{NOWHERE, Program, field};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::nats_server::NatsServer;
+
+/// Alice has sent two messages, of which bob has taken one and gone; alice is still there.
+fn alice_and_bob(here: &Program) -> (program::Running, [String; 2]) {
+    let mut alice = here.spawn("send chat --lines --id alice --wait 40s");
+    let reader = here.spawn("recv chat --id bob --from all --json --count 1");
+    alice.write(b"one\n");
+    let first = alice.line();
+    assert_eq!(field(reader.ended().expect_code(0).lines()[0], "id"), first);
+    alice.write(b"two\n");
+    let second = alice.line();
+    (alice, [first, second])
+}
+
+fn row<'a>(rows: &'a Value, name: &str, value: &str) -> &'a Value {
+    let rows_are = || format!("no {name} {value} in {rows}");
+    let rows = rows.as_array().expect("a list");
+    rows.iter().find(|row| row[name] == value).unwrap_or_else(|| panic!("{}", rows_are()))
+}
+
+#[test]
+fn running_nodes_tell_who_is_there_and_what_they_did() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let (_alice, _) = alice_and_bob(&here);
+
+    let peers = here.run("peers --json").expect_code(0).json();
+    assert_eq!(row(&peers, "node", "alice")["state"], "running");
+    assert_eq!(row(&peers, "node", "bob")["state"], "offline");
+    let text = here.run("peers").expect_code(0);
+    assert!(text.text().starts_with("node\tstate\tuptime\t"), "{}", text.text());
+
+    let topology = here.run("topology --json").expect_code(0).json();
+    let members = &row(&topology, "channel", "chat")["members"];
+    assert_eq!(row(members, "node", "alice")["mode"], "writer");
+    assert_eq!(row(members, "node", "bob")["mode"], "reader");
+    assert_eq!(row(members, "node", "bob")["online"], false);
+    let text = here.run("topology").expect_code(0);
+    assert!(text.text().contains("chat\tbob (offline)\talice"), "{}", text.text());
+
+    let stats = here.run("stats --json").expect_code(0).json();
+    let counters = &row(&stats, "node", "alice")["counters"];
+    assert_eq!((&counters["accepted"], &counters["delivered"]), (&2.into(), &1.into()));
+    let one = here.run("stats --node alice --json").expect_code(0).json();
+    let account = row(&one["accounts"], "receiver", "bob");
+    assert_eq!((&account["pending"], &account["acknowledged"]), (&1.into(), &1.into()));
+    let all = here.run("stats --all").expect_code(0);
+    assert!(all.text().contains("node alice on ") && all.text().contains("bob\t2\t1"));
+    let short = here.run("stats").expect_code(0);
+    assert!(short.text().lines().nth(1).is_some_and(|line| line.starts_with("alice\t")));
+}
+
+#[test]
+fn nodes_that_do_not_answer_are_an_exit_code_of_their_own() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    for question in ["peers", "topology", "stats", "stats --all", "--json peers"] {
+        here.run(question).says(4, "no node answered");
+    }
+    here.run("stats --node zoe").says(4, "node zoe has not answered");
+    let nowhere = Program::new(NOWHERE);
+    nowhere.run("peers").says(1, "no NATS server at nats://127.0.0.1:1");
+}
+
+#[test]
+fn queue_and_why_tell_the_same_of_a_running_node_and_of_one_that_stopped() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let (alice, [first, second]) = alice_and_bob(&here);
+    let look = || {
+        let rows = here.run("queue --id alice --json").expect_code(0).json();
+        let bob = row(&rows, "receiver", "bob");
+        assert_eq!((&bob["pending"], &bob["acknowledged"]), (&1.into(), &1.into()), "{bob}");
+        assert_eq!(bob["oldest"]["id"], second.as_str());
+        let text = here.run("queue --id alice").expect_code(0);
+        assert!(text.text().starts_with("receiver\tpending\toldest\t"), "{}", text.text());
+        assert!(text.text().contains("bob\t1\t"), "{}", text.text());
+
+        let text = here.run(&format!("why {first} --id alice")).expect_code(0);
+        assert!(text.text().contains("bob: acknowledged 20"), "{}", text.text());
+        let text = here.run(&format!("why {second} --id alice")).expect_code(0);
+        assert!(text.text().contains("on \"chat\""), "{}", text.text());
+        assert!(text.text().contains("bob: is next"), "{}", text.text());
+        let story = here.run(&format!("why {second} --id alice --json")).expect_code(0).json();
+        assert_eq!(story["accepted"]["channel"], "chat");
+        assert_eq!(story["receivers"][0]["state"], "next");
+    };
+    // A cursor is committed lazily, within a fraction of a second.
+    support::eventually(program::PATIENCE, "the acknowledgement is in the file", || {
+        here.run("queue --id alice --json").json()[0]["acknowledged"] == 1
+    });
+    look();
+    alice.signal(Signal::TERM);
+    alice.ended().expect_code(143);
+    look();
+    let text = here.run(&format!("why {first} --id bob")).expect_code(0);
+    assert!(text.text().contains("received from alice on \"chat\""), "{}", text.text());
+    here.run(&format!("why {first} --db missing.db")).says(1, "does not exist");
+    here.run("why 01JD3Q5ZK8W7N2YV4R6T0X9ABC --id alice").says(1, "knows nothing of message");
+}
+
+#[test]
+fn a_file_is_checked_copied_and_shrunk() {
+    let here = Program::new(NOWHERE);
+    here.run("send chat one --flush 0").expect_code(0);
+    assert_eq!(here.run("db check").expect_code(0).text(), "sound: 1 message checked\n");
+    assert_eq!(here.run("db check --json").expect_code(0).json()["sound"], true);
+    let copied = here.run("db backup copy.db --json").expect_code(0).json();
+    assert!(copied["bytes"].as_u64() > Some(0), "{copied}");
+    here.run("db backup copy.db").says(1, "exists already");
+    assert_eq!(here.run("queue --db copy.db --json").expect_code(0).json()[0]["pending"], 1);
+    let shrunk = here.run("db vacuum --json").expect_code(0).json();
+    assert!(shrunk["after_bytes"].as_u64() > Some(0), "{shrunk}");
+
+    let file = waypost::rusqlite::Connection::open(here.path("waypost.db")).expect("a database");
+    file.execute("UPDATE waypost_outbox SET kind = 'other'", []).expect("a changed row");
+    drop(file);
+    let findings = here.run("db check").expect_code(1);
+    assert!(findings.text().contains("not sound"), "{}", findings.text());
+    assert_eq!(here.run("db check --json").expect_code(1).json()["sound"], false);
+}
+
+#[test]
+fn the_doctor_finds_all_well_or_tells_what_to_do() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let checks = here.run("doctor --json").expect_code(0).json();
+    for check in [
+        "nats",
+        "login",
+        "permissions",
+        "version",
+        "max payload",
+        "clock",
+        "sqlite",
+        "folder",
+        "file",
+    ] {
+        assert_eq!(row(&checks, "check", check)["verdict"], "ok", "{checks}");
+    }
+    assert!(!here.path("waypost.db").exists(), "it only looks");
+
+    let nowhere = Program::new(NOWHERE).with("WAYPOST_DB", "missing/a.db");
+    let checks = nowhere.run("doctor --json").expect_code(1).json();
+    for check in ["nats", "folder"] {
+        let row = row(&checks, "check", check);
+        assert_eq!(row["verdict"], "fail");
+        assert!(row["remedy"].is_string(), "{row}");
+    }
+    assert!(nowhere.run("doctor").expect_code(1).text().contains("FAIL  nats"));
+}
+
+#[test]
+fn the_doctor_tells_a_wrong_password_from_permissions_that_are_too_narrow() {
+    let server = NatsServer::with_config(
+        r#"authorization { users: [
+            { user: narrow, password: right, permissions: { publish: "other.>", subscribe: "other.>" } }
+        ] }"#,
+    );
+    let address = server.url().replace("nats://", "");
+    let check = |login: &str, name: &str| {
+        let here = Program::new(format!("nats://{login}@{address}"));
+        let ended = here.run("doctor --json").expect_code(1);
+        assert!(!ended.text().contains("hunter2"), "{}", ended.text());
+        assert_eq!(row(&ended.json(), "check", name)["verdict"], "fail", "{}", ended.text());
+    };
+    check("narrow:hunter2", "login");
+    check("narrow:right", "permissions");
+}
+
+#[test]
+fn a_server_that_takes_less_than_our_largest_payload_is_found() {
+    let server = NatsServer::with_config("max_payload: 4096");
+    let here = Program::new(server.url());
+    let checks = here.run("doctor --json").expect_code(1).json();
+    assert_eq!(row(&checks, "check", "max payload")["verdict"], "fail");
+    let here = here.with("WAYPOST_MAX_PAYLOAD_BYTES", "1000");
+    let checks = here.run("doctor --json").expect_code(0).json();
+    assert_eq!(row(&checks, "check", "max payload")["verdict"], "warn");
+}

@@ -1,0 +1,221 @@
+//! `waypost send` and `waypost recv` through a real server.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use program::{NOWHERE, PATIENCE, Program, field, numbered, texts};
+use rustix::process::Signal;
+use support::eventually;
+use support::nats_server::NatsServer;
+
+#[test]
+fn every_line_arrives_once_and_in_order_whatever_it_holds() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let reader = here.spawn("recv chat --id bob --json --from all --count 5");
+    let sent =
+        here.feed("send chat --lines --id alice --wait 30s", b"one\n\n\xff\xfe\ntab\there\r\nlast");
+    let sent = sent.expect_code(0);
+    assert_eq!(sent.err, "", "nothing is left to say");
+    let got = reader.ended().expect_code(0);
+    let lines = got.lines();
+    assert_eq!(lines.iter().map(|line| field(line, "id")).collect::<Vec<_>>(), sent.lines());
+    let plain: Vec<&str> = [0, 1, 3, 4].map(|at| lines[at]).to_vec();
+    assert_eq!(texts(&plain), ["one", "", "tab\there\r", "last"]);
+    assert_eq!(field(lines[2], "base64"), "//4=");
+
+    let first: serde_json::Value = serde_json::from_str(lines[0]).expect("JSON");
+    for (name, value) in
+        [("sender", "alice"), ("channel", "chat"), ("kind", "message"), ("priority", "normal")]
+    {
+        assert_eq!(first[name], value, "{first}");
+    }
+    assert_eq!(first["attempt"], 1);
+    assert_eq!(first["headers"]["content-type"], "text/plain; charset=utf-8");
+    let created = first["created"].as_str().expect("a time");
+    assert!(created.starts_with("20") && created.ends_with('Z'), "{created}");
+}
+
+#[test]
+fn payloads_are_printed_as_they_are_a_line_each() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let reader = here.spawn("recv chat --id bob --from all --count 3");
+    here.run("send chat hello --id alice --wait 30s").expect_code(0);
+    here.feed("send chat --id alice --wait 30s", b"two\nlines").expect_code(0);
+    here.feed("send chat --id alice --wait 30s", b"").expect_code(0);
+    assert_eq!(reader.ended().expect_code(0).text(), "hello\ntwo\nlines\n\n");
+}
+
+#[test]
+fn options_of_a_message_arrive_with_it() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let carol = here.spawn("recv chat --id carol --from all --json --idle 3s");
+    let bob = here.spawn("recv chat --id bob --from all --json --count 1");
+    let options = "--to bob --kind order/new --priority high --ttl 1h --wait 30s";
+    let sent = here.run(&format!("send chat hi --id alice --json {options}")).expect_code(0);
+    let got = bob.ended().expect_code(0);
+    assert_eq!(field(got.lines()[0], "id"), field(sent.lines()[0], "id"));
+    assert_eq!(field(got.lines()[0], "kind"), "order/new");
+    assert_eq!(field(got.lines()[0], "priority"), "high");
+    assert_eq!(carol.ended().expect_code(0).text(), "", "it was for bob alone");
+}
+
+#[test]
+fn recv_ends_after_idle_time_and_after_a_signal() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    assert_eq!(here.run("recv chat --id bob --idle 100ms").expect_code(0).text(), "");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut reader = here.spawn("recv chat --id bob --from all");
+        here.run("send chat hello --id alice --wait 30s").expect_code(0);
+        assert_eq!(reader.line(), "hello");
+        reader.signal(signal);
+        assert_eq!(reader.ended().expect_code(0).text(), "");
+    }
+}
+
+#[test]
+fn a_message_that_was_not_printed_is_not_acknowledged() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut reader = here.spawn("recv chat --id bob --from all");
+    here.run("send chat first --id alice --wait 30s").expect_code(0);
+    assert_eq!(reader.line(), "first");
+    reader.close_output();
+    here.run("send chat second --id alice --flush 0").expect_code(0);
+    let sender = here.spawn("send chat --lines --id alice --wait 30s");
+    reader.ended().expect_code(0);
+    let again = here.run("recv chat --id bob --count 1").expect_code(0);
+    assert_eq!(again.text(), "second\n");
+    sender.ended().expect_code(0);
+}
+
+#[test]
+fn messages_that_a_count_leaves_over_are_not_taken_for_refused() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut sender = here.spawn("send chat --lines --id alice --wait 30s");
+    sender.write(numbered(3).as_bytes());
+    for n in 0..3 {
+        let got = here.run("recv chat --id bob --from all --count 1").expect_code(0);
+        assert_eq!(got.text(), format!("m{n}\n"));
+    }
+    sender.ended().expect_code(0);
+    let rows = here.run("queue --id alice --json").expect_code(0).json();
+    assert_eq!((&rows[0]["acknowledged"], &rows[0]["last_failure"]), (&3.into(), &().into()));
+}
+
+#[test]
+fn a_wait_tells_what_is_not_settled_and_the_next_run_carries_on() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let ended = here.run("send chat one --id alice --wait 500ms").expect_code(3);
+    assert!(ended.err.contains("1 message still waits: 1 for no known reader"), "{}", ended.err);
+    let ended = here.run("send chat two --id alice --flush 300ms").expect_code(0);
+    assert!(ended.err.contains("2 messages still wait"), "{}", ended.err);
+    let ended = here.run("send chat three --id alice --flush 0").expect_code(0);
+    assert!(ended.err.contains("3 messages still wait"), "{}", ended.err);
+
+    let reader = here.spawn("recv chat --id bob --from all --count 3");
+    here.run("send --lines chat --id alice --wait 30s").expect_code(0);
+    assert_eq!(reader.ended().expect_code(0).text(), "one\ntwo\nthree\n");
+
+    let ended = here.run("send chat four --id alice --wait 500ms").expect_code(3);
+    assert!(ended.err.contains("1 for bob (offline); the next run"), "{}", ended.err);
+}
+
+#[test]
+fn without_a_server_messages_are_taken_and_wait() {
+    let here = Program::new(NOWHERE);
+    let ended = here.run("send chat hello --flush 100ms").expect_code(0);
+    assert_eq!(ended.lines().len(), 1);
+    assert!(ended.err.contains("still waits"), "{}", ended.err);
+    assert!(ended.err.contains("not connected to NATS"), "{}", ended.err);
+}
+
+#[test]
+fn a_full_queue_makes_lines_wait_and_refuses_a_single_message() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url()).with("WAYPOST_QUEUE_LIMIT", "5");
+    let mut sender = here.spawn("send chat --lines --id alice --wait 30s");
+    sender.write(numbered(40).as_bytes());
+    let ids: Vec<String> = (0..5).map(|_| sender.line()).collect();
+    let reader = here.spawn("recv chat --id bob --from all --json --count 40");
+    let sent = sender.ended().expect_code(0);
+    assert!(sent.err.contains("standard input has to wait: 5 messages wait"), "{}", sent.err);
+    let got = reader.ended().expect_code(0);
+    let got_ids: Vec<String> = got.lines().iter().map(|line| field(line, "id")).collect();
+    assert_eq!(got_ids, [ids, sent.lines().into_iter().map(str::to_owned).collect()].concat());
+    assert_eq!(texts(&got.lines()).join("\n") + "\n", numbered(40));
+
+    for _ in 0..5 {
+        here.run("send chat more --id alice --flush 0").expect_code(0);
+    }
+    here.run("send chat more --id alice --flush 0").says(1, "5 messages wait for bob, limit 5");
+}
+
+#[test]
+fn a_signal_ends_lines_and_what_was_printed_is_durable() {
+    let here = Program::new(NOWHERE);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut sender = here.spawn("send chat --lines");
+        sender.write(b"one\ntwo\n");
+        let ids = [sender.line(), sender.line()];
+        sender.signal(signal);
+        // Its input stays open until it ends: the signal ends it, not the end of the input.
+        let input = sender.input.take();
+        let ended = sender.ended().expect_code(code);
+        drop(input);
+        assert!(ended.err.contains("for no known reader"), "{}", ended.err);
+        let why = here.run(&format!("why {}", ids[1])).expect_code(0);
+        assert!(why.text().contains("no reader of the channel is known yet"), "{}", why.text());
+    }
+}
+
+#[test]
+fn lines_commit_as_they_arrive() {
+    let here = Program::new(NOWHERE);
+    let mut sender = here.spawn("send chat --lines --flush 0");
+    for n in 0..3 {
+        sender.write(format!("m{n}\n").as_bytes());
+        let id = sender.line();
+        here.run(&format!("why {id}")).expect_code(0);
+    }
+    sender.ended().expect_code(0);
+}
+
+#[test]
+fn a_reader_that_starts_now_leaves_out_what_was_sent_before() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    here.run("send chat before --id alice --flush 0").expect_code(0);
+    let mut reader = here.spawn("recv chat --id bob --from now");
+    eventually(PATIENCE, "bob is there", || here.run("topology").text().contains("bob"));
+    here.run("send chat after --id alice --flush 5s").expect_code(0);
+    assert_eq!(reader.line(), "after");
+    reader.signal(Signal::TERM);
+    assert_eq!(reader.ended().expect_code(0).text(), "");
+}
+
+#[test]
+fn a_server_that_goes_and_comes_back_costs_nothing() {
+    let mut server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut reader = here.spawn("recv chat --id bob --from all");
+    let mut sender = here.spawn("send chat --lines --id alice --wait 40s");
+    sender.write(b"one\n");
+    assert_eq!(reader.line(), "one");
+    server.kill();
+    sender.write(b"two\nthree\n");
+    for _ in 0..3 {
+        sender.line();
+    }
+    server.restart();
+    assert_eq!([reader.line(), reader.line()], ["two", "three"]);
+    sender.ended().expect_code(0);
+    reader.signal(Signal::TERM);
+    assert_eq!(reader.ended().expect_code(0).text(), "");
+}
