@@ -1,0 +1,243 @@
+//! P6: NATS away, frozen or half gone, either side away or killed, for whatever time: the other promises hold, and delivery
+//! resumes by itself.
+
+mod nodes;
+mod support;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use nodes::child::Child;
+use nodes::*;
+use support::nats_server::NatsServer;
+use support::tcp_proxy::TcpProxy;
+use tempfile::TempDir;
+use waypost::rusqlite::Connection;
+use waypost::{Channel, Event, Mode, Node};
+
+#[test]
+#[ignore = "run by other tests as a process of its own"]
+fn child_process() {
+    nodes::child::run();
+}
+
+/// Alice, who writes, and Bob, who reads, each at its own address of the server.
+async fn pair(dir: &TempDir, alice: &str, bob: &str) -> (Node, Node, Channel, Got) {
+    // Few attempts: if an outage were counted as some, it would make dead letters, and show.
+    let few = NonZeroU32::new(3).expect("three");
+    let alice = begin(builder_at(alice, dir, "alice").max_attempts(few)).await;
+    let bob = begin(builder_at(bob, dir, "bob")).await;
+    let got = collect(&bob.join("work", Mode::Reader).await.expect("joined")).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    reader_is_known(&alice, "work", "bob").await;
+    (alice, bob, out, got)
+}
+
+async fn all_arrived(alice: &Node, got: &Got, count: usize) {
+    settled(alice).await;
+    assert_eq!(seen(got), numbers(0..count));
+    let all = u64::try_from(count).expect("a count");
+    assert_eq!(columns(alice, "bob").await, [all, 0, all, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_the_server_is_killed_again_and_again_while_messages_are_sent() {
+    let mut server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (alice, bob, out, got) = pair(&dir, &server.url(), &server.url()).await;
+    for round in 0..4 {
+        let first = round * 40;
+        send_numbers(&out, first..first + 20).await;
+        server.kill();
+        send_numbers(&out, first + 20..first + 40).await;
+        disconnected(&alice).await;
+        server.restart();
+        connected(&alice).await;
+    }
+    all_arrived(&alice, &got, 160).await;
+    assert!(alice.statistics().await.expect("it runs").counters.reconnects >= 4);
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_the_server_freezes_and_nothing_is_lost_and_nobody_waits_for_it() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (alice, bob, out, got) = pair(&dir, &server.url(), &server.url()).await;
+    send_numbers(&out, 0..10).await;
+    server.pause();
+    // Sending goes on: it needs the file alone.
+    send_numbers(&out, 10..40).await;
+    disconnected(&alice).await;
+    send_numbers(&out, 40..50).await;
+    server.resume();
+    all_arrived(&alice, &got, 50).await;
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_half_open_connection_of_the_sender_is_noticed_and_replaced() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let proxy = TcpProxy::start(server.port());
+    let (alice, bob, out, got) = pair(&dir, &proxy.url(), &server.url()).await;
+    send_numbers(&out, 0..10).await;
+    proxy.half_open();
+    send_numbers(&out, 10..20).await;
+    disconnected(&alice).await;
+    proxy.heal();
+    all_arrived(&alice, &got, 20).await;
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_half_open_connection_of_the_receiver_costs_no_attempt_that_counts() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let proxy = TcpProxy::start(server.port());
+    // The sender may try for as long as the receiver still counts as online.
+    let alice = begin(builder(&server, &dir, "alice")).await;
+    let bob = begin(builder_at(&proxy.url(), &dir, "bob")).await;
+    let got = collect(&bob.join("work", Mode::Reader).await.expect("joined")).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    reader_is_known(&alice, "work", "bob").await;
+    proxy.half_open();
+    send_numbers(&out, 0..20).await;
+    peer_is(&alice, "bob", false).await;
+    proxy.cut();
+    disconnected(&bob).await;
+    proxy.heal();
+    all_arrived(&alice, &got, 20).await;
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_receiver_killed_and_away_for_longer_than_offline_after_gets_all_and_no_attempt_counts()
+ {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let alice = begin(builder(&server, &dir, "alice").max_attempts(NonZeroU32::MIN)).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    let bob = Child::start("recv", &server.url(), &dir, "bob");
+    reader_is_known(&alice, "work", "bob").await;
+    send_numbers(&out, 0..10).await;
+    settled(&alice).await;
+    let mut lines = bob.kill();
+    peer_is(&alice, "bob", false).await;
+    send_numbers(&out, 10..30).await;
+    let waiting = alice.flush(Duration::ZERO).await.expect("it runs").waiting;
+    assert_eq!((waiting[0].pending, waiting[0].online), (20, false));
+    let bob = Child::start("recv", &server.url(), &dir, "bob");
+    settled(&alice).await;
+    lines.extend(bob.kill());
+    assert_eq!(lines, numbers(0..30));
+    assert_eq!(columns(&alice, "bob").await, [30, 0, 30, 0, 0, 0]);
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_killed_receiver_gets_the_rest_as_soon_as_it_is_back() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    // A repetition by timer alone would come after a minute.
+    let patient = builder(&server, &dir, "alice").ack_timeout(Duration::from_secs(60));
+    let alice = begin(patient).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    let bob = Child::start("recv", &server.url(), &dir, "bob");
+    reader_is_known(&alice, "work", "bob").await;
+    let mut events = alice.events();
+    drop(bob);
+    // The receiver is dead and still counts as online: this one's answer does not come.
+    send_numbers(&out, 0..10).await;
+    event(&mut events, "sent", |event| matches!(event, Event::Sent { .. }).then_some(())).await;
+    let bob = Child::start("recv", &server.url(), &dir, "bob");
+    settled(&alice).await;
+    assert_eq!(bob.kill(), numbers(0..10));
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_sender_receiver_and_server_are_killed_in_turn_and_every_effect_happens_once() {
+    const EACH: usize = 100_000;
+    let mut server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let sender = |round: usize| {
+        let role = format!("send {} {EACH}", round * EACH);
+        Child::start(&role, &server.url(), &dir, "alice")
+    };
+    let url = server.url();
+    let receiver = || Child::start("recv-in", &url, &dir, "bob");
+    let (mut alice, mut bob) = (sender(0), receiver());
+    let mut printed = Vec::new();
+    let mut first_of_round = vec![0];
+    for round in 1..=4 {
+        let before = bob.lines().len();
+        bob.wrote(before + 15).await;
+        match round {
+            1 | 3 => {
+                drop(bob);
+                bob = Child::start("recv-in", &url, &dir, "bob");
+            }
+            2 => {
+                server.kill();
+                server.restart();
+            }
+            _ => {
+                printed.extend(alice.kill());
+                let role = format!("send {} 20", printed.len() * EACH);
+                first_of_round.push(printed.len() * EACH);
+                alice = Child::start(&role, &url, &dir, "alice");
+                alice.wrote(20).await;
+            }
+        }
+    }
+    printed.extend(alice.kill());
+    let alice = start(&server, &dir, "alice").await;
+    reader_is_known(&alice, "work", "bob").await;
+    settled(&alice).await;
+    drop(bob);
+    let texts = |file: &str, sql: &str| -> Vec<String> {
+        let file = Connection::open(dir.path().join(file)).expect("a file");
+        let mut select = file.prepare(sql).expect("a table");
+        let rows = select.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<Result<_, _>>().expect("texts")
+    };
+    let sent = texts("alice.db", "SELECT CAST(payload AS TEXT) FROM waypost_outbox ORDER BY seq");
+    let done = texts("bob.db", "SELECT text FROM effects ORDER BY at");
+    assert_eq!(done, sent, "each effect once, in the order of the sender's log");
+    let printed: Vec<&str> = printed.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert!(printed.iter().all(|number| sent.iter().any(|text| text == number)));
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_file_written_by_a_clock_a_year_ahead_neither_expires_nor_disorders_anything() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let alice = start(&server, &dir, "alice").await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    send_numbers(&out, 0..5).await;
+    alice.shutdown().await;
+    // As if the clock had been a year ahead when these were sent, and is right again.
+    let file = Connection::open(dir.path().join("alice.db")).expect("a file");
+    let year_ms = 365 * 86_400_000_i64;
+    let sql =
+        "UPDATE waypost_outbox SET created_ms = created_ms + ?1, expires_ms = expires_ms + ?1";
+    file.execute(sql, [year_ms]).expect("moved");
+    drop(file);
+    let alice = start(&server, &dir, "alice").await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    send_numbers(&out, 5..10).await;
+    let bob = start(&server, &dir, "bob").await;
+    let work = bob.join_from("work", Mode::Reader, waypost::StartAt::All).await.expect("joined");
+    let got = collect(&work).await;
+    assert_eq!(arrived(&got, 10).await, numbers(0..10));
+    settled(&alice).await;
+    assert_eq!(account(&alice, "bob").await.expired, 0);
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
