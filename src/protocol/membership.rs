@@ -136,6 +136,8 @@ struct Peer {
 struct Stranger {
     nonce: u64,
     asked: Instant,
+    /// What it has broadcast since it was asked: the answer can be older than that.
+    newest: Option<(Incarnation, u64)>,
 }
 
 /// What is known of a peer, for people.
@@ -303,6 +305,8 @@ impl Membership {
             }
             self.up_since = Some(now);
             self.first_up.get_or_insert(now);
+            // Their answers went to a connection that is gone.
+            self.strangers.clear();
         }
         self.beat_soon(now);
     }
@@ -332,7 +336,13 @@ impl Membership {
             }
             _ if keepalive.goodbye => {}
             // Another incarnation of a peer has to prove itself too: a late keepalive of the last one does not.
-            _ => self.stranger(now, keepalive.from, out),
+            _ => {
+                let Keepalive { from, incarnation, counter, .. } = keepalive;
+                self.stranger(now, from.clone(), out);
+                if let Some(stranger) = self.strangers.get_mut(&from) {
+                    stranger.newest = Some((incarnation, counter));
+                }
+            }
         }
     }
 
@@ -346,6 +356,11 @@ impl Membership {
     }
 
     fn stranger(&mut self, now: Instant, node: NodeId, out: &mut Vec<Action>) {
+        // Frames arrive before the link counts as up; a question would not leave, and be taken for asked. Our first keepalive
+        // makes the other one ask us.
+        if self.up_since.is_none() {
+            return;
+        }
         let asked_lately = |stranger: &Stranger| now < stranger.asked + Duration::from_millis(200);
         if self.strangers.get(&node).is_some_and(asked_lately) {
             return;
@@ -355,23 +370,32 @@ impl Membership {
             oldest.and_then(|oldest| self.strangers.remove(&oldest));
         }
         let nonce = self.jitter.next();
-        self.strangers.insert(node.clone(), Stranger { nonce, asked: now });
+        self.strangers.insert(node.clone(), Stranger { nonce, asked: now, newest: None });
         out.push(Action::Hello { to: node, nonce });
     }
 
     fn welcome(&mut self, now: Instant, nonce: u64, keepalive: Keepalive, out: &mut Vec<Action>) {
-        let node = &keepalive.from;
-        if self.strangers.get(node).is_none_or(|stranger| stranger.nonce != nonce) {
+        let node = keepalive.from.clone();
+        let Some(stranger) = self.strangers.get(&node).filter(|s| s.nonce == nonce) else { return };
+        let newest = stranger.newest;
+        self.strangers.remove(&node);
+        let told = (keepalive.incarnation, keepalive.counter);
+        let known =
+            |peer: &Peer| peer.incarnation == keepalive.incarnation && peer.counter >= told.1;
+        if self.peers.get(&node).is_some_and(known) {
             return;
         }
-        self.strangers.remove(node);
-        if !self.peers.contains_key(node) && self.peers.len() >= self.limits.max_peers {
+        if !self.peers.contains_key(&node) && self.peers.len() >= self.limits.max_peers {
             if !std::mem::replace(&mut self.full, true) {
-                out.push(Action::Full { refused: node.clone() });
+                out.push(Action::Full { refused: node });
             }
             return;
         }
         self.heard(now, keepalive, true, out);
+        // Subjects overtake each other: a broadcast that came before this answer, and could not be believed yet, told more.
+        if newest.is_some_and(|(incarnation, counter)| incarnation == told.0 && counter > told.1) {
+            self.stranger(now, node, out);
+        }
     }
 
     /// A keepalive that is surely the peer's own.

@@ -243,6 +243,41 @@ fn the_younger_of_two_nodes_with_one_id_stands_back_and_only_on_the_word_of_a_li
     assert_eq!(late, conflict(false));
 }
 
+/// A subscription is live before the link counts as up, and what is published then does not leave.
+#[test]
+fn nobody_is_taken_for_asked_whom_a_question_cannot_have_reached() {
+    let mut bench = Bench::new();
+    let asks = |actions: &[Action]| matches!(actions, [Action::Hello { .. }]);
+    assert!(asks(&bench.say(Event::Keepalive(keepalive("bob", 1, 1)))));
+    bench.say(Event::LinkDown);
+    assert_eq!(bench.say(Event::Keepalive(keepalive("bob", 1, 2))), []);
+    assert_eq!(bench.say(Event::Keepalive(keepalive("eve", 2, 1))), []);
+    bench.say(Event::LinkUp);
+    assert!(asks(&bench.say(Event::Keepalive(keepalive("bob", 1, 3)))));
+    assert!(asks(&bench.say(Event::Keepalive(keepalive("eve", 2, 2)))));
+}
+
+/// Subjects overtake each other: the broadcast that told of a channel is not believed yet, and the answer is older than that.
+#[test]
+fn a_stranger_that_told_more_before_its_answer_came_is_asked_again() {
+    let mut bench = Bench::new();
+    let asked = bench.say(Event::Keepalive(keepalive("bob", 1, 1)));
+    let [Action::Hello { nonce, .. }] = asked[..] else { panic!("{asked:?}") };
+    assert_eq!(bench.say(Event::Keepalive(keepalive("bob", 1, 3))), []);
+    let before = Keepalive { channels: Vec::new(), ..keepalive("bob", 1, 2) };
+    let actions = bench.say(Event::Welcome { nonce, keepalive: before.clone() });
+    let [Action::Heard { .. }, Action::Hello { nonce, .. }] = actions[..] else {
+        panic!("{actions:?}")
+    };
+    // A newer broadcast may come first again; the answer does not undo it.
+    let heard = bench.say(Event::Keepalive(keepalive("bob", 1, 5)));
+    assert!(news(&heard).is_some(), "{heard:?}");
+    let late = Keepalive { counter: 4, ..before };
+    assert_eq!(news(&bench.say(Event::Welcome { nonce, keepalive: late })), None);
+    let channel = ChannelName::new("c").expect("a valid name");
+    assert_eq!(bench.members.readers(&channel).collect::<Vec<_>>(), [&node("bob")]);
+}
+
 #[test]
 fn p8_only_so_many_hellos_are_answered_in_a_second() {
     let mut bench = Bench::new();
