@@ -233,14 +233,47 @@ fn the_younger_of_two_nodes_with_one_id_stands_back_and_only_on_the_word_of_a_li
         [Action::Conflict { host: "ship".to_owned(), incarnation, stop }]
     };
     assert_eq!(bench.say(Event::Keepalive(speaks_of_us.clone())), conflict(true));
+    bench.clock.pass(SAME_AGE);
     let younger = Keepalive { uptime_ms: 0, ..speaks_of_us.clone() };
-    assert_eq!(bench.say(Event::Keepalive(younger)), conflict(false));
+    assert_eq!(bench.say(Event::Keepalive(younger))[..1], conflict(false));
     // Long after the start nobody can silence us, a new connection or not.
     bench.say(Event::LinkDown);
     bench.clock.pass(PROBE);
     bench.say(Event::LinkUp);
     let late = bench.say(Event::Keepalive(speaks_of_us));
     assert_eq!(late, conflict(false));
+}
+
+/// A younger node that hears the older one before it has spoken itself only ever speaks of it.
+#[test]
+fn an_older_node_that_hears_of_itself_first_tells_the_younger_to_stand_back() {
+    let mut bench = Bench::new();
+    bench.pass(SAME_AGE);
+    let rival = Some(Incarnation::from_u128(ME));
+    let younger = Keepalive { uptime_ms: 10, rival, ..keepalive("me", 900, 1) };
+    let actions = bench.say(Event::Keepalive(younger));
+    assert!(matches!(actions[..], [Action::Conflict { stop: false, .. }]), "{actions:?}");
+    let told = Action::Beat { rival: Some(Incarnation::from_u128(900)) };
+    assert_eq!(bench.pass(Duration::from_millis(60)), [told]);
+}
+
+#[test]
+fn of_two_nodes_with_one_id_that_start_together_exactly_one_stands_back() {
+    for latency_ms in [0, 1, 300, 900] {
+        for (rival, stands_back) in [(ME - 1, true), (ME + 1, false)] {
+            let mut bench = Bench::new();
+            // Both started at the same moment; what the other says of its age is as old as the frame.
+            bench.pass(Duration::from_millis(900));
+            let other = Keepalive {
+                uptime_ms: 1_000 - latency_ms,
+                rival: Some(Incarnation::from_u128(ME)),
+                ..keepalive("me", rival, 1)
+            };
+            let actions = bench.say(Event::Keepalive(other));
+            let [Action::Conflict { stop, .. }, ..] = actions[..] else { panic!("{actions:?}") };
+            assert_eq!(stop, stands_back, "{latency_ms} ms");
+        }
+    }
 }
 
 /// A subscription is live before the link counts as up, and what is published then does not leave.
