@@ -82,6 +82,28 @@ fn p5_a_reader_killed_in_the_middle_repeats_at_most_one_message() {
     assert_eq!(got.join("\n") + "\n", numbered(COUNT));
 }
 
+/// P5, P6: a message that was printed and could not be noted is noted later, not printed again, and no attempt of its sender's.
+#[test]
+fn p6_a_reader_whose_disk_fails_goes_on_once_it_works_again() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url()).with("WAYPOST_MAX_ATTEMPTS", "2");
+    let mut shell = Command::new("sh");
+    // Where this signal is ignored, a write beyond the limit is an error.
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_waypost")]);
+    let mut reader = Running::new(here.wrap(shell, "recv chat --id bob --from all"));
+    here.run("send chat m0 --id alice --wait=30s").expect_code(0);
+    assert_eq!(reader.line(), "m0");
+    reader.limit_files(Some(1));
+    here.feed("send chat --lines --id alice --wait=4s", b"m1\nm2\n").expect_code(3);
+    assert_eq!(reader.line(), "m1");
+    reader.limit_files(None);
+    here.run("send chat m3 --id alice --wait=30s").expect_code(0);
+    assert_eq!([reader.line(), reader.line()], ["m2", "m3"]);
+    reader.signal(Signal::TERM);
+    let ended = reader.ended().expect_code(0);
+    assert!(ended.out.is_empty(), "{}", ended.text());
+}
+
 /// P1: before each batch of ids that is printed, the file was synced.
 #[test]
 fn p1_each_batch_of_printed_ids_comes_after_a_sync() {

@@ -1,5 +1,6 @@
 //! `waypost recv`: a line a message, acknowledged after it was written.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroU64;
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tokio::time::Instant;
+use waypost::error::AckError;
 use waypost::{
     ChannelName, Config, Headers, Kind, Message, MessageId, Messages, Mode, Node, NodeId, Priority,
 };
@@ -22,6 +24,7 @@ use crate::signals::Signals;
 /// How long the end waits for answers. Acknowledgements are on their way by then; what was not printed has no answer, and only the
 /// goodbye, after which senders keep it for the next run without counting an attempt.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+const UNACKNOWLEDGED: &str = "a message was printed and not acknowledged; it comes again";
 
 pub(super) async fn run(
     mut config: Config,
@@ -61,37 +64,77 @@ async fn receive(
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
     let mut left = args.count.map(NonZeroU64::get);
+    let mut owed = Owed::default();
     while left != Some(0) {
         let idle_at = args.idle.and_then(|idle| Instant::now().checked_add(idle));
         let message = tokio::select! {
             biased;
-            _ = signals.caught() => return Ok(()),
+            _ = signals.caught() => return owed.settled(),
             message = messages.next() => message.context("the node has stopped")?,
-            () = until(idle_at) => return Ok(()),
+            () = until(idle_at) => return owed.settled(),
         };
+        if owed.knows(&message) {
+            owed.acknowledge(message).await?;
+            continue;
+        }
         let line = line(&message, output.json())?;
         let message = unprinted.insert(message);
         // A line that is written is acknowledged, signal or not, so that it is not printed again.
         let written = tokio::select! {
             biased;
             written = output.write(line) => written,
-            _ = signals.caught() => return Ok(()),
+            _ = signals.caught() => return owed.settled(),
         };
         match written {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return owed.settled(),
             Err(error) => {
                 let id = message.id();
                 return Err(error).with_context(|| format!("message {id} could not be printed"));
             }
         }
-        if let Some(message) = unprinted.take() {
-            let acked = message.ack().await;
-            acked.context("a message was printed and not acknowledged; it comes again")?;
-        }
+        let Some(message) = unprinted.take() else { continue };
+        owed.acknowledge(message).await?;
         left = left.map(|left| left - 1);
     }
-    Ok(())
+    owed.settled()
+}
+
+/// Messages that were printed and that the file could not note yet. They come again, and are not printed again. At most one a sender,
+/// kind of address and lane.
+#[derive(Default)]
+struct Owed {
+    ids: BTreeSet<(NodeId, MessageId)>,
+    error: Option<AckError>,
+}
+
+impl Owed {
+    fn knows(&self, message: &Message) -> bool {
+        self.ids.contains(&(message.sender().clone(), message.id()))
+    }
+
+    /// Acknowledges what was printed. While the disk is full or fails, which the node's events tell, it stays owed.
+    async fn acknowledge(&mut self, message: Message) -> anyhow::Result<()> {
+        let key = (message.sender().clone(), message.id());
+        match message.ack().await {
+            Ok(()) => {
+                self.ids.remove(&key);
+            }
+            Err(AckError::Storage(error)) if error.is_transient() => {
+                self.ids.insert(key);
+                self.error = Some(AckError::Storage(error));
+            }
+            Err(error) => return Err(error).context(UNACKNOWLEDGED),
+        }
+        Ok(())
+    }
+
+    fn settled(self) -> anyhow::Result<()> {
+        match self.error {
+            Some(error) if !self.ids.is_empty() => Err(error).context(UNACKNOWLEDGED),
+            _ => Ok(()),
+        }
+    }
 }
 
 async fn until(time: Option<Instant>) {
