@@ -135,7 +135,12 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) fn complain(&self, what: &str, error: &StoreError) {
-        tracing::warn!(node = %self.me, error = error as &dyn std::error::Error, "could not {what}");
+        // The store has told that the disk is full or fails; everything that has to wait for it tries again, twice a second.
+        if matches!(error, StoreError::Full { .. } | StoreError::Failed { .. }) {
+            tracing::debug!(node = %self.me, error = error as &dyn std::error::Error, "could not {what}");
+        } else {
+            tracing::warn!(node = %self.me, error = error as &dyn std::error::Error, "could not {what}");
+        }
     }
 
     fn settled(

@@ -72,10 +72,18 @@ impl Shared {
     }
 
     /// Changes the state, and tells if it was another one.
+    /// Tells of a change once: a log line for every failed write would itself fill the disk.
     fn set_health(&self, health: Health) {
         let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == health {
             return;
+        }
+        match &health {
+            Health::Healthy => {}
+            Health::Full => {
+                tracing::warn!(path = %self.path.display(), "no space left");
+            }
+            Health::Failed(reason) => tracing::error!(reason, "the node's file failed"),
         }
         let notice = match &health {
             Health::Healthy => Notice::StorageRecovered,
@@ -295,7 +303,6 @@ impl Writer {
     fn recover(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
         match &error {
             StoreError::Full { .. } => {
-                tracing::warn!(path = %self.shared.path.display(), "no space left");
                 self.shared.set_health(Health::Full);
                 if let Some(file) = &self.file {
                     // Acknowledgements need little space: this may give them some.
@@ -336,7 +343,6 @@ impl Writer {
     /// After a failed write or fsync nobody knows what is on the disk: nothing is written before the file was opened again and
     /// checked.
     fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
-        tracing::error!(%error, "the node's file failed");
         self.shared.set_health(Health::Failed(error.to_string()));
         fail_all(jobs, &error);
         self.down = Some(Down { error, for_good: false, tried: Instant::now() });
