@@ -113,7 +113,8 @@ mod driver;
 mod incoming;
 mod message;
 mod node;
-mod protocol;
+#[doc(hidden)]
+pub mod protocol;
 mod store;
 mod transport;
 

@@ -17,10 +17,12 @@ pub(crate) const MAX_ROWS: usize = 1000;
 
 /// A question to nodes: tell about yourself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Query {
-    pub(crate) from: NodeId,
+#[doc(hidden)]
+pub struct Query {
+    /// Who asks.
+    pub from: NodeId,
     /// Repeated in the answer.
-    pub(crate) query: u64,
+    pub query: u64,
 }
 
 /// What a node says about itself. Lists are cut at 1,000 rows; `truncated` says so.

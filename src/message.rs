@@ -16,7 +16,7 @@ mod names;
 
 use names::{excerpt, only};
 
-pub(crate) use body::{Body, Encoding};
+pub use body::{Body, BodyError, Encoding};
 pub use names::{
     ChannelName, Incarnation, Kind, MAX_CHANNEL_BYTES, MAX_KIND_BYTES, MAX_NODE_ID_BYTES,
     MessageId, NameError, NodeId, StoreId,
@@ -391,7 +391,7 @@ pub(crate) struct Entry {
 
 /// The number that this file gives to a combination of channel, target and lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct TopicId(pub(crate) i64);
+pub struct TopicId(pub i64);
 
 #[cfg(test)]
 mod tests {

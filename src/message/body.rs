@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 /// How a payload's bytes stand in the file and on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub enum Encoding {
     /// As they are.
     Raw,
     /// Compressed as one snappy block.
@@ -14,9 +14,11 @@ pub(crate) enum Encoding {
 /// A payload as it stands in the file and on the wire: compressed once at `send`, where that makes it smaller, and not
 /// touched again until the receiver's handler gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Body {
-    pub(crate) encoding: Encoding,
-    pub(crate) data: Bytes,
+pub struct Body {
+    /// How `data` stands.
+    pub encoding: Encoding,
+    /// The bytes themselves.
+    pub data: Bytes,
 }
 
 /// Payloads below this many bytes are not worth compressing.
@@ -24,12 +26,12 @@ const COMPRESS_FROM_BYTES: usize = 256;
 
 impl Body {
     /// A body that is not compressed.
-    pub(crate) fn new(payload: Bytes) -> Self {
+    pub fn new(payload: Bytes) -> Self {
         Self { encoding: Encoding::Raw, data: payload }
     }
 
     /// Compressed, where that saves at least an eighth.
-    pub(crate) fn compressed(self) -> Self {
+    pub fn compressed(self) -> Self {
         if self.encoding == Encoding::Snappy || self.data.len() < COMPRESS_FROM_BYTES {
             return self;
         }
@@ -42,7 +44,7 @@ impl Body {
     }
 
     /// The payload. The size that the data declares is checked against `limit` before anything is allocated.
-    pub(crate) fn payload(&self, limit: usize) -> Result<Bytes, BodyError> {
+    pub fn payload(&self, limit: usize) -> Result<Bytes, BodyError> {
         match self.encoding {
             Encoding::Raw if self.data.len() > limit => {
                 Err(BodyError::TooLarge { declared: self.data.len(), limit })
@@ -65,9 +67,16 @@ impl Body {
 
 /// A body that cannot be turned into a payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BodyError {
+pub enum BodyError {
+    /// Nothing was allocated.
     #[error("the payload declares {declared} bytes, limit {limit}")]
-    TooLarge { declared: usize, limit: usize },
+    TooLarge {
+        /// Bytes that it would have.
+        declared: usize,
+        /// Most bytes that are taken.
+        limit: usize,
+    },
+    /// It is no snappy block, or one cut off.
     #[error("the compressed payload is damaged")]
     Damaged,
 }

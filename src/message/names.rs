@@ -248,7 +248,9 @@ id!(
 impl MessageId {
     /// The next id after `last` at this time: in the time's millisecond with fresh random bits where that is larger than
     /// `last`, else `last` plus one, so that ids grow also when the clock stands still or goes back.
-    pub(crate) fn after(last: Self, now_ms: u64, random: u128) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn after(last: Self, now_ms: u64, random: u128) -> Self {
         const RANDOM_BITS: u32 = 80;
         let fresh = (u128::from(now_ms) << RANDOM_BITS) | (random & ((1 << RANDOM_BITS) - 1));
         Self(Ulid(fresh.max(last.0.0.saturating_add(1))))

@@ -5,14 +5,14 @@ use std::time::Duration;
 /// A stream of pseudo-random numbers from a seed that the caller chose (SplitMix64, Steele, Lea and Flood 2014), so that a
 /// simulation can repeat what happened.
 #[derive(Debug, Clone)]
-pub(crate) struct Jitter(u64);
+pub struct Jitter(u64);
 
 impl Jitter {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,23 +21,23 @@ impl Jitter {
     }
 
     /// Something from zero to `limit`.
-    pub(crate) fn up_to(&mut self, limit: Duration) -> Duration {
+    pub fn up_to(&mut self, limit: Duration) -> Duration {
         const STEPS: u64 = 1 << 16;
-        limit.mul_f64((self.next() % (STEPS + 1)) as f64 / STEPS as f64)
+        limit.mul_f64((self.draw() % (STEPS + 1)) as f64 / STEPS as f64)
     }
 }
 
 /// How pauses grow.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Backoff {
-    pub(crate) first: Duration,
-    pub(crate) cap: Duration,
+pub struct Backoff {
+    pub first: Duration,
+    pub cap: Duration,
 }
 
 impl Backoff {
     /// The pause after this many failed attempts: `first` doubled with each further one up to `cap`, of which the last
     /// quarter is left to chance, so that many receivers that failed together do not come back together.
-    pub(crate) fn pause(self, failures: u32, jitter: &mut Jitter) -> Duration {
+    pub fn pause(self, failures: u32, jitter: &mut Jitter) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.first.saturating_mul(1 << doublings).min(self.cap);
         whole - jitter.up_to(whole / 4)
@@ -65,7 +65,7 @@ mod tests {
     fn one_seed_gives_one_stream() {
         let stream = |seed| {
             let mut jitter = Jitter::new(seed);
-            [jitter.next(), jitter.next(), jitter.next()]
+            [jitter.draw(), jitter.draw(), jitter.draw()]
         };
         assert_eq!(stream(7), stream(7));
         assert_ne!(stream(7), stream(8));

@@ -14,22 +14,22 @@ use crate::message::{
 
 const MAGIC: [u8; 2] = *b"WP";
 /// The major version of the wire; another one is refused.
-pub(crate) const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 const PREAMBLE: usize = 8;
 /// Largest JSON header of a frame in bytes.
-pub(crate) const MAX_HEADER_BYTES: usize = 512 * 1024;
+pub const MAX_HEADER_BYTES: usize = 512 * 1024;
 /// Most messages in one frame.
-pub(crate) const MAX_MESSAGES: usize = 1024;
+pub const MAX_MESSAGES: usize = 1024;
 /// Most channels in one keepalive.
-pub(crate) const MAX_CHANNELS: usize = 1024;
+pub const MAX_CHANNELS: usize = 1024;
 /// Longest text that explains a refusal, in bytes.
-pub(crate) const MAX_DETAIL_BYTES: usize = 512;
+pub const MAX_DETAIL_BYTES: usize = 512;
 /// Longest host name or version in a keepalive, in bytes.
 const MAX_LABEL_BYTES: usize = 255;
 
 /// What goes over the wire.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Frame {
+pub enum Frame {
     Messages(MessageFrame),
     Answer(Answer),
     Keepalive(Keepalive),
@@ -49,18 +49,18 @@ pub(crate) enum Frame {
 
 /// Which order a message belongs to, as its receiver sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Stream {
+pub struct Stream {
     #[serde(rename = "ch")]
-    pub(crate) channel: ChannelName,
+    pub channel: ChannelName,
     #[serde(rename = "dir", default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) direct: bool,
+    pub direct: bool,
     #[serde(rename = "lane", default)]
-    pub(crate) lane: Priority,
+    pub lane: Priority,
 }
 
 impl Stream {
     /// A stream in which no message is: for frames that only have to look like one.
-    pub(crate) fn nowhere() -> Self {
+    pub fn nowhere() -> Self {
         let channel = ChannelName::new("nowhere").expect("a valid name");
         Self { channel, direct: true, lane: Priority::Low }
     }
@@ -68,52 +68,52 @@ impl Stream {
 
 /// One or more messages of one stream.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct MessageFrame {
-    pub(crate) from: NodeId,
-    pub(crate) to: NodeId,
-    pub(crate) store: StoreId,
-    pub(crate) stream: Stream,
+pub struct MessageFrame {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub store: StoreId,
+    pub stream: Stream,
     /// The last message of this stream that this receiver acknowledged.
-    pub(crate) previous: Option<MessageId>,
+    pub previous: Option<MessageId>,
     /// How many were settled otherwise since then: expired, dead, purged.
-    pub(crate) skipped: u64,
-    pub(crate) attempt: u32,
+    pub skipped: u64,
+    pub attempt: u32,
     /// How long the sender waits for an answer, in milliseconds.
-    pub(crate) ack_timeout_ms: u64,
-    pub(crate) messages: Vec<FrameMessage>,
+    pub ack_timeout_ms: u64,
+    pub messages: Vec<FrameMessage>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct FrameMessage {
-    pub(crate) id: MessageId,
-    pub(crate) kind: Kind,
-    pub(crate) headers: Headers,
+pub struct FrameMessage {
+    pub id: MessageId,
+    pub kind: Kind,
+    pub headers: Headers,
     /// By the sender's clock, for people to read.
-    pub(crate) created_ms: u64,
+    pub created_ms: u64,
     /// Time left to live when the frame was made, by the sender's clock.
-    pub(crate) ttl_left_ms: Option<u64>,
-    pub(crate) body: Body,
+    pub ttl_left_ms: Option<u64>,
+    pub body: Body,
 }
 
 /// What a receiver says to a message: up to `id` for an ack, about `id` for the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Answer {
-    pub(crate) from: NodeId,
-    pub(crate) to: NodeId,
-    pub(crate) store: StoreId,
+pub struct Answer {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub store: StoreId,
     #[serde(flatten)]
-    pub(crate) stream: Stream,
-    pub(crate) id: MessageId,
+    pub stream: Stream,
+    pub id: MessageId,
     /// The newest message of this stream that the receiver has committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) last: Option<MessageId>,
+    pub last: Option<MessageId>,
     #[serde(flatten)]
-    pub(crate) verdict: Verdict,
+    pub verdict: Verdict,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "v", rename_all = "snake_case")]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// Committed up to this id.
     Ack,
     /// Still busy with it.
@@ -132,47 +132,47 @@ pub(crate) enum Verdict {
 
 /// The periodic broadcast by which nodes find each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Keepalive {
-    pub(crate) from: NodeId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) store: StoreId,
+pub struct Keepalive {
+    pub from: NodeId,
+    pub incarnation: Incarnation,
+    pub store: StoreId,
     /// Grows with each keepalive of an incarnation, so that a late one is recognised.
-    pub(crate) counter: u64,
+    pub counter: u64,
     /// Which connection of this incarnation this is: what was sent to an earlier one may not have arrived.
     #[serde(default)]
-    pub(crate) session: u64,
-    pub(crate) uptime_ms: u64,
-    pub(crate) version: String,
-    pub(crate) host: String,
-    pub(crate) channels: Vec<ChannelPresence>,
+    pub session: u64,
+    pub uptime_ms: u64,
+    pub version: String,
+    pub host: String,
+    pub channels: Vec<ChannelPresence>,
     /// Channels that this node left for good.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) left: Vec<ChannelName>,
+    pub left: Vec<ChannelName>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) draining: bool,
+    pub draining: bool,
     /// The last one of a graceful stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) goodbye: bool,
+    pub goodbye: bool,
     /// Another incarnation that was heard under this node's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rival: Option<Incarnation>,
+    pub rival: Option<Incarnation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ChannelPresence {
-    pub(crate) name: ChannelName,
-    pub(crate) mode: Mode,
+pub struct ChannelPresence {
+    pub name: ChannelName,
+    pub mode: Mode,
     /// How long ago the node joined, in milliseconds: an age, so that clocks need not agree.
-    pub(crate) age_ms: u64,
+    pub age_ms: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) paused: bool,
+    pub paused: bool,
     #[serde(default)]
-    pub(crate) start: StartAt,
+    pub start: StartAt,
 }
 
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FrameError {
+pub enum FrameError {
     #[error("not a frame of ours")]
     NotAFrame,
     #[error("wire version {0}, this node speaks {VERSION}")]
@@ -239,7 +239,7 @@ enum Header {
 
 impl Frame {
     /// The bytes of this frame.
-    pub(crate) fn encode(self) -> Bytes {
+    pub fn encode(self) -> Bytes {
         let mut bodies = Vec::new();
         let header = match self {
             Self::Messages(frame) => Header::Msg(strip(frame, &mut bodies)),
@@ -267,7 +267,7 @@ impl Frame {
     ///
     /// # Errors
     /// Any bytes that this version would not have written, apart from unknown header fields, which are ignored.
-    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, FrameError> {
+    pub fn decode(bytes: &Bytes) -> Result<Self, FrameError> {
         let preamble = bytes.get(..PREAMBLE).ok_or(FrameError::NotAFrame)?;
         if preamble[..2] != MAGIC {
             return Err(FrameError::NotAFrame);
@@ -306,7 +306,7 @@ impl Frame {
     }
 
     /// Who says that he sent this frame.
-    pub(crate) fn from(&self) -> &NodeId {
+    pub fn from(&self) -> &NodeId {
         match self {
             Self::Messages(frame) => &frame.from,
             Self::Answer(answer) => &answer.from,
@@ -419,7 +419,7 @@ fn check_keepalive(keepalive: &Keepalive) -> Result<(), FrameError> {
 }
 
 /// The text, cut to what a frame may carry.
-pub(crate) fn detail(text: &str) -> String {
+pub fn detail(text: &str) -> String {
     let mut end = text.len().min(MAX_DETAIL_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -12,11 +12,11 @@ use super::frame::{ChannelPresence, Keepalive};
 use crate::message::{ChannelName, Incarnation, NodeId, StoreId};
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) interval: Duration,
-    pub(crate) offline_after: Duration,
-    pub(crate) expiry: Duration,
-    pub(crate) max_peers: usize,
+pub struct Limits {
+    pub interval: Duration,
+    pub offline_after: Duration,
+    pub expiry: Duration,
+    pub max_peers: usize,
 }
 
 /// Most strangers whose answer is awaited; a newer one takes the place of the oldest.
@@ -30,13 +30,13 @@ const FORGET_AGAIN: Duration = Duration::from_secs(60);
 /// Most hellos that are answered in a second: an answer can be much larger than its question.
 const WELCOMES_A_SECOND: u32 = 1_000;
 /// How long after first coming up an older node of our name is believed to be the rightful one.
-pub(crate) const PROBE: Duration = Duration::from_secs(2);
+pub const PROBE: Duration = Duration::from_secs(2);
 /// Ages that differ by less are taken for equal: more than a frame is under way. Shorter than `PROBE`, so that of two that are
 /// about as old both still probe.
 const SAME_AGE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     LinkUp,
     LinkDown,
     Keepalive(Keepalive),
@@ -59,7 +59,7 @@ pub(crate) enum Event {
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Broadcast a keepalive. `rival`: another incarnation of our own id that has to be told.
     Beat {
         rival: Option<Incarnation>,
@@ -100,21 +100,21 @@ pub(crate) enum Action {
 
 /// What is new about a peer that was heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct News {
+pub struct News {
     /// Was offline, or never seen in this run.
-    pub(crate) online: bool,
+    pub online: bool,
     /// Another incarnation than before.
-    pub(crate) restarted: bool,
+    pub restarted: bool,
     /// The same, over another connection: what was in flight may be lost.
-    pub(crate) reconnected: bool,
+    pub reconnected: bool,
     /// Another file than before: it has forgotten what it received.
-    pub(crate) other_store: bool,
+    pub other_store: bool,
     /// The file does not know it yet.
-    pub(crate) first: bool,
+    pub first: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub enum Departure {
     Goodbye,
     Silence,
 }
@@ -145,20 +145,20 @@ struct Stranger {
 
 /// What is known of a peer, for people.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PeerView {
-    pub(crate) node: NodeId,
-    pub(crate) online: bool,
-    pub(crate) heard: Instant,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) store: StoreId,
-    pub(crate) host: String,
-    pub(crate) version: String,
-    pub(crate) draining: bool,
-    pub(crate) channels: Vec<ChannelPresence>,
+pub struct PeerView {
+    pub node: NodeId,
+    pub online: bool,
+    pub heard: Instant,
+    pub incarnation: Incarnation,
+    pub store: StoreId,
+    pub host: String,
+    pub version: String,
+    pub draining: bool,
+    pub channels: Vec<ChannelPresence>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Membership {
+pub struct Membership {
     me: NodeId,
     incarnation: Incarnation,
     started: Instant,
@@ -179,7 +179,7 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// `known`: the peers in the file; they are offline until they are heard.
-    pub(crate) fn new(
+    pub fn new(
         me: NodeId,
         incarnation: Incarnation,
         limits: Limits,
@@ -221,20 +221,20 @@ impl Membership {
         }
     }
 
-    pub(crate) fn is_peer(&self, node: &NodeId) -> bool {
+    pub fn is_peer(&self, node: &NodeId) -> bool {
         self.peers.contains_key(node)
     }
 
     /// The channels of this peer, as announced in this run of ours; none where it has not been heard yet.
-    pub(crate) fn peer(&self, node: &NodeId) -> Option<&[ChannelPresence]> {
+    pub fn peer(&self, node: &NodeId) -> Option<&[ChannelPresence]> {
         self.peers.get(node).filter(|peer| peer.counter > 0).map(|peer| &*peer.channels)
     }
 
-    pub(crate) fn is_online(&self, node: &NodeId) -> bool {
+    pub fn is_online(&self, node: &NodeId) -> bool {
         self.peers.get(node).is_some_and(|peer| peer.online)
     }
 
-    pub(crate) fn peers(&self) -> impl Iterator<Item = PeerView> {
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.peers.iter().map(|(node, peer)| PeerView {
             node: node.clone(),
             online: peer.online,
@@ -248,12 +248,12 @@ impl Membership {
         })
     }
 
-    pub(crate) fn online(&self) -> usize {
+    pub fn online(&self) -> usize {
         self.peers.values().filter(|peer| peer.online).count()
     }
 
     /// Appends actions in the order in which the shell must perform them.
-    pub(crate) fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::LinkUp => self.link_up(now.mono),
             Event::LinkDown => {
@@ -290,7 +290,7 @@ impl Membership {
     }
 
     /// When to say `Woke`, if nothing happens before.
-    pub(crate) fn wake_at(&self) -> Option<Instant> {
+    pub fn wake_at(&self) -> Option<Instant> {
         self.up_since?;
         let silence = self.peers.values().map(|peer| {
             let patience = if peer.online { self.limits.offline_after } else { self.limits.expiry };
@@ -372,7 +372,7 @@ impl Membership {
             let oldest = self.strangers.iter().min_by_key(|(_, s)| s.asked).map(|(n, _)| n.clone());
             oldest.and_then(|oldest| self.strangers.remove(&oldest));
         }
-        let nonce = self.jitter.next();
+        let nonce = self.jitter.draw();
         self.strangers.insert(node.clone(), Stranger { nonce, asked: now, newest: None });
         out.push(Action::Hello { to: node, nonce });
     }
@@ -502,7 +502,7 @@ impl Membership {
     }
 
     /// Which peers have joined this channel as readers, by their last word.
-    pub(crate) fn readers(&self, channel: &ChannelName) -> impl Iterator<Item = &NodeId> {
+    pub fn readers(&self, channel: &ChannelName) -> impl Iterator<Item = &NodeId> {
         let reads =
             |peer: &Peer| peer.channels.iter().any(|c| c.name == *channel && c.mode.reads());
         self.peers.iter().filter(move |(_, peer)| reads(peer)).map(|(node, _)| node)

@@ -1,21 +1,26 @@
 //! Decisions only: time and events in, actions out. Nothing here does I/O, reads a clock or draws a random number, so that
 //! all of it can be simulated.
+//!
+//! Public for the project's own simulation and fuzz targets, and hidden: it is no part of the crate's interface and changes in any
+//! release.
 
 use std::time::Instant;
 
-pub(crate) mod backoff;
-pub(crate) mod delivery;
-pub(crate) mod frame;
-pub(crate) mod inbox;
-pub(crate) mod membership;
-pub(crate) mod origin;
+pub use crate::message::{Body, BodyError, Encoding, TopicId};
+
+pub mod backoff;
+pub mod delivery;
+pub mod frame;
+pub mod inbox;
+pub mod membership;
+pub mod origin;
 
 /// The time of an event: monotonic for deadlines, the file's clock for expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Now {
-    pub(crate) mono: Instant,
+pub struct Now {
+    pub mono: Instant,
     /// Milliseconds since 1970 by the file's clock.
-    pub(crate) file_ms: u64,
+    pub file_ms: u64,
 }
 
 #[cfg(test)]

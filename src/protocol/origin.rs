@@ -4,7 +4,7 @@ use crate::message::{MessageId, StoreId};
 
 /// What this node's file has given out.
 #[derive(Debug, Clone)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// From which id on each store id counts, ascending. Never empty.
     stores: Vec<(MessageId, StoreId)>,
     /// The newest id in the file when this process opened it.
@@ -15,7 +15,7 @@ pub(crate) struct Origin {
 
 /// What to make of an answer that names `id` under `store` and says that `last` is the newest one it has of this topic.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Judgement {
+pub enum Judgement {
     /// It answers this message.
     Fits,
     /// It speaks of a store id under which this message does not travel.
@@ -27,42 +27,37 @@ pub(crate) enum Judgement {
 }
 
 impl Origin {
-    pub(crate) fn new(stores: Vec<(MessageId, StoreId)>, opened_at: MessageId) -> Self {
+    pub fn new(stores: Vec<(MessageId, StoreId)>, opened_at: MessageId) -> Self {
         assert!(!stores.is_empty(), "a file has a store id from its creation on");
         Self { stores, opened_at, newest: opened_at }
     }
 
     /// This many ids were given out.
-    pub(crate) fn gave_out(&mut self, id: MessageId) {
+    pub fn gave_out(&mut self, id: MessageId) {
         self.newest = self.newest.max(id);
     }
 
-    pub(crate) fn opened_at(&self) -> MessageId {
+    pub fn opened_at(&self) -> MessageId {
         self.opened_at
     }
 
     /// The store id of new messages.
-    pub(crate) fn current(&self) -> StoreId {
+    pub fn current(&self) -> StoreId {
         self.stores[self.stores.len() - 1].1
     }
 
     /// The store id under which this message travels.
-    pub(crate) fn store_of(&self, id: MessageId) -> StoreId {
+    pub fn store_of(&self, id: MessageId) -> StoreId {
         let after = self.stores.partition_point(|(from, _)| *from <= id);
         self.stores[after.saturating_sub(1)].1
     }
 
     /// From the next id after `from` on, messages travel under this store id.
-    pub(crate) fn take(&mut self, from: MessageId, store: StoreId) {
+    pub fn take(&mut self, from: MessageId, store: StoreId) {
         self.stores.push((MessageId::from_u128(from.as_u128().saturating_add(1)), store));
     }
 
-    pub(crate) fn judge(
-        &self,
-        store: StoreId,
-        id: MessageId,
-        last: Option<MessageId>,
-    ) -> Judgement {
+    pub fn judge(&self, store: StoreId, id: MessageId, last: Option<MessageId>) -> Judgement {
         if store != self.store_of(id) {
             Judgement::OtherStore
         } else if store == self.current() && last.is_some_and(|last| last > self.newest) {

@@ -17,22 +17,22 @@ mod answers;
 mod queue;
 mod sending;
 
-pub(crate) use queue::Head;
+pub use queue::Head;
 use queue::Queue;
 use sending::settle_otherwise;
 
 /// Settings of all deliveries of a node.
 #[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    pub(crate) ack_timeout: Duration,
-    pub(crate) backoff: Backoff,
-    pub(crate) max_attempts: u32,
+pub struct Limits {
+    pub ack_timeout: Duration,
+    pub backoff: Backoff,
+    pub max_attempts: u32,
     /// Most messages and bytes in one frame.
-    pub(crate) frame_messages: usize,
-    pub(crate) frame_bytes: usize,
+    pub frame_messages: usize,
+    pub frame_bytes: usize,
     /// Most messages and bytes of one queue that are kept in memory.
-    pub(crate) buffer_messages: usize,
-    pub(crate) buffer_bytes: usize,
+    pub buffer_messages: usize,
+    pub buffer_bytes: usize,
 }
 
 /// Pause after the transport could not take a frame.
@@ -42,17 +42,17 @@ const LOAD_REST: Duration = Duration::from_secs(1);
 
 /// What a receiver said about a message.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) topic: TopicId,
-    pub(crate) id: MessageId,
+pub struct Reply {
+    pub topic: TopicId,
+    pub id: MessageId,
     /// The newest message of the topic that it has committed.
-    pub(crate) last: Option<MessageId>,
-    pub(crate) verdict: Verdict,
-    pub(crate) judgement: Judgement,
+    pub last: Option<MessageId>,
+    pub verdict: Verdict,
+    pub judgement: Judgement,
 }
 
 #[derive(Debug)]
-pub(crate) enum Event<B> {
+pub enum Event<B> {
     /// A cursor: this receiver takes messages of this topic from the one after `acked_seq`. `last_seq`: the topic's newest. `skipped`: how many
     /// were settled otherwise since `acked_id`.
     Opened {
@@ -112,14 +112,14 @@ pub(crate) enum Event<B> {
 
 /// Why a frame did not leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unsent {
+pub enum Unsent {
     NotConnected,
     Busy,
     TooLarge { size: usize, limit: usize },
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Action<B> {
+pub enum Action<B> {
     /// Read a page of these topics of one lane, each from after the given `seq`, and say `Loaded` with the same token.
     Load { token: u64, lane: Priority, topics: Vec<(TopicId, u64)>, max_messages: usize },
     Publish {
@@ -149,7 +149,7 @@ pub(crate) enum Action<B> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub enum Settled {
     Acknowledged,
     Expired,
     Dead { reason: String },
@@ -167,7 +167,7 @@ struct Flight<B> {
 
 /// One receiver.
 #[derive(Debug)]
-pub(crate) struct Delivery<B> {
+pub struct Delivery<B> {
     limits: Limits,
     jitter: Jitter,
     online: bool,
@@ -185,7 +185,7 @@ pub(crate) struct Delivery<B> {
 }
 
 impl<B: Clone> Delivery<B> {
-    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+    pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
             limits,
             jitter: Jitter::new(seed),
@@ -201,7 +201,7 @@ impl<B: Clone> Delivery<B> {
     }
 
     /// Appends actions in the order in which the shell must perform them.
-    pub(crate) fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
+    pub fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
         match event {
             Event::Opened { topic, lane, acked_seq, acked_id, skipped, last_seq } => {
                 let queue = Queue::new(lane, acked_seq, acked_id, skipped, last_seq);
@@ -242,7 +242,7 @@ impl<B: Clone> Delivery<B> {
     }
 
     /// When to say `Woke`, if nothing happens before.
-    pub(crate) fn wake_at(&self, now: Now) -> Option<Instant> {
+    pub fn wake_at(&self, now: Now) -> Option<Instant> {
         let reachable = self.online && self.link;
         let busy = self.flight.as_ref().map(|flight| flight.topic);
         let flight = self.flight.as_ref().filter(|_| reachable).map(|flight| flight.deadline);
@@ -261,19 +261,19 @@ impl<B: Clone> Delivery<B> {
 
     /// Messages in the frame that has no answer yet.
     #[cfg(test)]
-    pub(crate) fn in_flight(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.flight.as_ref().map_or(0, |flight| flight.heads.len())
     }
 
     /// Whether something could be sent to the receiver now, or is on its way.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.online
             && self.link
             && (self.flight.is_some()
                 || self.queues.values().any(|q| q.active && q.next_at_least().is_some()))
     }
 
-    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
+    pub fn topics(&self) -> impl Iterator<Item = TopicId> {
         self.queues.keys().copied()
     }
 

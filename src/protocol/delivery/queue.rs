@@ -7,16 +7,16 @@ use crate::message::{MessageId, Priority, TopicId};
 
 /// A message that waits. `B` is whatever the shell needs to send it; decisions never look inside.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Head<B> {
-    pub(crate) seq: u64,
-    pub(crate) id: MessageId,
-    pub(crate) topic: TopicId,
+pub struct Head<B> {
+    pub seq: u64,
+    pub id: MessageId,
+    pub topic: TopicId,
     /// By the file's clock.
-    pub(crate) expires_ms: Option<u64>,
+    pub expires_ms: Option<u64>,
     /// Roughly what it costs in memory and on the wire.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// `None`: the stored row does not pass its check and must never be delivered.
-    pub(crate) body: Option<B>,
+    pub body: Option<B>,
 }
 
 impl<B> Head<B> {
@@ -28,21 +28,21 @@ impl<B> Head<B> {
 /// One topic of one receiver.
 #[derive(Debug)]
 pub(crate) struct Queue<B> {
-    pub(crate) lane: Priority,
+    pub lane: Priority,
     /// All up to here are settled.
-    pub(crate) acked_seq: u64,
+    pub acked_seq: u64,
     /// The last acknowledged one among them.
-    pub(crate) acked_id: Option<MessageId>,
+    pub acked_id: Option<MessageId>,
     /// Settled in another way since `acked_id`: what the receiver is told as a gap.
-    pub(crate) skipped: u64,
+    pub skipped: u64,
     /// Whether the receiver has joined the channel and not paused it, as far as we know.
-    pub(crate) active: bool,
+    pub active: bool,
     /// Not before this time.
-    pub(crate) rest_until: Option<Instant>,
+    pub rest_until: Option<Instant>,
     /// How often the message at the front was sent.
-    pub(crate) attempts: u32,
+    pub attempts: u32,
     /// All up to here went out in this run.
-    pub(crate) published_seq: u64,
+    pub published_seq: u64,
     /// What waits and is in memory, in order; messages in flight are not here.
     waiting: VecDeque<Head<B>>,
     /// Everything up to here that is not settled or in flight is in `waiting`.

@@ -193,7 +193,7 @@ impl<B: Clone> Delivery<B> {
             if !topics.is_empty() {
                 let max_messages =
                     if deliverable { self.limits.buffer_messages } else { topics.len() };
-                let token = self.jitter.next();
+                let token = self.jitter.draw();
                 self.loading = Some(token);
                 return out.push(Action::Load { token, lane, topics, max_messages });
             }

@@ -16,15 +16,15 @@ use work::{Stage, State, Work};
 
 /// One order of messages: a sender's file, a channel, a lane.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Source {
-    pub(crate) sender: NodeId,
-    pub(crate) store: StoreId,
-    pub(crate) stream: Stream,
+pub struct Source {
+    pub sender: NodeId,
+    pub store: StoreId,
+    pub stream: Stream,
 }
 
 /// Whether somebody takes a channel's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Consumer {
+pub enum Consumer {
     /// Joined as a reader, and something handles its messages.
     Ready,
     /// Joined, but paused, or nothing handles its messages yet.
@@ -32,36 +32,36 @@ pub(crate) enum Consumer {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Most messages that are being handled at the same time.
-    pub(crate) handlers: usize,
+    pub handlers: usize,
     /// Most bytes of messages that are held, being handled or waiting for it.
-    pub(crate) held_bytes: usize,
+    pub held_bytes: usize,
 }
 
 /// A message as it came in. `B` is whatever the shell needs to handle it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Incoming<B> {
-    pub(crate) id: MessageId,
-    pub(crate) bytes: usize,
-    pub(crate) body: B,
+pub struct Incoming<B> {
+    pub id: MessageId,
+    pub bytes: usize,
+    pub body: B,
 }
 
 /// A frame as it came in.
 #[derive(Debug)]
-pub(crate) struct Arrival<B> {
-    pub(crate) source: Source,
+pub struct Arrival<B> {
+    pub source: Source,
     /// The last message of this source that the sender says we acknowledged.
-    pub(crate) previous: Option<MessageId>,
+    pub previous: Option<MessageId>,
     /// How many the sender settled otherwise since then.
-    pub(crate) skipped: u64,
+    pub skipped: u64,
     /// How long the sender waits for an answer.
-    pub(crate) ack_timeout: Duration,
-    pub(crate) messages: Vec<Incoming<B>>,
+    pub ack_timeout: Duration,
+    pub messages: Vec<Incoming<B>>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Event<B> {
+pub enum Event<B> {
     Frame(Arrival<B>),
     Finished {
         source: Source,
@@ -89,7 +89,7 @@ pub(crate) enum Event<B> {
 
 /// How a handler ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Done {
+pub enum Done {
     /// The inbox row is still to be written.
     Handled,
     /// The inbox row has been written: by the handler's own transaction, or by its answer.
@@ -99,7 +99,7 @@ pub(crate) enum Done {
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum Action<B> {
+pub enum Action<B> {
     Handle {
         source: Source,
         id: MessageId,
@@ -129,7 +129,7 @@ pub(crate) enum Action<B> {
 
 /// Messages that this node will not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gap {
+pub enum Gap {
     /// The sender settled so many otherwise: they expired, were dropped, or became dead letters.
     Skipped(u64),
     /// The sender says that we acknowledged up to `sender_says`, and our file knows less: it is an older copy of itself, or new.
@@ -142,7 +142,7 @@ const MAX_STORES: usize = 16;
 const RETRY: Duration = Duration::from_millis(500);
 /// All that this node receives.
 #[derive(Debug)]
-pub(crate) struct Inbox<B> {
+pub struct Inbox<B> {
     limits: Limits,
     /// The newest message of each source that is committed.
     last: HashMap<Source, MessageId>,
@@ -157,10 +157,7 @@ pub(crate) struct Inbox<B> {
 
 impl<B> Inbox<B> {
     /// `known`: what the file says is committed.
-    pub(crate) fn new(
-        limits: Limits,
-        known: impl IntoIterator<Item = (Source, MessageId)>,
-    ) -> Self {
+    pub fn new(limits: Limits, known: impl IntoIterator<Item = (Source, MessageId)>) -> Self {
         Self {
             limits,
             last: known.into_iter().collect(),
@@ -174,12 +171,12 @@ impl<B> Inbox<B> {
     }
 
     /// Messages that are being handled or written.
-    pub(crate) fn busy(&self) -> usize {
+    pub fn busy(&self) -> usize {
         self.running + self.active.values().filter(|state| state.is_committing()).count()
     }
 
     /// Appends actions in the order in which the shell must perform them.
-    pub(crate) fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
+    pub fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
         match event {
             Event::Frame(arrival) => self.frame(now, arrival, out),
             Event::Finished { source, id, result } => {
@@ -197,7 +194,7 @@ impl<B> Inbox<B> {
     }
 
     /// When to say `Woke`, if nothing happens before.
-    pub(crate) fn wake_at(&self) -> Option<Instant> {
+    pub fn wake_at(&self) -> Option<Instant> {
         let due = |state: &State<B>| match state.work.front()?.stage {
             Stage::CommitLater(at) => Some(at.min(state.working_at)),
             _ => Some(state.working_at),
