@@ -217,6 +217,9 @@ pub(crate) fn mask_url(url: &str) -> String {
     if scheme.is_empty() { shown } else { format!("{scheme}://{shown}") }
 }
 
+/// A hundred years. Added to the clock, a much longer time would overflow it.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// A setting that is wrong by itself or contradicts another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -247,6 +250,11 @@ impl Config {
         ] {
             if value < Duration::from_millis(1) {
                 return fail(format!("{name} ({}) must be at least 1ms", show(value)));
+            }
+        }
+        for (name, value) in self.durations() {
+            if value > LONGEST {
+                return fail(format!("{name} ({}) must be at most {}", show(value), show(LONGEST)));
             }
         }
         if self.message_ttl == Some(Duration::ZERO) {
@@ -301,6 +309,24 @@ impl Config {
             ));
         }
         self.validate_connection()
+    }
+
+    fn durations(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        [
+            ("keepalive_interval", Some(self.keepalive_interval)),
+            ("offline_after", Some(self.offline_after)),
+            ("peer_expiry", Some(self.peer_expiry)),
+            ("message_ttl", self.message_ttl),
+            ("ack_timeout", Some(self.ack_timeout)),
+            ("retry_delay", Some(self.retry_delay)),
+            ("max_retry_delay", Some(self.max_retry_delay)),
+            ("handler_timeout", self.handler_timeout),
+            ("retention", Some(self.retention)),
+            ("cleanup_interval", Some(self.cleanup_interval)),
+            ("shutdown_timeout", Some(self.shutdown_timeout)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
     }
 
     fn validate_connection(&self) -> Result<(), ConfigError> {
@@ -431,6 +457,27 @@ mod tests {
             .contains("several ways")
         );
         assert!(refused(|c| c.tls.client_key = Some("k".into())).contains("client_certificate"));
+    }
+
+    #[test]
+    fn times_that_overflow_the_clock_are_refused_wherever_they_stand() {
+        let times = Config::default();
+        let names: Vec<_> = times.durations().map(|(name, _)| name).collect();
+        let settings = serde_json::to_value(&times).expect("settings serialize");
+        for (name, value) in settings.as_object().expect("an object") {
+            let text = value.as_str().unwrap_or_default();
+            assert!(humantime::parse_duration(text).is_err() || names.contains(&&**name), "{name}");
+        }
+        for name in names.iter().chain(&["handler_timeout"]) {
+            let mut settings = settings.clone();
+            // What comes before it in a pair that must grow has to give way.
+            settings["peer_expiry"] = "100years".into();
+            settings["max_retry_delay"] = "100years".into();
+            settings[*name] = "584000000000years".into();
+            let config: Config = serde_json::from_value(settings).expect("settings");
+            let text = config.validate().expect_err("a refusal").to_string();
+            assert!(text.starts_with(name) && text.ends_with("must be at most 100years"), "{text}");
+        }
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl<T: Transport> Driver<T> {
                 self.messages(frame).await;
             }
             (Subject::Ack { .. }, Frame::Answer(answer)) if answer.to == self.me => {
+                self.membership.spoke(self.now(), &answer.from);
                 self.answered(answer).await;
             }
             (Subject::Keepalive { .. }, Frame::Keepalive(keepalive)) => {
@@ -98,11 +99,15 @@ impl<T: Transport> Driver<T> {
     async fn messages(&mut self, frame: MessageFrame) {
         let source = Source { sender: frame.from, store: frame.store, stream: frame.stream };
         let Some(first) = frame.messages.first().map(|message| message.id) else { return };
+        let online = self.membership.spoke(self.now(), &source.sender);
         if !self.membership.is_peer(&source.sender) {
             let retry_ms = MEET_FIRST.as_millis() as u64;
             let sender = source.sender.clone();
             self.answer(source, first, Verdict::Busy { retry_ms }, None).await;
             return self.meet(membership::Event::Unknown(sender)).await;
+        }
+        if !online {
+            self.meet(membership::Event::Unknown(source.sender.clone())).await;
         }
         let mut messages = Vec::with_capacity(frame.messages.len());
         for message in frame.messages {

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId, TopicId};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::membership;
-use crate::store::{Attempt, Forgotten, Page, Settlement};
+use crate::store::{Attempt, Forgotten, Page, Settlement, again};
 use crate::transport::Transport;
 
 pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
@@ -79,7 +79,7 @@ impl<T: Transport> Driver<T> {
                 self.page_read(&receiver, token, topics, page).await;
             }
             Completion::Settled { result, settlements, attempts, waiters } => {
-                self.settled(result, settlements, attempts, waiters);
+                self.settled(result, settlements, attempts, waiters).await;
             }
             Completion::NewStore { from, newest, result } => match result {
                 Ok(store) => self.new_store(from, newest, store).await,
@@ -143,7 +143,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    fn settled(
+    async fn settled(
         &mut self,
         result: Result<(), StoreError>,
         settlements: Vec<Settlement>,
@@ -153,7 +153,10 @@ impl<T: Transport> Driver<T> {
         self.settle_running = false;
         match &result {
             Ok(()) if settlements.is_empty() => {}
-            Ok(()) => self.settled.send_modify(|changes| *changes += 1),
+            Ok(()) => {
+                self.settled.send_modify(|changes| *changes += 1);
+                self.recorded(settlements).await;
+            }
             Err(error) => {
                 self.complain("note what has been settled", error);
                 self.settling.put_back(settlements, attempts);
@@ -164,14 +167,11 @@ impl<T: Transport> Driver<T> {
         for waiter in waiters {
             let result = match &result {
                 Ok(()) => Ok(()),
-                Err(error) => Err(StoreError::Failed {
-                    path: self.store.path().to_owned(),
-                    reason: error.to_string(),
-                }),
+                Err(error) => Err(again(error)),
             };
             let _ = waiter.send(result);
         }
-        if !self.settle_waiters.is_empty() && !failed {
+        if (!self.settle_waiters.is_empty() || self.settling.is_urgent()) && !failed {
             self.settle();
         } else if !self.settling.is_empty() {
             self.settle_soon();

@@ -10,7 +10,9 @@ use crate::message::{Entry, NodeId, Priority, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled, Unsent};
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict};
-use crate::store::{Attempt, Cursor, Loaded, Notice, Outcome, Page, PageRequest, Topic};
+use crate::store::{
+    Attempt, Cursor, Loaded, Notice, Outcome, Page, PageRequest, Settlement, Topic,
+};
 use crate::transport::{PublishError, Subject, Transport};
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
@@ -356,7 +358,21 @@ impl<T: Transport> Driver<T> {
         };
         let at_ms = self.store.now_ms();
         self.settling.settled(run.into_settlement(receiver.clone(), outcome, at_ms));
-        self.settle_soon();
+        if self.settling.is_urgent() {
+            self.settle();
+        } else {
+            self.settle_soon();
+        }
+    }
+
+    /// These settlements are in the file: what waited for it goes on.
+    pub(super) async fn recorded(&mut self, settlements: Vec<Settlement>) {
+        for Settlement { receiver, topic, last_seq: up_to_seq, outcome, .. } in settlements {
+            if outcome != Outcome::Acknowledged {
+                let recorded = delivery::Event::Recorded { topic, up_to_seq };
+                self.deliver(&receiver, recorded).await;
+            }
+        }
     }
 
     pub(super) fn settle_soon(&mut self) {

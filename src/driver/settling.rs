@@ -11,11 +11,17 @@ use crate::store::{Attempt, Outcome, Settlement};
 pub(super) struct Settling {
     runs: BTreeMap<(NodeId, TopicId), Vec<Settlement>>,
     attempts: Vec<Attempt>,
+    urgent: bool,
 }
 
 impl Settling {
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.attempts.is_empty()
+    }
+
+    /// Whether the messages behind a dead letter wait for its being on record.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     pub(super) fn attempted(&mut self, attempt: Attempt) {
@@ -26,6 +32,7 @@ impl Settling {
     pub(super) fn settled(&mut self, settlement: Settlement) {
         let key = (settlement.receiver.clone(), settlement.topic);
         let runs = self.runs.entry(key).or_default();
+        self.urgent |= matches!(settlement.outcome, Outcome::Dead { .. });
         match runs.last_mut() {
             Some(run) if run.outcome == settlement.outcome && mergeable(&run.outcome) => {
                 run.last_seq = settlement.last_seq;
@@ -39,6 +46,7 @@ impl Settling {
 
     /// All of it, to be written.
     pub(super) fn take(&mut self) -> (Vec<Settlement>, Vec<Attempt>) {
+        self.urgent = false;
         let runs = std::mem::take(&mut self.runs).into_values().flatten().collect();
         (runs, std::mem::take(&mut self.attempts))
     }

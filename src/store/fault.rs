@@ -46,18 +46,29 @@ pub(super) fn sorted(error: StoreError, path: &Path) -> StoreError {
 /// Whether the folder has no space: SQLite reports a quota, or no space for its shared memory, as a plain write error.
 fn no_space(path: &Path) -> bool {
     const PROBE_BYTES: usize = 64 * 1024;
-    let mut probe = path.as_os_str().to_owned();
-    probe.push("-probe");
-    let written = std::fs::write(&probe, vec![0; PROBE_BYTES]);
-    // What is left behind is overwritten and removed by the next probe.
-    let _ = std::fs::remove_file(&probe);
-    written.is_err_and(|error| {
+    probe(path, PROBE_BYTES).is_err_and(|error| {
         matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     })
 }
 
+/// Whether the folder has space for more than a few messages.
+pub(super) fn has_room(path: &Path) -> bool {
+    const PROBE_BYTES: usize = 1024 * 1024;
+    probe(path, PROBE_BYTES).is_ok()
+}
+
+/// Writes so many bytes beside the file and takes them back: only a write knows of quotas.
+fn probe(path: &Path, bytes: usize) -> io::Result<()> {
+    let mut probe = path.as_os_str().to_owned();
+    probe.push("-probe");
+    let written = std::fs::write(&probe, vec![0; bytes]);
+    // What is left behind is overwritten and removed by the next probe.
+    let _ = std::fs::remove_file(&probe);
+    written
+}
+
 /// The same error again, for each of those whose work it undid.
-pub(super) fn again(error: &StoreError) -> StoreError {
+pub(crate) fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Full { path } => StoreError::Full { path: path.clone() },
         StoreError::Failed { path, reason } => {

@@ -45,6 +45,7 @@ use crate::config::Durability;
 use crate::error::{StoreError, StoreOpenError};
 use clock::{Clock, SystemTimeSource, TimeSource};
 use fault::JobError;
+pub(crate) use fault::again;
 use file::File;
 use job::{Group, Settings, Task};
 use lock::Holder;

@@ -219,8 +219,12 @@ fn prepare(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Runs the statement to its end: the switch to a log is only committed there, and its failure would go unnoticed.
 fn set(connection: &Connection, (name, value, _): Setting) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!("PRAGMA {name} = {value}"))
+    let mut statement = connection.prepare(&format!("PRAGMA {name} = {value}"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 fn setting(connection: &Connection, name: &str) -> rusqlite::Result<String> {

@@ -6,8 +6,8 @@ use super::fault::JobError;
 use super::job::{Group, Task};
 use super::tx::{self, Tx};
 use super::types::{
-    Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Page, PageRequest, Peer, Settlement,
-    Start,
+    Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
+    Settlement, Start,
 };
 use super::{Store, audit, cursors, dead_letters, inbox, members, meta, outbox, pager};
 use crate::config::Durability;
@@ -93,14 +93,20 @@ impl Store {
         self.submit(task.once(), answer).await
     }
 
-    /// Takes over how messages ended and what went wrong. Runs that the file knows already are ignored. Not fsynced.
+    /// Takes over how messages ended and what went wrong. Runs that the file knows already are ignored. Acknowledgements are not fsynced: one
+    /// that is lost costs a repetition, which the receiver recognises. What ended otherwise is nowhere else on record, and is as
+    /// durable as a message.
     pub(crate) async fn settle(
         &self,
         settlements: Vec<Settlement>,
         attempts: Vec<Attempt>,
     ) -> Result<(), StoreError> {
-        self.run(Durability::Normal, move |group| cursors::settle(group, &settlements, &attempts))
-            .await
+        let acknowledged = |settlement: &Settlement| settlement.outcome == Outcome::Acknowledged;
+        let durability = match settlements.iter().all(acknowledged) {
+            true => Durability::Normal,
+            false => self.inner.durability,
+        };
+        self.run(durability, move |group| cursors::settle(group, &settlements, &attempts)).await
     }
 
     pub(crate) async fn know_peer(&self, peer: Peer) -> Result<(), StoreError> {

@@ -71,8 +71,7 @@ impl Shared {
         }
     }
 
-    /// Changes the state, and tells if it was another one.
-    /// Tells of a change once: a log line for every failed write would itself fill the disk.
+    /// Changes the state, and tells if it was another one. Once: a log line for every failed write would itself fill the disk.
     fn set_health(&self, health: Health) {
         let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == health {
@@ -117,8 +116,10 @@ pub(super) struct Writer {
     /// What the connection's next commit survives.
     durability: Durability,
     down: Option<Down>,
+    /// The disk has no room at all, so that room is news; otherwise only a send that succeeds is.
+    disk_is_full: bool,
     looked: Instant,
-    /// Keeps the time while the file is down; has no thread of its own.
+    /// Keeps the time while the file is down or the disk full; has no thread of its own.
     timer: Option<Runtime>,
 }
 
@@ -160,6 +161,7 @@ impl Writer {
             // As `open` leaves it.
             durability: Durability::Full,
             down: None,
+            disk_is_full: false,
             looked: Instant::now(),
             timer: None,
         }
@@ -186,9 +188,10 @@ impl Writer {
         drop(ended);
     }
 
-    /// Waits for the next message, and as long as the file is down tries it again; `None` once the store is closed or dropped.
+    /// Waits for the next message, and as long as the file is down or the disk full looks again; `None` once the store is closed or
+    /// dropped.
     fn next(&mut self) -> Option<Message> {
-        while self.down.as_ref().is_some_and(|down| !down.for_good) {
+        while self.disk_is_full || self.down.as_ref().is_some_and(|down| !down.for_good) {
             let timer = match self.timer.take() {
                 Some(timer) => timer,
                 None => match Builder::new_current_thread().enable_time().build() {
@@ -303,6 +306,10 @@ impl Writer {
     fn recover(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
         match &error {
             StoreError::Full { .. } => {
+                if self.shared.health() != Health::Full {
+                    self.disk_is_full = !fault::has_room(&self.shared.path);
+                    self.looked = Instant::now();
+                }
                 self.shared.set_health(Health::Full);
                 if let Some(file) = &self.file {
                     // Acknowledgements need little space: this may give them some.
@@ -369,6 +376,13 @@ impl Writer {
         if let Some(by_ms) = self.shared.clock.jumped_by_ms() {
             tracing::warn!(by_ms, "the wall clock jumped; the node goes on with its own");
             self.shared.mailbox.put([Notice::ClockJumped { by_ms }]);
+        }
+        if self.disk_is_full {
+            let was_full = self.shared.health() == Health::Full;
+            self.disk_is_full = was_full && !fault::has_room(&self.shared.path);
+            if was_full && !self.disk_is_full {
+                self.shared.set_health(Health::Healthy);
+            }
         }
         if self.file.is_some() && Identity::of(&self.shared.path) != self.identity {
             let error = StoreError::Replaced { path: self.shared.path.clone() };

@@ -40,7 +40,7 @@ Examples:
   waypost send orders 'urgent' --to warehouse --wait 30s
 
 A line whose id was printed is durable: it will arrive, however long the network or the receiver is away. Empty lines are
-messages too; only the line break is taken off. When a receiver's queue is full, --lines waits until there is room.";
+messages too; only the line break is taken off. When a receiver's queue or the disk is full, --lines waits until there is room.";
 
 const RECV_EXAMPLES: &str = "\
 Examples:

@@ -65,11 +65,19 @@ pub(crate) fn storage(config: &Config) -> anyhow::Result<PathBuf> {
 fn read_file(path: &Path) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("the settings file {} can't be read", path.display()))?;
-    toml::from_str(&text).map_err(|error| {
+    parse(&text, path)
+}
+
+/// The settings in the text of this file.
+///
+/// # Errors
+/// They name the file, line and field.
+pub(crate) fn parse(text: &str, path: &Path) -> anyhow::Result<Config> {
+    toml::from_str(text).map_err(|error| {
         // The message names the line and the field, and shows the line; that could be one with a password.
         let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
         let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
-        let field = error.span().and_then(|span| field_at(&text, span.start));
+        let field = error.span().and_then(|span| field_at(text, span.start));
         let field = field.map(|field| format!(", {field}")).unwrap_or_default();
         anyhow::anyhow!("settings file {}{line}{field}: {}", path.display(), error.message())
     })
@@ -88,7 +96,13 @@ fn field_at(text: &str, at: usize) -> Option<String> {
 }
 
 /// Lays `WAYPOST_*` variables over the settings, one field at a time, so that an error can name its variable.
-fn overlay(config: Config, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Config> {
+///
+/// # Errors
+/// They name the variable.
+pub(crate) fn overlay(
+    config: Config,
+    variable: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<Config> {
     let mut settings = serde_json::to_value(config).context("settings serialize")?;
     let mut auth_is_replaced = false;
     for (section, field) in fields(&settings) {

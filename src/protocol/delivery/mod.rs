@@ -1,7 +1,9 @@
 //! One receiver's messages: what to send now, and what an answer means.
 //!
 //! At most one frame is unanswered at any time (P4). The next message is the lowest `seq` among the topics that the receiver
-//! takes, the high lane first; a message is never sent before its predecessor in the topic is settled (P3). Attempts count only
+//! takes, the high lane first; a message is never sent before its predecessor in the topic is settled (P3), and where it was settled without
+//! the receiver's word, that is in the file: after a crash it would else be sent again, and the receiver, which has taken the
+//! successor, would acknowledge what it never handled (P2). Attempts count only
 //! while the receiver is online and heard, so that an outage dead-letters nothing (P6), also one that nobody has noticed yet.
 
 use std::collections::BTreeMap;
@@ -101,6 +103,11 @@ pub enum Event<B> {
     Unsent(Unsent),
     /// The messages of this run's flight travel under another store id from now on.
     StoreChanged,
+    /// What was settled otherwise than by an acknowledgement is in the file, up to here.
+    Recorded {
+        topic: TopicId,
+        up_to_seq: u64,
+    },
     /// The store purged all up to here.
     Dropped {
         topic: TopicId,
@@ -163,6 +170,8 @@ struct Flight<B> {
     deadline: Instant,
     /// The repetition is no fault of the receiver's and not an attempt of its own.
     excused: bool,
+    /// To be repeated as soon as it is on record what became of the messages before it.
+    held: bool,
 }
 
 /// One receiver.
@@ -235,6 +244,7 @@ impl<B: Clone> Delivery<B> {
             Event::LinkDown => self.link = false,
             Event::Restarted | Event::StoreChanged => self.due(now),
             Event::Unsent(reason) => self.unsent(now, reason, out),
+            Event::Recorded { topic, up_to_seq } => self.recorded(now, topic, up_to_seq),
             Event::Dropped { topic, up_to_seq, count } => self.dropped(topic, up_to_seq, count),
             Event::Woke => {}
         }
@@ -245,7 +255,8 @@ impl<B: Clone> Delivery<B> {
     pub fn wake_at(&self, now: Now) -> Option<Instant> {
         let reachable = self.online && self.link;
         let busy = self.flight.as_ref().map(|flight| flight.topic);
-        let flight = self.flight.as_ref().filter(|_| reachable).map(|flight| flight.deadline);
+        let flight = self.flight.as_ref().filter(|flight| reachable && !flight.held);
+        let flight = flight.map(|flight| flight.deadline);
         let rests = self.queues.values().filter_map(|queue| queue.rest_until);
         // Nothing behind a message in flight is settled before it.
         let first_out = self.flight.as_ref().filter(|_| !reachable).and_then(|f| f.heads.first());
@@ -353,6 +364,16 @@ impl<B: Clone> Delivery<B> {
     fn offline(&mut self) {
         self.online = false;
         self.queues.values_mut().for_each(|queue| queue.shrink(1));
+    }
+
+    fn recorded(&mut self, now: Now, topic: TopicId, up_to_seq: u64) {
+        let Some(queue) = self.queues.get_mut(&topic) else { return };
+        let waited = queue.unrecorded_to.take_if(|to| *to <= up_to_seq).is_some();
+        if waited && let Some(flight) = self.flight.as_mut().filter(|f| f.topic == topic && f.held)
+        {
+            flight.held = false;
+            flight.deadline = now.mono;
+        }
     }
 
     fn dropped(&mut self, topic: TopicId, up_to_seq: u64, count: u64) {

@@ -35,6 +35,8 @@ pub(crate) struct Queue<B> {
     pub acked_id: Option<MessageId>,
     /// Settled in another way since `acked_id`: what the receiver is told as a gap.
     pub skipped: u64,
+    /// Up to here some were settled in another way that is not in the file yet: nothing behind them is sent before it is.
+    pub unrecorded_to: Option<u64>,
     /// Whether the receiver has joined the channel and not paused it, as far as we know.
     pub active: bool,
     /// Not before this time.
@@ -66,6 +68,7 @@ impl<B> Queue<B> {
             acked_seq,
             acked_id,
             skipped,
+            unrecorded_to: None,
             active: false,
             rest_until: None,
             attempts: 0,

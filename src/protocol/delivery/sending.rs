@@ -7,7 +7,9 @@ use crate::protocol::Now;
 
 /// Whether messages of this queue may be sent now, apart from what else may hinder it.
 fn is_eligible<B>(queue: &Queue<B>, now: Now) -> bool {
-    queue.active && queue.rest_until.is_none_or(|until| until <= now.mono)
+    queue.active
+        && queue.unrecorded_to.is_none()
+        && queue.rest_until.is_none_or(|until| until <= now.mono)
 }
 
 impl<B: Clone> Delivery<B> {
@@ -17,8 +19,9 @@ impl<B: Clone> Delivery<B> {
             queue.rest_until.take_if(|until| *until <= now.mono);
         }
         self.expire_in_flight(now, out);
-        self.expire(now, out);
         self.repeat(now, out);
+        // After what can end a flight, so that nothing expired or damaged is at the front of a queue that is free now.
+        self.expire(now, out);
         self.send_next(now, out);
         self.load_more(now, out);
     }
@@ -49,9 +52,8 @@ impl<B: Clone> Delivery<B> {
         if !(self.online && self.link) {
             return;
         }
-        let Some(flight) = self.flight.take_if(|flight| flight.deadline <= now.mono) else {
-            return;
-        };
+        let due = |flight: &mut Flight<B>| flight.deadline <= now.mono && !flight.held;
+        let Some(flight) = self.flight.take_if(due) else { return };
         let topic = flight.topic;
         let Some(queue) = self.queues.get_mut(&topic) else { return };
         // Silence that is not the frame's alone is an outage, of the wire or of the receiver.
@@ -69,7 +71,11 @@ impl<B: Clone> Delivery<B> {
         }
         self.flight = Some(flight);
         self.drop_expired_of_flight(now, out);
-        if let Some(flight) = self.flight.take() {
+        let Some(mut flight) = self.flight.take() else { return };
+        if self.queues.get(&topic).is_some_and(|queue| queue.unrecorded_to.is_some()) {
+            flight.held = true;
+            self.flight = Some(flight);
+        } else {
             self.publish(now, topic, flight.heads, out);
         }
     }
@@ -170,7 +176,7 @@ impl<B: Clone> Delivery<B> {
         });
         self.heard = false;
         let deadline = now.mono + patience;
-        self.flight = Some(Flight { topic, heads, deadline, excused: false });
+        self.flight = Some(Flight { topic, heads, deadline, excused: false, held: false });
     }
 
     /// Asks for the next page where memory runs low. What cannot be sent now is loaded only so far that its expiry is noticed.
@@ -213,6 +219,7 @@ pub(super) fn settle_otherwise<B>(
     let count = heads.len() as u64;
     queue.settle_to(last.seq);
     queue.skipped += count;
+    queue.unrecorded_to = Some(last.seq);
     let (first_seq, last_seq, last_id) = (first.seq, last.seq, last.id);
     out.push(Action::Settle { topic, first_seq, last_seq, last_id, count, how });
 }

@@ -78,6 +78,11 @@ impl Bench {
         self.say(Event::Answered(Reply { topic, id: id(seq), last: None, verdict, judgement }))
     }
 
+    /// The file has it that everything up to here ended otherwise than by an acknowledgement.
+    fn record(&mut self, topic: TopicId, up_to_seq: u64) -> Vec<Action<()>> {
+        self.say(Event::Recorded { topic, up_to_seq })
+    }
+
     fn ack(&mut self, topic: TopicId, seq: u64) -> Vec<Action<()>> {
         self.answer(topic, seq, Verdict::Ack)
     }
@@ -230,6 +235,7 @@ fn past_its_attempts_a_message_is_dead_and_the_queue_goes_on() {
     assert_eq!(sent(&bench.wake()), [(1, 3)]);
     let actions = bench.wake();
     assert!(matches!(settled(&actions)[..], [(1, 1, 1, Settled::Dead { .. })]));
+    let actions = bench.record(A, 1);
     assert_eq!(sent(&actions), [(2, 1)]);
     let Some(Action::Publish { skipped: 1, .. }) = actions.last() else {
         panic!("the receiver is told of the gap: {actions:?}");
@@ -250,7 +256,48 @@ fn a_failed_handler_backs_off_and_holds_only_its_own_topic() {
     assert_eq!(sent(&bench.wake()), [(1, 3)]);
     let actions = bench.answer(A, 1, failed());
     assert!(matches!(settled(&actions)[..], [(1, 1, 1, Settled::Dead { .. })]));
-    assert_eq!(sent(&actions), [(2, 1)]);
+    assert_eq!(sent(&bench.record(A, 1)), [(2, 1)]);
+}
+
+#[test]
+fn p2_nothing_follows_a_dead_or_expired_message_before_that_is_on_record() {
+    let mut bench = Bench::new(limits());
+    bench.append(A, 1);
+    bench.append(A, 2);
+    bench.append(B, 3);
+    let refused = Verdict::Refused { detail: "too large".to_owned() };
+    // Another topic does not wait for it.
+    assert_eq!(sent(&bench.answer(A, 1, refused)), [(3, 1)]);
+    bench.ack(B, 3);
+    for event in [Event::Restarted, Event::Woke, Event::Heard] {
+        assert_eq!(sent(&bench.say(event)), []);
+    }
+    assert_eq!(bench.delivery.wake_at(bench.clock.now()), None);
+    let expires_ms = Some(bench.clock.now().file_ms);
+    let actions = bench.say(Event::Appended(Head { expires_ms, ..head(B, 4) }));
+    assert_eq!(settled(&actions), [(4, 4, 1, &Settled::Expired)]);
+    assert_eq!(bench.append(B, 5), []);
+    assert_eq!(sent(&bench.record(A, 1)), [(2, 1)]);
+    bench.ack(A, 2);
+    assert_eq!(sent(&bench.record(B, 3)), []);
+    assert_eq!(sent(&bench.record(B, 4)), [(5, 1)]);
+}
+
+#[test]
+fn p2_the_rest_of_a_frame_is_repeated_once_the_expiry_of_its_beginning_is_on_record() {
+    let mut bench = Bench::new(Limits { frame_messages: 2, ..limits() });
+    bench.append(B, 1);
+    let expires_ms = Some(bench.clock.now().file_ms + 5_000);
+    bench.say(Event::Appended(Head { expires_ms, ..head(A, 2) }));
+    bench.append(A, 3);
+    assert_eq!(sent(&bench.ack(B, 1)), [(2, 1), (3, 1)]);
+    let actions = bench.pass(Duration::from_secs(10));
+    assert_eq!(settled(&actions), [(2, 2, 1, &Settled::Expired)]);
+    bench.append(HIGH, 4);
+    assert_eq!(sent(&bench.pass(Duration::from_secs(60))), []);
+    assert_eq!(bench.delivery.wake_at(bench.clock.now()), None);
+    assert_eq!(sent(&bench.record(A, 2)), [(3, 2)]);
+    assert_eq!(sent(&bench.ack(A, 3)), [(4, 1)]);
 }
 
 #[test]
@@ -295,7 +342,8 @@ fn expired_messages_are_skipped_and_counted_also_while_the_receiver_is_away() {
     let actions = bench.wake();
     assert_eq!(settled(&actions), [(1, 1, 1, &Settled::Expired)]);
     bench.append(A, 2);
-    let actions = bench.say(Event::Online);
+    assert_eq!(sent(&bench.say(Event::Online)), []);
+    let actions = bench.record(A, 1);
     assert_eq!(sent(&actions), [(2, 1)]);
     let Some(Action::Publish { skipped: 1, .. }) = actions.last() else {
         panic!("the receiver is told of the gap: {actions:?}");
@@ -341,7 +389,7 @@ fn a_frame_too_large_for_the_server_is_dead_and_the_queue_goes_on() {
     let too_large = Unsent::TooLarge { size: 2000, limit: 1000 };
     let actions = bench.say(Event::Unsent(too_large));
     assert!(matches!(settled(&actions)[..], [(1, 1, 1, Settled::Dead { .. })]));
-    assert_eq!(sent(&actions), [(2, 1)]);
+    assert_eq!(sent(&bench.record(A, 1)), [(2, 1)]);
 }
 
 #[test]
@@ -415,7 +463,7 @@ fn a_damaged_message_is_dead_when_its_turn_comes() {
         settled(&actions)[..],
         [(1, 1, 1, Settled::Acknowledged), (2, 2, 1, Settled::Dead { .. })]
     ));
-    assert_eq!(sent(&actions), [(3, 1)]);
+    assert_eq!(sent(&bench.record(topic, 2)), [(3, 1)]);
 }
 
 #[test]
@@ -595,4 +643,24 @@ fn p8_an_answer_that_fits_no_message_and_one_from_the_far_future_prove_nothing()
     };
     assert_eq!(bench.say(claim(77, 1000)), [Action::Unmatched]);
     assert_eq!(bench.say(claim(1, u128::MAX)), []);
+}
+
+#[test]
+fn what_is_damaged_or_expired_behind_a_message_that_died_is_settled_and_never_sent() {
+    let mut bench = Bench::new(Limits { max_attempts: 1, ..limits() });
+    let expires_ms = Some(bench.clock.now().file_ms + 1_000);
+    bench.append(A, 1);
+    bench.say(Event::Appended(Head { expires_ms, ..head(A, 2) }));
+    bench.say(Event::Appended(Head { body: None, ..head(A, 3) }));
+    bench.append(A, 4);
+    let actions = bench.pass(Duration::from_secs(10));
+    assert!(matches!(
+        settled(&actions)[..],
+        [
+            (1, 1, 1, Settled::Dead { .. }),
+            (2, 2, 1, Settled::Expired),
+            (3, 3, 1, Settled::Dead { .. })
+        ]
+    ));
+    assert_eq!(sent(&bench.record(A, 3)), [(4, 1)]);
 }

@@ -5,7 +5,7 @@
 //! `-shm`, checkpoints what a killed process left, and rolls back a foreign journal.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub(crate) enum Depth {
 const QUICK_CHECK_BYTES: u64 = 64 * 1024 * 1024;
 /// SQLite's smallest page. It takes a file with less than one as empty, whatever is in it, and overwrites it.
 const MIN_PAGE_BYTES: u64 = 512;
+/// The first bytes of a rollback journal that SQLite has not finished with.
+const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// How long to wait for another connection that writes.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,7 +81,7 @@ pub(crate) fn look(path: &Path, depth: Depth) -> Result<Found, OpenError> {
 }
 
 /// The size of the file, if there is one, with all refused that SQLite would overwrite without asking. Comes before any
-/// connection to it.
+/// connection to it. A file whose first transaction was cut short has none: SQLite takes back what there is of it.
 pub(crate) fn measure(path: &Path) -> Result<Option<u64>, OpenError> {
     let length = match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
@@ -95,8 +97,32 @@ pub(crate) fn measure(path: &Path) -> Result<Option<u64>, OpenError> {
         None | Some(0) if bytes(&wal)? > 0 => {
             Err(OpenError::StrayWal { path: path.to_owned(), wal })
         }
+        Some(1..) if bytes(&wal)? == 0 && is_rolled_back_to_nothing(&beside(path, "-journal"))? => {
+            Ok(Some(0))
+        }
         Some(1..MIN_PAGE_BYTES) => Err(OpenError::NotADatabase { path: path.to_owned() }),
         length => Ok(length),
+    }
+}
+
+/// Whether a rollback journal says that its database was empty before the transaction that it belongs to: all that is in the
+/// database then was never committed. A new file is in that state until it has switched to a write-ahead log, and a power cut in
+/// that moment can leave any part of its first page.
+fn is_rolled_back_to_nothing(journal: &Path) -> Result<bool, OpenError> {
+    // Magic, number of pages, nonce, pages of the database before, each of 4 bytes but for the magic.
+    let mut header = [0; 20];
+    let read = match fs::File::open(journal) {
+        Ok(mut file) => file.read_exact(&mut header),
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(()) => Ok(header[..8] == JOURNAL_MAGIC && header[16..] == [0; 4]),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(OpenError::io(journal, "examined", error)),
     }
 }
 
@@ -257,6 +283,34 @@ fn uri(path: &Path, parameters: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::open::{self, tests::me};
+
+    /// What a power cut can leave of the switch to a write-ahead log, the first thing that is ever written: found by the test of
+    /// power cuts.
+    #[test]
+    fn a_file_whose_first_page_was_torn_by_a_power_cut_counts_as_empty() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = resolve(&folder.path().join("a.db")).expect("a path");
+        let journal = beside(&path, "-journal");
+        // One sector of the header says: no pages, and the database was empty before.
+        let mut header = [0; 512];
+        header[..8].copy_from_slice(&JOURNAL_MAGIC);
+        header[20..28].copy_from_slice(&[0, 0, 2, 0, 0, 0, 16, 0]);
+        fs::write(&path, [7; 1024]).expect("written");
+        fs::write(&journal, header).expect("written");
+        assert!(matches!(look(&path, Depth::Quick), Ok(Found::Blank)));
+        let inspected = crate::inspect::Inspector::open(&path);
+        assert!(matches!(inspected, Err(crate::inspect::InspectError::NoNode { .. })));
+        assert!(open::open(&path, &me()).expect("opened").fresh);
+        assert!(!journal.exists());
+        assert!(matches!(look(&path, Depth::Full), Ok(Found::Database(Identity::Ours { .. }))));
+        // A journal of a database that held something says nothing of the kind.
+        header[19] = 1;
+        fs::write(&journal, header).expect("written");
+        assert!(!is_rolled_back_to_nothing(&journal).expect("readable"));
+        fs::write(&journal, &header[..10]).expect("written");
+        assert!(!is_rolled_back_to_nothing(&journal).expect("readable"));
+    }
 
     #[test]
     fn a_uri_escapes_what_sqlite_would_take_for_its_own() {

@@ -21,7 +21,9 @@ const MAX_LINES: usize = 512;
 /// A commit takes no further line above this many bytes.
 const MAX_BYTES: usize = 1024 * 1024;
 /// Between two tries while a receiver's queue is full.
-const FULL_PAUSE: Duration = Duration::from_millis(100);
+const QUEUE_PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries while the disk is full.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sends all lines. An id is printed after the commit of its line, in the order of the lines, those of one commit in one write.
 pub(super) async fn send(
@@ -73,13 +75,15 @@ pub(super) async fn send(
                 }
             }
             Err(SendError::QueueFull { .. }) if size > 1 => most = size / 2,
-            Err(error @ SendError::QueueFull { .. }) => {
+            // Neither has stored anything, so that the same lines can be sent again.
+            Err(error @ (SendError::QueueFull { .. } | SendError::StorageFull { .. })) => {
+                let is_disk = matches!(error, SendError::StorageFull { .. });
                 if !std::mem::replace(&mut told, true) {
                     warn!("standard input has to wait: {error}");
                 }
                 tokio::select! {
                     number = signals.caught() => return Ok(Sent::Interrupted(number)),
-                    () = tokio::time::sleep(FULL_PAUSE) => {}
+                    () = tokio::time::sleep(if is_disk { DISK_PAUSE } else { QUEUE_PAUSE }) => {}
                 }
             }
             Err(error) => return Err(error).with_context(|| stopped(committed)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use waypost::Node;
+use waypost::error::NodeError;
 use waypost::management::Waiting;
 
 use crate::args::{Send, Wait};
@@ -88,8 +89,17 @@ async fn deliver(
         if node.status().link.is_connected() {
             connected_at.get_or_insert(now);
         }
-        let left = node.flush(remaining.min(LOOK)).await?.waiting;
+        let flushed = node.flush(remaining.min(LOOK)).await;
         let over = end.is_some_and(|end| Instant::now() >= end);
+        let left = match flushed {
+            Ok(flushed) => flushed.waiting,
+            // A disk that is full, which the node's events tell, stops the accounts, not the deliveries.
+            Err(NodeError::Storage(error)) if error.is_transient() && !over => {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if over {
             return Ok(left);
         }

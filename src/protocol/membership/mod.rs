@@ -11,6 +11,12 @@ use super::backoff::Jitter;
 use super::frame::{ChannelPresence, Keepalive};
 use crate::message::{ChannelName, Incarnation, NodeId, StoreId};
 
+mod questions;
+mod rival;
+
+use questions::{Allowance, Question, WELCOMES_A_SECOND};
+pub use rival::PROBE;
+
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub interval: Duration,
@@ -19,22 +25,14 @@ pub struct Limits {
     pub max_peers: usize,
 }
 
-/// Most strangers whose answer is awaited; a newer one takes the place of the oldest.
-const MAX_STRANGERS: usize = 256;
 /// Longest pause before the first keepalive after something changed, so that many nodes do not speak at once.
 const PROMPT: Duration = Duration::from_millis(20);
 /// Least time between two keepalives, so that nobody can make us flood the network.
 const FLOOR: Duration = Duration::from_millis(50);
 /// Time between two tries to have a peer forgotten.
 const FORGET_AGAIN: Duration = Duration::from_secs(60);
-/// Most hellos that are answered in a second: an answer can be much larger than its question.
-const WELCOMES_A_SECOND: u32 = 1_000;
-/// How long after first coming up an older node of our name is believed to be the rightful one.
-pub const PROBE: Duration = Duration::from_secs(2);
-/// Ages that differ by less are taken for equal: more than a frame is under way. Shorter than `PROBE`, so that of two that are
-/// about as old both still probe.
-const SAME_AGE: Duration = Duration::from_secs(1);
-
+/// We are later than this after our own timer: it is we who stood still, frozen or starved, and nobody else.
+const STOOD_STILL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Event {
     LinkUp,
@@ -133,14 +131,7 @@ struct Peer {
     host: String,
     version: String,
     draining: bool,
-}
-
-#[derive(Debug)]
-struct Stranger {
-    nonce: u64,
-    asked: Instant,
-    /// What it has broadcast since it was asked: the answer can be older than that.
-    newest: Option<(Incarnation, u64)>,
+    question: Option<Question>,
 }
 
 /// What is known of a peer, for people.
@@ -165,13 +156,15 @@ pub struct Membership {
     limits: Limits,
     jitter: Jitter,
     peers: BTreeMap<NodeId, Peer>,
-    strangers: BTreeMap<NodeId, Stranger>,
+    strangers: BTreeMap<NodeId, Question>,
     up_since: Option<Instant>,
     first_up: Option<Instant>,
-    /// The second that is being counted, and the hellos answered in it.
-    welcomes: (Instant, u32),
+    welcomes: Allowance,
+    hellos: Allowance,
     down_since: Instant,
     next_beat: Instant,
+    /// The next time at which something is to be done; none without a link.
+    due: Option<Instant>,
     last_beat: Option<Instant>,
     rival: Option<Incarnation>,
     full: bool,
@@ -199,6 +192,7 @@ impl Membership {
                 host,
                 version: String::new(),
                 draining: false,
+                question: None,
             };
             (node, peer)
         };
@@ -212,9 +206,11 @@ impl Membership {
             strangers: BTreeMap::new(),
             up_since: None,
             first_up: None,
-            welcomes: (now.mono, 0),
+            welcomes: Allowance { second: now.mono, count: 0 },
+            hellos: Allowance { second: now.mono, count: 0 },
             down_since: now.mono,
             next_beat: now.mono,
+            due: None,
             last_beat: None,
             rival: None,
             full: false,
@@ -252,8 +248,22 @@ impl Membership {
         self.peers.values().filter(|peer| peer.online).count()
     }
 
+    /// How many were asked who they are, and have not answered.
+    pub fn strangers(&self) -> usize {
+        self.strangers.len()
+    }
+
+    /// A message or an answer came from this node: for a peer that is online, as good as a keepalive. False for any other, which `Unknown`
+    /// then asks. Cheap, because it is said of every frame.
+    pub fn spoke(&mut self, now: Now, node: &NodeId) -> bool {
+        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.online) else { return false };
+        peer.heard = peer.heard.max(now.mono);
+        true
+    }
+
     /// Appends actions in the order in which the shell must perform them.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        self.make_up_for_standing_still(now.mono);
         match event {
             Event::LinkUp => self.link_up(now.mono),
             Event::LinkDown => {
@@ -268,14 +278,16 @@ impl Membership {
             Event::Hello { keepalive, .. } | Event::Welcome { keepalive, .. }
                 if keepalive.from == self.me => {}
             Event::Hello { nonce, keepalive } => {
-                if self.may_welcome(now.mono) {
+                // A stranger that asks a thousand times a second must not silence us for our peers, who may be asking whether we live.
+                let peer = self.is_peer(&keepalive.from);
+                if peer || self.welcomes.take(now.mono, WELCOMES_A_SECOND) {
                     let to = keepalive.from.clone();
                     out.push(Action::Welcome { to, nonce });
                 }
                 self.keepalive(now.mono, keepalive, out);
             }
             Event::Welcome { nonce, keepalive } => self.welcome(now.mono, nonce, keepalive, out),
-            Event::Unknown(node) => self.stranger(now.mono, node, out),
+            Event::Unknown(node) => self.ask(now.mono, node, out),
             Event::Changed => self.beat_soon(now.mono),
             Event::Forget(node) => {
                 self.peers.remove(&node);
@@ -284,19 +296,34 @@ impl Membership {
             Event::Woke => {}
         }
         if self.up_since.is_some() {
-            self.watch(now.mono, out);
+            if self.due.is_none_or(|due| due <= now.mono) {
+                self.watch(now.mono, out);
+            }
             self.beat(now.mono, out);
         }
+        self.due = self.next_due();
     }
 
     /// When to say `Woke`, if nothing happens before.
     pub fn wake_at(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn next_due(&self) -> Option<Instant> {
         self.up_since?;
-        let silence = self.peers.values().map(|peer| {
-            let patience = if peer.online { self.limits.offline_after } else { self.limits.expiry };
-            peer.heard + patience
+        let silence = self.peers.values().map(|peer| match peer.online {
+            true => self.ask_at(peer).min(peer.heard + self.limits.offline_after),
+            false => peer.heard + self.limits.expiry,
         });
         silence.chain([self.next_beat]).min()
+    }
+
+    /// The time in which this node did not run counts against nobody: what others said meanwhile is still to be read.
+    fn make_up_for_standing_still(&mut self, now: Instant) {
+        let late = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+        if late > STOOD_STILL {
+            self.peers.values_mut().for_each(|peer| peer.heard += late);
+        }
     }
 
     /// The time that we were cut off does not count against anybody.
@@ -305,6 +332,7 @@ impl Membership {
             let cut_off = now.saturating_duration_since(self.down_since);
             for peer in self.peers.values_mut() {
                 peer.heard += cut_off;
+                peer.question = None;
             }
             self.up_since = Some(now);
             self.first_up.get_or_insert(now);
@@ -335,69 +363,20 @@ impl Membership {
             Some(peer) if peer.incarnation == keepalive.incarnation => {
                 if keepalive.counter > peer.counter {
                     self.heard(now, keepalive, false, out);
+                } else {
+                    // Late; or what we believed was forged, and every true one would be late for ever.
+                    self.ask(now, keepalive.from, out);
                 }
             }
             _ if keepalive.goodbye => {}
             // Another incarnation of a peer has to prove itself too: a late keepalive of the last one does not.
             _ => {
                 let Keepalive { from, incarnation, counter, .. } = keepalive;
-                self.stranger(now, from.clone(), out);
-                if let Some(stranger) = self.strangers.get_mut(&from) {
-                    stranger.newest = Some((incarnation, counter));
+                self.ask(now, from.clone(), out);
+                if let Some(question) = self.question_to(&from) {
+                    question.newest = Some((incarnation, counter));
                 }
             }
-        }
-    }
-
-    fn may_welcome(&mut self, now: Instant) -> bool {
-        let (second, count) = &mut self.welcomes;
-        if *second + Duration::from_secs(1) <= now {
-            (*second, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= WELCOMES_A_SECOND
-    }
-
-    fn stranger(&mut self, now: Instant, node: NodeId, out: &mut Vec<Action>) {
-        // Frames arrive before the link counts as up; a question would not leave, and be taken for asked. Our first keepalive
-        // makes the other one ask us.
-        if self.up_since.is_none() {
-            return;
-        }
-        let asked_lately = |stranger: &Stranger| now < stranger.asked + Duration::from_millis(200);
-        if self.strangers.get(&node).is_some_and(asked_lately) {
-            return;
-        }
-        if self.strangers.len() >= MAX_STRANGERS && !self.strangers.contains_key(&node) {
-            let oldest = self.strangers.iter().min_by_key(|(_, s)| s.asked).map(|(n, _)| n.clone());
-            oldest.and_then(|oldest| self.strangers.remove(&oldest));
-        }
-        let nonce = self.jitter.draw();
-        self.strangers.insert(node.clone(), Stranger { nonce, asked: now, newest: None });
-        out.push(Action::Hello { to: node, nonce });
-    }
-
-    fn welcome(&mut self, now: Instant, nonce: u64, keepalive: Keepalive, out: &mut Vec<Action>) {
-        let node = keepalive.from.clone();
-        let Some(stranger) = self.strangers.get(&node).filter(|s| s.nonce == nonce) else { return };
-        let newest = stranger.newest;
-        self.strangers.remove(&node);
-        let told = (keepalive.incarnation, keepalive.counter);
-        let known =
-            |peer: &Peer| peer.incarnation == keepalive.incarnation && peer.counter >= told.1;
-        if self.peers.get(&node).is_some_and(known) {
-            return;
-        }
-        if !self.peers.contains_key(&node) && self.peers.len() >= self.limits.max_peers {
-            if !std::mem::replace(&mut self.full, true) {
-                out.push(Action::Full { refused: node });
-            }
-            return;
-        }
-        self.heard(now, keepalive, true, out);
-        // Subjects overtake each other: a broadcast that came before this answer, and could not be believed yet, told more.
-        if newest.is_some_and(|(incarnation, counter)| incarnation == told.0 && counter > told.1) {
-            self.stranger(now, node, out);
         }
     }
 
@@ -435,6 +414,7 @@ impl Membership {
             host: keepalive.host.clone(),
             version: keepalive.version.clone(),
             draining: keepalive.draining,
+            question: self.peers.get_mut(&node).and_then(|peer| peer.question.take()),
         };
         self.peers.insert(node.clone(), peer);
         if proven {
@@ -444,45 +424,14 @@ impl Membership {
         out.push(Action::Heard { node, news, keepalive: Box::new(keepalive) });
     }
 
-    /// A keepalive under our own name: our own, come back, or that of another node.
-    fn own_name(&mut self, now: Instant, keepalive: &Keepalive, out: &mut Vec<Action>) {
-        if keepalive.incarnation == self.incarnation || keepalive.goodbye {
-            return;
-        }
-        // Only a node that speaks of us is surely alive: a keepalive can come late, from a run of ours that has ended.
-        if keepalive.rival == Some(self.incarnation) {
-            let older = self.is_older_than(now, keepalive);
-            let probing = self.first_up.is_some_and(|up| now < up + PROBE);
-            out.push(Action::Conflict {
-                host: keepalive.host.clone(),
-                incarnation: keepalive.incarnation,
-                stop: probing && !older,
-            });
-            if older {
-                // It heard of us before we heard of it, and stands back only for one that speaks of it.
-                self.rival = Some(keepalive.incarnation);
-                self.beat_soon(now);
-            }
-        } else {
-            self.rival = Some(keepalive.incarnation);
-            self.beat_soon(now);
-        }
-    }
-
-    /// Which of two nodes with one name came first. Both must come to the same answer, so ages that a slow network could have mixed up
-    /// do not decide.
-    fn is_older_than(&self, now: Instant, other: &Keepalive) -> bool {
-        let mine = now.saturating_duration_since(self.started);
-        let theirs = Duration::from_millis(other.uptime_ms);
-        if mine.abs_diff(theirs) < SAME_AGE {
-            self.incarnation < other.incarnation
-        } else {
-            mine > theirs
-        }
-    }
-
     fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
         let limits = self.limits;
+        let silent = |peer: &Peer| peer.online && self.ask_at(peer) <= now;
+        let silent: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(n, _)| n.clone()).collect();
+        for node in silent {
+            self.put_question(now, node, out);
+        }
         for (node, peer) in &mut self.peers {
             if peer.online && peer.heard + limits.offline_after <= now {
                 peer.online = false;
@@ -510,5 +459,4 @@ impl Membership {
 }
 
 #[cfg(test)]
-#[path = "membership_tests.rs"]
 mod tests;

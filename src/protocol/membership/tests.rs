@@ -1,3 +1,5 @@
+use super::questions::MAX_STRANGERS;
+use super::rival::SAME_AGE;
 use super::*;
 use crate::message::Mode;
 use crate::protocol::testing::Clock;
@@ -60,7 +62,20 @@ impl Bench {
         out
     }
 
+    /// Lets time pass, and wakes when that was asked for, and at the end.
     fn pass(&mut self, time: Duration) -> Vec<Action> {
+        let end = self.clock.now().mono + time;
+        let mut out = Vec::new();
+        while let Some(at) = self.members.wake_at().filter(|at| *at < end) {
+            self.clock.pass(at.saturating_duration_since(self.clock.now().mono));
+            out.extend(self.say(Event::Woke));
+        }
+        out.extend(self.stand_still(end.saturating_duration_since(self.clock.now().mono)));
+        out
+    }
+
+    /// Lets time pass in which this node does not run.
+    fn stand_still(&mut self, time: Duration) -> Vec<Action> {
         self.clock.pass(time);
         self.say(Event::Woke)
     }
@@ -77,6 +92,14 @@ impl Bench {
 fn news(actions: &[Action]) -> Option<News> {
     actions.iter().find_map(|action| match action {
         Action::Heard { news, .. } => Some(*news),
+        _ => None,
+    })
+}
+
+/// The number in the question to this node, if there is one.
+fn asked(actions: &[Action], node: &str) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Hello { to, nonce } if to.as_str() == node => Some(*nonce),
         _ => None,
     })
 }
@@ -164,7 +187,9 @@ fn a_goodbye_counts_at_once_and_a_late_keepalive_does_not_undo_it() {
     let why = Departure::Goodbye;
     let gone = [Action::Offline { node: node("bob"), why }];
     assert_eq!(bench.say(Event::Keepalive(goodbye)), gone);
-    assert_eq!(bench.say(Event::Keepalive(keepalive("bob", 1, 4))), []);
+    let late = bench.say(Event::Keepalive(keepalive("bob", 1, 4)));
+    assert!(matches!(late[..], [Action::Hello { .. }]), "{late:?}");
+    assert!(!bench.members.is_online(&node("bob")));
 }
 
 #[test]
@@ -333,4 +358,123 @@ fn a_hello_is_answered() {
     let actions = bench.say(hello);
     assert_eq!(actions[0], Action::Welcome { to: node("bob"), nonce: 42 });
     assert!(matches!(actions[1], Action::Hello { .. }));
+}
+
+#[test]
+fn p8_a_peer_whose_keepalives_are_lost_is_asked_and_its_answer_keeps_it_online() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let mut counter = 2;
+    for _ in 0..20 {
+        let actions = bench.pass(Duration::from_secs(20));
+        let nonce = asked(&actions, "bob").expect("it is asked whether it lives");
+        assert_eq!(offline(&actions), Vec::<&NodeId>::new());
+        counter += 1;
+        let keepalive = keepalive("bob", 1, counter);
+        let heard = bench.say(Event::Welcome { nonce, keepalive });
+        assert_eq!(news(&heard), Some(News::default()));
+    }
+    // The first question or its answer can be lost like everything else.
+    let actions = bench.pass(Duration::from_secs(29));
+    let to_bob = |action: &&Action| matches!(action, Action::Hello { .. });
+    assert_eq!(actions.iter().filter(to_bob).count(), 3);
+    assert_eq!(offline(&bench.pass(Duration::from_secs(1))), [&node("bob")]);
+}
+
+#[test]
+fn p8_every_frame_of_a_peer_is_a_sign_of_life() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    for _ in 0..10 {
+        let actions = bench.pass(Duration::from_secs(19));
+        assert_eq!((asked(&actions, "bob"), offline(&actions)), (None, Vec::new()));
+        assert!(bench.members.spoke(bench.clock.now(), &node("bob")));
+    }
+    bench.pass(Duration::from_secs(31));
+    // Not of one that is offline, or was never met: those have to be asked first.
+    assert!(!bench.members.spoke(bench.clock.now(), &node("bob")));
+    assert!(!bench.members.spoke(bench.clock.now(), &node("carol")));
+    assert!(asked(&bench.say(Event::Unknown(node("bob"))), "bob").is_some());
+}
+
+#[test]
+fn p8_a_forged_counter_does_not_make_the_true_keepalives_late_for_ever() {
+    for goodbye in [false, true] {
+        let mut bench = Bench::new();
+        bench.meet("bob", 1);
+        let forged = Keepalive { goodbye, ..keepalive("bob", 1, u64::MAX) };
+        bench.say(Event::Keepalive(forged));
+        let nonce = asked(&bench.say(Event::Keepalive(keepalive("bob", 1, 3))), "bob");
+        let (nonce, keepalive_4) = (nonce.expect("it is asked"), keepalive("bob", 1, 4));
+        let actions = bench.say(Event::Welcome { nonce, keepalive: keepalive_4 });
+        assert_eq!(news(&actions).map(|news| news.online), Some(goodbye));
+        let actions = bench.say(Event::Keepalive(keepalive("bob", 1, 5)));
+        assert_eq!(news(&actions), Some(News::default()));
+    }
+}
+
+#[test]
+fn a_keepalive_that_overtakes_an_answer_is_not_taken_back_by_it() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let actions = bench.pass(Duration::from_secs(20));
+    let nonce = asked(&actions, "bob").expect("it is asked whether it lives");
+    bench.say(Event::Keepalive(Keepalive { draining: true, ..keepalive("bob", 1, 4) }));
+    let answer = Event::Welcome { nonce, keepalive: keepalive("bob", 1, 3) };
+    assert_eq!(bench.say(answer), []);
+    assert!(bench.members.peers().next().expect("bob").draining);
+}
+
+#[test]
+fn p8_a_flood_of_strangers_does_not_push_out_the_questions_to_peers() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let nonce = asked(&bench.pass(Duration::from_secs(20)), "bob").expect("it is asked");
+    for n in 0..10_000 {
+        bench.say(Event::Keepalive(keepalive(&format!("x{n}"), 1, 1)));
+        let hello = keepalive(&format!("x{n}"), 1, 2);
+        bench.say(Event::Hello { nonce: 1, keepalive: hello });
+    }
+    // And a peer that asks us is answered, whoever else asks.
+    let actions = bench.say(Event::Hello { nonce: 9, keepalive: keepalive("bob", 1, 3) });
+    assert!(actions.contains(&Action::Welcome { to: node("bob"), nonce: 9 }), "{actions:?}");
+    bench.pass(Duration::from_secs(9));
+    bench.say(Event::Welcome { nonce, keepalive: keepalive("bob", 1, 4) });
+    assert_eq!(offline(&bench.pass(Duration::from_secs(15))), Vec::<&NodeId>::new());
+}
+
+#[test]
+fn only_so_many_strangers_are_asked_in_a_second() {
+    let mut bench = Bench::new();
+    let mut count = 0;
+    for n in 0..10_000 {
+        let actions = bench.say(Event::Unknown(node(&format!("x{n}"))));
+        count += usize::from(asked(&actions, &format!("x{n}")).is_some());
+    }
+    assert!(count > 0 && count <= MAX_STRANGERS, "{count}");
+    bench.pass(Duration::from_secs(1));
+    assert!(asked(&bench.say(Event::Unknown(node("bob"))), "bob").is_some());
+}
+
+#[test]
+fn a_question_is_repeated_with_its_number_so_that_a_slow_answer_still_fits() {
+    let mut bench = Bench::new();
+    let first = asked(&bench.say(Event::Unknown(node("bob"))), "bob").expect("asked");
+    bench.pass(Duration::from_millis(300));
+    assert_eq!(asked(&bench.say(Event::Unknown(node("bob"))), "bob"), Some(first));
+    let answer = Event::Welcome { nonce: first, keepalive: keepalive("bob", 1, 1) };
+    assert!(news(&bench.say(answer)).is_some());
+    // An answer counts once.
+    let again = Event::Welcome { nonce: first, keepalive: keepalive("bob", 2, 9) };
+    assert_eq!(news(&bench.say(again)), None);
+}
+
+#[test]
+fn p6_the_time_in_which_this_node_stood_still_counts_against_nobody() {
+    let mut bench = Bench::new();
+    bench.meet("bob", 1);
+    let actions = bench.stand_still(Duration::from_secs(30 * 86_400));
+    assert_eq!(offline(&actions), Vec::<&NodeId>::new());
+    assert!(!actions.contains(&Action::Expired { node: node("bob") }), "{actions:?}");
+    assert_eq!(offline(&bench.pass(Duration::from_secs(31))), [&node("bob")]);
 }

@@ -1,0 +1,73 @@
+//! A disk that is full and then has room again, as somebody sees it who uses the command.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::process::Command;
+
+use program::*;
+use support::eventually;
+use support::nats_server::NatsServer;
+
+/// A small disk of its own needs a mount, which not every container allows. `$0` is the program, run in a folder with `small` in it.
+fn on_a_small_disk(script: &str) -> Option<Command> {
+    const MOUNT: &str = "mount -t tmpfs -o size=3m tmpfs";
+    let tried =
+        Command::new("unshare").args(["-rm", "sh", "-c", &format!("{MOUNT} /mnt")]).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        eprintln!("not run: this machine lets nobody mount a small disk");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &format!("{MOUNT} small && {{ {script} }}")]);
+    command.arg(env!("CARGO_BIN_EXE_waypost"));
+    Some(command)
+}
+
+#[test]
+fn p6_lines_wait_while_the_disk_is_full_and_all_arrive_when_there_is_room() {
+    const LINES: usize = 4_000;
+    let script = "head -c 2500000 /dev/zero > small/ballast
+        \"$0\" --db small/alice.db --id alice send chat --lines --wait 60s < lines > ids 2> err &
+        until grep -q 'has to wait' err; do kill -0 $! || exit 98; sleep 0.05; done
+        rm small/ballast; wait $!; code=$?; cat err >&2
+        \"$0\" --db small/alice.db db check || exit 97
+        exit $code";
+    let Some(command) = on_a_small_disk(script) else { return };
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    std::fs::create_dir(here.path("small")).expect("a folder");
+    let lines: String = (0..LINES).map(|n| format!("{n:060}\n")).collect();
+    std::fs::write(here.path("lines"), &lines).expect("written");
+    let reader = here.spawn(&format!("recv chat --id bob --from all --count {LINES}"));
+    let sent = finish(here.wrap(command, ""), b"").says(0, "has to wait: no space left");
+    assert_eq!(sent.err.matches("has to wait").count(), 1, "{}", sent.err);
+    let ids = std::fs::read_to_string(here.path("ids")).expect("printed");
+    assert_eq!(ids.lines().count(), LINES);
+    assert_eq!(reader.ended().expect_code(0).text(), lines.trim_end());
+}
+
+#[test]
+fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
+    let script = "mkfifo feed; \"$0\" --db small/alice.db --id alice send chat --lines --wait 60s < feed > ids 2> err &
+        exec 7> feed; echo one >&7; echo two >&7
+        until [ $(wc -l < ids) = 2 ]; do kill -0 $! || exit 98; sleep 0.05; done
+        head -c 5000000 /dev/zero > small/ballast; exec 7>&-; touch full
+        until [ -e delivered ]; do kill -0 $! || exit 97; sleep 0.05; done
+        rm small/ballast; wait $!; code=$?; cat err >&2; exit $code";
+    let Some(command) = on_a_small_disk(script) else { return };
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    std::fs::create_dir(here.path("small")).expect("a folder");
+    let sender = Running::new(here.wrap(command, ""));
+    eventually(PATIENCE, "the disk is full", || here.path("full").exists());
+    let mut reader = here.spawn("recv chat --id bob --from all");
+    assert_eq!([reader.line(), reader.line()], ["one", "two"]);
+    eventually(PATIENCE, "the sender says so", || {
+        std::fs::read_to_string(here.path("err")).is_ok_and(|err| err.contains("the disk is full"))
+    });
+    std::fs::write(here.path("delivered"), "").expect("written");
+    let sent = sender.ended().expect_code(0);
+    assert!(sent.err.contains("the disk has room again"), "{}", sent.err);
+}
