@@ -1,0 +1,50 @@
+//! What a process begins with, and what it is told anew when the file was opened again under it.
+
+use waypost::protocol::TopicId;
+use waypost::protocol::inbox::Source;
+use waypost::{ChannelName, Incarnation, MessageId, NodeId, StoreId};
+
+use super::{Cursor, Notice, Tables, TopicRow};
+
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) stores: Vec<(MessageId, StoreId)>,
+    pub(crate) last_id: MessageId,
+    pub(crate) last_created_ms: u64,
+    pub(crate) topics: Vec<(TopicId, TopicRow)>,
+    pub(crate) cursors: Vec<Cursor>,
+    pub(crate) peers: Vec<(NodeId, Incarnation, StoreId)>,
+    pub(crate) subscriptions: Vec<(NodeId, ChannelName)>,
+    pub(crate) inbox: Vec<(Source, MessageId)>,
+    pub(crate) left: Vec<ChannelName>,
+}
+
+impl Tables {
+    pub(crate) fn restored(&self) -> Restored {
+        let left = self.joins.iter().filter(|(_, row)| row.left_ms.is_some());
+        Restored {
+            stores: self.stores.iter().map(|(from, store)| (*from, *store)).collect(),
+            last_id: self.last_id.unwrap_or(MessageId::ZERO),
+            last_created_ms: self.last_created_ms(),
+            topics: self.topics.iter().map(|(topic, row)| (*topic, row.clone())).collect(),
+            cursors: self.open_cursors(),
+            peers: self.peers.iter().map(|(node, row)| (node.clone(), row.0, row.1)).collect(),
+            subscriptions: self.subscriptions.iter().map(|(c, n)| (n.clone(), c.clone())).collect(),
+            inbox: self.inbox.iter().map(|(source, last)| (source.clone(), *last)).collect(),
+            left: left.map(|(channel, _)| channel.clone()).collect(),
+        }
+    }
+
+    /// What a failed commit left in the file all the same has not been told. Whoever knows of it already sees nothing new.
+    pub(crate) fn retold(&self, open_before: &[(NodeId, TopicId)]) -> Vec<Notice> {
+        let topics = self.topics.iter().map(|(t, row)| Notice::TopicOpened(*t, row.clone()));
+        let is_open =
+            |key: &&(NodeId, TopicId)| self.cursors.get(*key).is_some_and(|cursor| cursor.open);
+        let closed = open_before.iter().filter(|key| !is_open(key)).map(|(receiver, topic)| {
+            Notice::CursorClosed { receiver: receiver.clone(), topic: *topic }
+        });
+        let cursors = self.open_cursors().into_iter().map(Notice::CursorOpened);
+        let missed = Notice::Missed { end_seq: self.end_seq };
+        topics.chain(closed).chain(cursors).chain([missed]).collect()
+    }
+}

@@ -1,0 +1,218 @@
+//! The one writer: takes whatever waits, commits it as one transaction, answers all.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use waypost::protocol::TopicId;
+use waypost::protocol::inbox::Source;
+use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt, StoreId};
+
+use super::{
+    Draft, File, Limits, Notice, Op, Outcome, Receipt, Row, Settlement, Start, Transaction, Uid,
+};
+use crate::dice::Dice;
+
+/// What the writer is asked to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    Send(Vec<Draft>),
+    /// `taken`: what was handled since the source's last commit. `by_handler`: a handler answered the message itself.
+    Accept {
+        source: Source,
+        id: MessageId,
+        taken: Vec<Uid>,
+        by_handler: bool,
+    },
+    /// The same, with rows of the program's own; always by a handler.
+    AcceptIn {
+        source: Source,
+        id: MessageId,
+        taken: Vec<Uid>,
+        effect: Uid,
+    },
+    Settle(Vec<Settlement>),
+    KnowPeer(NodeId, Incarnation, StoreId),
+    Subscribe(NodeId, ChannelName, Start),
+    Unsubscribe(NodeId, ChannelName),
+    Forget(NodeId),
+    Purge(NodeId, Option<ChannelName>),
+    Join(ChannelName, Mode, StartAt),
+    Leave(ChannelName),
+    RaiseLastId {
+        from: MessageId,
+        newest: MessageId,
+    },
+    NewStore {
+        from: MessageId,
+        newest: MessageId,
+    },
+    CleanUp,
+}
+
+impl Work {
+    /// Whether its commit is fsynced before the answer.
+    fn is_full(&self) -> bool {
+        if let Self::Settle(runs) = self {
+            return runs.iter().any(|run| run.outcome != Outcome::Acknowledged);
+        }
+        matches!(
+            self,
+            Self::Send(_)
+                | Self::AcceptIn { .. }
+                | Self::Subscribe(..)
+                | Self::Join(..)
+                | Self::RaiseLastId { .. }
+                | Self::NewStore { .. }
+        )
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Done,
+    Sent(Vec<Rc<Row>>),
+    QueueFull,
+    /// It had been taken before; nothing was written.
+    AlreadyAccepted,
+    Joined {
+        joined_ms: u64,
+    },
+    Store(StoreId),
+    /// The file failed; nobody knows what of the group is in it.
+    Failed,
+}
+
+/// What a group did.
+#[derive(Default)]
+pub(crate) struct Group {
+    pub(crate) answers: Vec<(Work, Answer)>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) complaints: Vec<String>,
+    pub(crate) full: bool,
+    /// For the oracle: new messages, receipts, and cursors whose accounts changed.
+    pub(crate) appended: Vec<Rc<Row>>,
+    pub(crate) receipts: Vec<Uid>,
+    pub(crate) touched: BTreeSet<(NodeId, TopicId)>,
+    ops: Vec<Op>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    queue: VecDeque<Work>,
+    running: Vec<Work>,
+    /// Nothing is written before the file was opened again.
+    pub(crate) down: bool,
+    /// The cursors that were open when it went down.
+    pub(crate) open_before: Vec<(NodeId, TopicId)>,
+}
+
+impl Writer {
+    pub(crate) fn submit(&mut self, work: Work) {
+        self.queue.push_back(work);
+    }
+
+    /// Begins a group, if something waits and none is running; whether it has to be fsynced.
+    pub(crate) fn begin(&mut self) -> Option<bool> {
+        if !self.running.is_empty() || self.queue.is_empty() {
+            return None;
+        }
+        self.running = self.queue.drain(..).collect();
+        Some(self.running.iter().any(Work::is_full))
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// The group that runs, given up.
+    pub(crate) fn abandon(&mut self) -> Vec<Work> {
+        std::mem::take(&mut self.running)
+    }
+
+    /// Runs the group's transaction, up to its commit.
+    pub(crate) fn run(
+        &mut self,
+        file: &mut File,
+        limits: Limits,
+        now_ms: u64,
+        dice: &mut Dice,
+    ) -> Group {
+        let works = std::mem::take(&mut self.running);
+        let full = works.iter().any(Work::is_full);
+        let mut transaction = Transaction {
+            tables: &mut file.current,
+            ops: Vec::new(),
+            notices: Vec::new(),
+            limits,
+            now_ms,
+            dice,
+            complaints: Vec::new(),
+        };
+        let answers = works.into_iter().map(|work| {
+            let answer = transaction.perform(&work);
+            (work, answer)
+        });
+        let answers = answers.collect();
+        let Transaction { ops, notices, complaints, .. } = transaction;
+        let mut group = Group { answers, notices, complaints, full, ..Group::default() };
+        for op in &ops {
+            match op {
+                Op::Append(row) => group.appended.push(row.clone()),
+                Op::Receipt(uid, _) => group.receipts.push(*uid),
+                Op::Cursor(receiver, topic, _) | Op::Fate(receiver, topic, ..) => {
+                    group.touched.insert((receiver.clone(), *topic));
+                }
+                _ => {}
+            }
+        }
+        Group { ops, ..group }
+    }
+}
+
+impl Group {
+    pub(crate) fn commit(&mut self, file: &mut File) {
+        file.committed(std::mem::take(&mut self.ops));
+        if self.full {
+            file.sync();
+        }
+    }
+
+    /// The fsync failed: the commit may stand in the log, or not, and is surely not on the disk.
+    pub(crate) fn fail(&mut self, file: &mut File, stands: bool) {
+        if stands {
+            file.committed(std::mem::take(&mut self.ops));
+        } else {
+            file.roll_back();
+        }
+    }
+}
+
+impl Transaction<'_> {
+    fn perform(&mut self, work: &Work) -> Answer {
+        match work {
+            Work::Send(batch) => return self.send(batch).map_or(Answer::QueueFull, Answer::Sent),
+            Work::Accept { source, id, taken, .. } => {
+                self.advance(source, *id, taken, Receipt::Plain);
+            }
+            Work::AcceptIn { source, id, taken, effect } => {
+                if !self.advance(source, *id, taken, Receipt::Transaction) {
+                    return Answer::AlreadyAccepted;
+                }
+                self.put(Op::Effect(*effect));
+            }
+            Work::Settle(runs) => self.settle(runs),
+            Work::KnowPeer(node, incarnation, store) => self.know_peer(node, *incarnation, *store),
+            Work::Subscribe(node, channel, start) => self.subscribe(node, channel, *start),
+            Work::Unsubscribe(node, channel) => self.unsubscribe(node, channel),
+            Work::Forget(node) => self.forget(node),
+            Work::Purge(node, channel) => self.purge(node, channel.as_ref()),
+            Work::Join(channel, ..) => return Answer::Joined { joined_ms: self.join(channel) },
+            Work::Leave(channel) => self.leave(channel),
+            Work::RaiseLastId { newest, .. } => self.raise_last_id(*newest),
+            Work::NewStore { from, .. } => return Answer::Store(self.new_store(*from)),
+            Work::CleanUp => self.clean_up(),
+        }
+        Answer::Done
+    }
+}

@@ -1,0 +1,421 @@
+//! The machines on which nodes run: starts, crashes, power cuts, the disk, the program with its handlers.
+
+use std::time::Duration;
+
+use waypost::protocol::inbox::{Done, Source};
+use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
+
+use crate::dice::Dice;
+use crate::file::{self, Answer, File, Group, Mailbox, Uid, Work, Writer};
+use crate::plan::{Crash, NodePlan, Style};
+use crate::process::{Command, Content, Input, Process, Settings};
+use crate::world::{Event, World};
+
+pub(crate) struct Machine {
+    pub(crate) id: NodeId,
+    pub(crate) settings: Settings,
+    pub(crate) limits: file::Limits,
+    pub(crate) style: Style,
+    /// What the program joins at its start.
+    pub(crate) joins: Vec<(ChannelName, Mode, StartAt)>,
+    pub(crate) file: File,
+    pub(crate) writer: Writer,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) notices_due: bool,
+    pub(crate) process: Option<Process>,
+    pub(crate) runs: u64,
+    /// Not started again before this time.
+    pub(crate) away_until: Duration,
+    pub(crate) frozen_until: Duration,
+    pub(crate) clock_off_ms: i64,
+    /// Actions left before the crash.
+    pub(crate) fuse: Option<u32>,
+    pub(crate) fuse_crash: (Crash, Duration),
+    pub(crate) blown: bool,
+    /// The next fsync fails.
+    pub(crate) sync_fails: bool,
+    /// The disk can't be written before this time.
+    pub(crate) disk_back: Duration,
+    pub(crate) disk_slow_until: Duration,
+    pub(crate) backup: Option<File>,
+    /// Its file was an older copy at some time.
+    pub(crate) restored: bool,
+    commits: u64,
+}
+
+/// How a handler's call ends.
+#[derive(Debug, Clone)]
+pub(crate) enum Ending {
+    Handled,
+    /// Or it panicked.
+    Failed,
+    /// It answers the message itself, plainly or with rows of its own.
+    Acks(Uid),
+    Transacts(Uid),
+    Answered(Done),
+}
+
+impl Machine {
+    pub(crate) fn new(plan: &NodePlan, dice: &mut Dice) -> Self {
+        Self {
+            id: plan.id.clone(),
+            settings: plan.settings.clone(),
+            limits: plan.limits,
+            style: plan.style,
+            joins: plan.joins.clone(),
+            file: File::new(StoreId::from_u128(dice.wide())),
+            writer: Writer::default(),
+            mailbox: Mailbox::default(),
+            notices_due: false,
+            process: None,
+            runs: 0,
+            away_until: Duration::ZERO,
+            frozen_until: Duration::ZERO,
+            clock_off_ms: 0,
+            fuse: None,
+            fuse_crash: (Crash::Kill, Duration::ZERO),
+            blown: false,
+            sync_fails: false,
+            disk_back: Duration::ZERO,
+            disk_slow_until: Duration::ZERO,
+            backup: None,
+            restored: false,
+            commits: 0,
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn start(&mut self, node: usize) {
+        if self.machines[node].process.is_some() || self.machines[node].away_until > self.now {
+            return;
+        }
+        log!(self, "{} starts", self.machines[node].id);
+        self.machines[node].runs += 1;
+        let run = self.run_of(node);
+        let restored = self.machines[node].file.current.restored();
+        let process = Process::start(self, node, run, restored);
+        self.machines[node].process = Some(process);
+        for (channel, mode, start) in self.machines[node].joins.clone() {
+            let command = Command::Join(channel, mode, start);
+            let at = self.now + self.dice.micros(100, 5_000);
+            self.schedule(at, Event::Command { node, run, command });
+        }
+        self.hang_up(node);
+        let number = self.network.connections[node].number;
+        let at = self.now + self.dice.micros(500, 50_000);
+        self.schedule(at, Event::Connect { node, number });
+    }
+
+    /// Ends the process where it stands, and starts it again after a while.
+    pub(crate) fn crash(&mut self, node: usize, how: Crash, away: Duration) {
+        let machine = &mut self.machines[node];
+        machine.away_until = machine.away_until.max(self.now + away);
+        (machine.fuse, machine.blown) = (None, false);
+        machine.frozen_until = Duration::ZERO;
+        let back = machine.away_until;
+        self.schedule(back, Event::Start { node });
+        if self.machines[node].process.take().is_none() {
+            return;
+        }
+        log!(self, "{} is gone: {how:?}, for {away:?}", self.machines[node].id);
+        self.end_writing(node);
+        if how == Crash::PowerCut {
+            self.cut_power(node);
+        }
+        self.ended(node);
+    }
+
+    fn ended(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.writer = Writer::default();
+        machine.mailbox = Mailbox::default();
+        machine.notices_due = false;
+        (machine.fuse, machine.blown) = (None, false);
+        self.oracle.process_ended(node);
+        self.hang_up(node);
+    }
+
+    /// The commit that was under way stands in the file, or it does not.
+    fn end_writing(&mut self, node: usize) {
+        if self.dice.coin() {
+            return;
+        }
+        if let Some(mut group) = self.run_group(node) {
+            group.fail(&mut self.machines[node].file, true);
+            self.check_group(node, &group);
+        }
+    }
+
+    fn cut_power(&mut self, node: usize) {
+        let before = self.oracle.durable(node, &self.machines[node].file.current);
+        let lost = self.machines[node].file.power_cut(&mut self.dice);
+        log!(self, "{}: the power cut takes {lost} commits", self.machines[node].id);
+        if let Err(what) = self.oracle.survived(node, &before, &self.machines[node].file.current) {
+            self.violated(what);
+        }
+    }
+
+    pub(crate) fn fuse_blows(&mut self, node: usize) {
+        if self.machines[node].blown {
+            let (how, away) = self.machines[node].fuse_crash;
+            self.crash(node, how, away);
+        }
+    }
+
+    /// A graceful stop has come to its end: goodbye, everything written, the file closed.
+    pub(crate) fn stopped(&mut self, node: usize) {
+        let last = self.with_process(node, Process::finish);
+        log!(self, "{} has stopped", self.machines[node].id);
+        self.machines[node].process = None;
+        if !self.machines[node].writer.down {
+            last.into_iter().for_each(|work| self.machines[node].writer.submit(work));
+            self.machines[node].writer.begin();
+            while let Some(mut group) = self.run_group(node) {
+                group.full = true;
+                group.commit(&mut self.machines[node].file);
+                self.check_group(node, &group);
+                self.answer_sends(node, &group);
+                self.machines[node].writer.begin();
+            }
+        }
+        self.ended(node);
+        let at = self.machines[node].away_until;
+        self.schedule(at, Event::Start { node });
+    }
+
+    /// `shutdown` closes the store last: a program that waits for its `send` meanwhile still gets its answer.
+    fn answer_sends(&mut self, node: usize, group: &Group) {
+        for (work, answer) in &group.answers {
+            if let (Work::Send(_), Answer::Sent(rows)) = (work, answer) {
+                self.oracle.accepted(node, rows, self.now);
+            }
+        }
+    }
+
+    pub(crate) fn submit(&mut self, node: usize, work: Work) {
+        self.machines[node].writer.submit(work);
+        self.begin_group(node);
+    }
+
+    fn begin_group(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let Some(full) = machine.writer.begin() else { return };
+        let slow = machine.disk_slow_until > self.now;
+        let mut at = self.now + self.dice.micros(20, 300);
+        if full {
+            at += self.dice.micros(100, 4_000);
+        }
+        if slow {
+            at += self.dice.micros(1_000, 800_000);
+        }
+        self.schedule(at, Event::Written { node, run: self.run_of(node) });
+    }
+
+    fn run_group(&mut self, node: usize) -> Option<Group> {
+        let now_ms = match &self.machines[node].process {
+            Some(process) => process.file_ms(self),
+            None => self.wall_ms(node).max(self.machines[node].file.current.last_created_ms()),
+        };
+        let Machine { file, limits, writer, .. } = &mut self.machines[node];
+        if !writer.is_running() {
+            return None;
+        }
+        Some(writer.run(file, *limits, now_ms, &mut self.dice))
+    }
+
+    pub(crate) fn written(&mut self, node: usize) {
+        let down = self.machines[node].writer.down;
+        if down || self.machines[node].disk_back > self.now {
+            let works = self.machines[node].writer.abandon();
+            self.refuse(node, works);
+            if !down {
+                self.go_down(node);
+            }
+            return self.begin_group(node);
+        }
+        let Some(mut group) = self.run_group(node) else { return };
+        if group.full && std::mem::take(&mut self.machines[node].sync_fails) {
+            let stands = self.dice.coin();
+            log!(self, "{}: an fsync fails, the commit stands: {stands}", self.machines[node].id);
+            let file = &mut self.machines[node].file;
+            group.fail(file, stands);
+            if stands {
+                self.check_group(node, &group);
+            }
+            let works = group.answers.into_iter().map(|(work, _)| work).collect();
+            self.refuse(node, works);
+            self.go_down(node);
+            return self.begin_group(node);
+        }
+        group.commit(&mut self.machines[node].file);
+        self.check_group(node, &group);
+        let Group { answers, notices, .. } = group;
+        self.tell(node, notices);
+        for (work, answer) in answers {
+            self.answer(node, work, answer);
+        }
+        self.begin_group(node);
+    }
+
+    fn answer(&mut self, node: usize, work: Work, answer: Answer) {
+        let at = self.now + self.dice.micros(1, 200);
+        self.schedule(at, Event::Completed { node, run: self.run_of(node), work, answer });
+    }
+
+    fn refuse(&mut self, node: usize, works: Vec<Work>) {
+        for work in works {
+            self.answer(node, work, Answer::Failed);
+        }
+    }
+
+    fn tell(&mut self, node: usize, notices: Vec<file::Notice>) {
+        let machine = &mut self.machines[node];
+        let limit = machine.limits.notices;
+        notices.into_iter().for_each(|notice| machine.mailbox.put(notice, limit));
+        if !machine.mailbox.is_empty() && !std::mem::replace(&mut machine.notices_due, true) {
+            let at = self.now + self.dice.micros(1, 200);
+            self.schedule(at, Event::Notices { node, run: self.run_of(node) });
+        }
+    }
+
+    /// After a failed write nothing is written before the file was opened again.
+    fn go_down(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.writer.down = true;
+        let open = machine.file.current.cursors.iter().filter(|(_, row)| row.open);
+        machine.writer.open_before = open.map(|(key, _)| key.clone()).collect();
+        let at = self.machines[node].disk_back.max(self.now) + self.dice.micros(500, 1_000_000);
+        self.schedule(at, Event::Reopen { node, run: self.run_of(node) });
+    }
+
+    pub(crate) fn reopen(&mut self, node: usize) {
+        if !self.machines[node].writer.down {
+            return;
+        }
+        if self.machines[node].disk_back > self.now {
+            let at = self.machines[node].disk_back;
+            return self.schedule(at, Event::Reopen { node, run: self.run_of(node) });
+        }
+        log!(self, "{}: the file is open again", self.machines[node].id);
+        let machine = &mut self.machines[node];
+        machine.writer.down = false;
+        let open_before = std::mem::take(&mut machine.writer.open_before);
+        let notices = machine.file.current.retold(&open_before);
+        self.tell(node, notices);
+        self.begin_group(node);
+    }
+
+    fn check_group(&mut self, node: usize, group: &Group) {
+        self.machines[node].commits += 1;
+        let audit = self.machines[node].commits.is_multiple_of(self.plan.audit_every);
+        let Self { oracle, machines, .. } = self;
+        if let Err(what) = oracle.committed(node, group, &machines[node].file.current, audit) {
+            self.violated(what);
+        }
+    }
+
+    pub(crate) fn completed(&mut self, node: usize, work: Work, answer: Answer) {
+        let run = self.run_of(node);
+        match (&work, &answer) {
+            (Work::Send(_), Answer::Sent(rows)) => {
+                log!(self, "{}: accepted {}", self.machines[node].id, list(rows));
+                self.oracle.accepted(node, rows, self.now);
+            }
+            (Work::Join(channel, mode, _), Answer::Joined { .. }) if mode.reads() => {
+                self.oracle.joined(node, channel, self.now);
+                let at = self.now + self.dice.micros(100, 20_000);
+                let command = Command::Attach(channel.clone());
+                self.schedule(at, Event::Command { node, run, command });
+            }
+            (Work::Join(..), Answer::Joined { .. }) => {}
+            (Work::Join(channel, mode, start), _) => {
+                let command = Command::Join(channel.clone(), *mode, *start);
+                let at = self.now + Duration::from_secs(1);
+                self.schedule(at, Event::Command { node, run, command });
+            }
+            (Work::Leave(channel), Answer::Done) => self.oracle.left(node, channel),
+            (Work::Accept { source, taken, .. }, Answer::Done) => {
+                self.oracle.has_committed(node, source, taken);
+            }
+            (Work::AcceptIn { source, taken, effect, .. }, Answer::Done) => {
+                self.oracle.has_committed(node, source, taken);
+                self.oracle.transaction_answered(node, *effect);
+            }
+            _ => {}
+        }
+        self.input(node, Input::Completed(work, answer));
+    }
+
+    pub(crate) fn start_handler(
+        &mut self,
+        node: usize,
+        run: u64,
+        source: Source,
+        id: MessageId,
+        content: Content,
+    ) {
+        let uid = content.uid;
+        log!(self, "{} handles #{uid}, attempt {}", self.machines[node].id, content.attempt);
+        self.trace.mix(&[uid, node as u64]);
+        let sender = self.index[&source.sender];
+        let files = (&self.machines[node].file.current, &self.machines[sender].file.current);
+        let receiver = (node, &self.machines[node].id);
+        if let Err(what) = self.oracle.handles(receiver, &source, id, uid, files) {
+            self.violated(what);
+        }
+        let style = self.machines[node].style;
+        let poison = style.poison > 0 && uid.is_multiple_of(style.poison);
+        let fails = !self.calm && self.dice.permille(style.failing);
+        let ending = if poison || fails {
+            Ending::Failed
+        } else if self.dice.permille(style.transacting) {
+            Ending::Transacts(uid)
+        } else if self.dice.permille(style.acking) {
+            Ending::Acks(uid)
+        } else {
+            Ending::Handled
+        };
+        let slow = !self.calm && self.dice.permille(style.slow);
+        let longest = if slow {
+            3 * self.machines[node].settings.delivery.ack_timeout.as_micros() as u64
+        } else {
+            4_000
+        };
+        let at = self.now + self.dice.micros(20, longest);
+        self.schedule(at, Event::HandlerEnds { node, run, source, id, ending });
+    }
+
+    pub(crate) fn handler_ends(
+        &mut self,
+        node: usize,
+        source: Source,
+        id: MessageId,
+        ending: Ending,
+    ) {
+        let result = match ending {
+            Ending::Acks(uid) => {
+                let taken = self.oracle.taken_with(node, &source, uid);
+                return self.submit(node, Work::Accept { source, id, taken, by_handler: true });
+            }
+            Ending::Transacts(uid) => {
+                let taken = self.oracle.taken_with(node, &source, uid);
+                return self.submit(node, Work::AcceptIn { source, id, taken, effect: uid });
+            }
+            Ending::Handled => Ok(Done::Handled),
+            Ending::Answered(done) => Ok(done),
+            Ending::Failed => Err("it did not like it".to_owned()),
+        };
+        self.oracle.handler_ended(node, &source, &result);
+        self.input(node, Input::Handled { source, id, result });
+    }
+}
+
+/// Messages in a line of the trace.
+fn list(rows: &[std::rc::Rc<file::Row>]) -> String {
+    let rows = rows.iter().map(|row| {
+        let to = row.target.as_ref().map_or(String::new(), |target| format!(" to {target}"));
+        format!("#{} seq {} {}/{}{to}", row.uid, row.seq, row.channel, row.lane)
+    });
+    rows.collect::<Vec<_>>().join(", ")
+}

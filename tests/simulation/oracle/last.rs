@@ -1,0 +1,84 @@
+//! At the end, once faults have stopped: everything has ended in a recorded way, and nothing is missing.
+
+use std::time::Duration;
+
+use super::{Accepted, Oracle, accounts};
+use crate::file::{Outcome, Tables};
+use crate::machine::Machine;
+
+impl Oracle {
+    /// What still waits somewhere.
+    pub(crate) fn waits(machines: &[Machine]) -> Option<String> {
+        machines.iter().find_map(|machine| {
+            let file = &machine.file.current;
+            let waits = |(_, row): &(_, &crate::file::CursorRow)| row.open;
+            file.cursors.iter().filter(waits).find_map(|((receiver, topic), row)| {
+                let pending = row.pending(file.topics[topic].accepted);
+                let id = &machine.id;
+                (pending > 0).then(|| format!("at {id}, {pending} wait for {receiver} {topic:?}"))
+            })
+        })
+    }
+
+    /// `exact`: no clock jumped, nobody was forgotten, no file was lost, so that every reader gets what was sent since it joined.
+    pub(crate) fn judge(&self, machines: &[Machine], exact: bool) -> Result<(), String> {
+        for (node, machine) in machines.iter().enumerate() {
+            let file = &machine.file.current;
+            accounts::check(file, file.cursors.keys())
+                .map_err(|what| format!("P2: at {}: {what}", machine.id))?;
+            self.acknowledged_was_taken(node, file)?;
+            if let Some((uid, count)) = file.effects.iter().find(|(_, count)| **count != 1) {
+                return Err(format!("P5: #{uid} took effect {count} times at {}", machine.id));
+            }
+            if !exact {
+                continue;
+            }
+            for accepted in self.accepted[node].values() {
+                self.reached_everybody(node, accepted, machines)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledged_was_taken(&self, node: usize, file: &Tables) -> Result<(), String> {
+        for ((receiver, _), fates) in &file.fates {
+            let acknowledged = fates.iter().filter(|(_, f)| **f == Some(Outcome::Acknowledged));
+            for uid in acknowledged.filter_map(|(seq, _)| file.outbox.get(seq)).map(|row| row.uid) {
+                let reader = self.names.iter().position(|name| name == receiver);
+                let taken = reader.is_some_and(|reader| self.taken.contains(&(reader, uid)));
+                if !taken && !file.given_up.contains(&(receiver.clone(), uid)) {
+                    let name = &self.names[node];
+                    return Err(format!("P2: {name} says that {receiver} took #{uid}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every node that reads the channel since before the message was sent has taken it, or its sender's file says why not.
+    fn reached_everybody(
+        &self,
+        sender: usize,
+        accepted: &Accepted,
+        machines: &[Machine],
+    ) -> Result<(), String> {
+        let row = &accepted.row;
+        if row.expires_ms.is_some() {
+            return Ok(());
+        }
+        for ((reader, channel), since) in &self.joined {
+            let name = &self.names[*reader];
+            let meant = *channel == row.channel
+                && *reader != sender
+                && *since + Duration::from_millis(1) < accepted.at
+                && row.target.as_ref().is_none_or(|target| target == name);
+            let key = (name.clone(), row.uid);
+            let given_up = machines[sender].file.current.given_up.contains(&key);
+            if meant && !given_up && !self.taken.contains(&(*reader, row.uid)) {
+                let from = &self.names[sender];
+                return Err(format!("lost: {name} never took #{} of {from}", row.uid));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! What really happened, noted apart from what the nodes believe, and compared with the promises after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use waypost::protocol::TopicId;
+use waypost::protocol::frame::{Stream, Verdict};
+use waypost::protocol::inbox::{Done, Source};
+use waypost::{ChannelName, MessageId, NodeId};
+
+use crate::file::{Group, Outcome, Receipt, Row, Settlement, Tables, Uid};
+use crate::machine::Machine;
+
+mod accounts;
+mod last;
+
+/// A message whose `send` has returned `Ok`.
+#[derive(Debug, Clone)]
+struct Accepted {
+    row: Rc<Row>,
+    at: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    /// The first thing that was not as promised.
+    pub(crate) violation: Option<String>,
+    names: Vec<NodeId>,
+    accepted: Vec<BTreeMap<Uid, Accepted>>,
+    /// Every message that ever stood in a file, and whose.
+    rows: BTreeMap<Uid, (usize, Rc<Row>)>,
+    /// Receipts that were committed at some time, whatever became of them.
+    taken: BTreeSet<(usize, Uid)>,
+    /// Messages that a sender has given up for a receiver, whether that is in its file yet or not.
+    given_up: BTreeSet<(usize, NodeId, Uid)>,
+    /// Published and not answered.
+    flights: BTreeMap<(usize, NodeId), Vec<Rc<Row>>>,
+    /// Handlers that run.
+    running: BTreeMap<(usize, NodeId, Stream), Uid>,
+    /// Handled, and not in the file yet.
+    finished: BTreeMap<(usize, Source), Vec<Uid>>,
+    /// Since when each node reads each channel without a break.
+    joined: BTreeMap<(usize, ChannelName), Duration>,
+    /// Transactions of handlers that were told of their commit.
+    transactions: BTreeSet<(usize, Uid)>,
+    pub(crate) calls: u64,
+}
+
+/// What must outlast a power cut.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    sent: Vec<Uid>,
+    effects: Vec<Uid>,
+}
+
+impl Oracle {
+    pub(crate) fn new(machines: &[Machine]) -> Self {
+        Self {
+            violation: None,
+            names: machines.iter().map(|machine| machine.id.clone()).collect(),
+            accepted: vec![BTreeMap::new(); machines.len()],
+            rows: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            flights: BTreeMap::new(),
+            running: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            transactions: BTreeSet::new(),
+            calls: 0,
+        }
+    }
+
+    /// `send` returned `Ok`.
+    pub(crate) fn accepted(&mut self, node: usize, rows: &[Rc<Row>], at: Duration) {
+        for row in rows {
+            self.accepted[node].insert(row.uid, Accepted { row: row.clone(), at });
+        }
+    }
+
+    pub(crate) fn joined(&mut self, node: usize, channel: &ChannelName, at: Duration) {
+        self.joined.entry((node, channel.clone())).or_insert(at);
+    }
+
+    pub(crate) fn left(&mut self, node: usize, channel: &ChannelName) {
+        self.joined.remove(&(node, channel.clone()));
+    }
+
+    pub(crate) fn process_ended(&mut self, node: usize) {
+        self.flights.retain(|(sender, _), _| *sender != node);
+        self.running.retain(|(receiver, ..), _| *receiver != node);
+        self.finished.retain(|(receiver, _), _| *receiver != node);
+    }
+
+    /// P4: nothing else may be unanswered.
+    pub(crate) fn published(
+        &mut self,
+        node: usize,
+        receiver: &NodeId,
+        rows: &[Rc<Row>],
+    ) -> Result<(), String> {
+        let flight = self.flights.entry((node, receiver.clone())).or_default();
+        let other = flight.iter().find(|row| !rows.contains(row));
+        let result = match other {
+            Some(other) => Err(format!(
+                "P4: {} sends #{} to {receiver} while #{} has no answer",
+                self.names[node], rows[0].uid, other.uid
+            )),
+            None => Ok(()),
+        };
+        *flight = rows.to_vec();
+        result
+    }
+
+    /// An answer reached the sender.
+    pub(crate) fn answered(
+        &mut self,
+        node: usize,
+        receiver: &NodeId,
+        topic: TopicId,
+        id: MessageId,
+        verdict: &Verdict,
+    ) {
+        let Some(flight) = self.flights.get_mut(&(node, receiver.clone())) else { return };
+        match verdict {
+            Verdict::Working => {}
+            Verdict::Ack => flight.retain(|row| row.topic != topic || row.id > id),
+            _ if flight.iter().any(|row| row.topic == topic && row.id == id) => flight.clear(),
+            _ => {}
+        }
+    }
+
+    /// The file purged, or closed a cursor.
+    pub(crate) fn settled_by_file(
+        &mut self,
+        node: usize,
+        receiver: &NodeId,
+        topic: TopicId,
+        up_to: u64,
+    ) {
+        if let Some(flight) = self.flights.get_mut(&(node, receiver.clone())) {
+            flight.retain(|row| row.topic != topic || row.seq > up_to);
+        }
+    }
+
+    /// A sender regards messages as settled: what it calls acknowledged, the receiver must have taken.
+    pub(crate) fn settled(
+        &mut self,
+        node: usize,
+        run: &Settlement,
+        file: &Tables,
+        index: &BTreeMap<NodeId, usize>,
+    ) -> Result<(), String> {
+        let Settlement { receiver, topic, first_seq, last_seq, outcome, .. } = run;
+        self.settled_by_file(node, receiver, *topic, *last_seq);
+        let rows = file.outbox.range(first_seq..=last_seq).map(|(_, row)| row);
+        for row in rows.filter(|row| row.topic == *topic) {
+            let uid = row.uid;
+            if *outcome != Outcome::Acknowledged {
+                self.given_up.insert((node, receiver.clone(), uid));
+                continue;
+            }
+            let on_record = file.given_up.contains(&(receiver.clone(), uid));
+            if !on_record && !self.taken.contains(&(index[receiver], uid)) {
+                return Err(format!(
+                    "P2: {} counts #{uid} as acknowledged by {receiver}, which never took it",
+                    self.names[node]
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// P3 and P5, at a handler's call.
+    pub(crate) fn handles(
+        &mut self,
+        (receiver, name): (usize, &NodeId),
+        source: &Source,
+        id: MessageId,
+        uid: Uid,
+        (file, sender_file): (&Tables, &Tables),
+    ) -> Result<(), String> {
+        self.calls += 1;
+        let Some((sender, row)) = self.rows.get(&uid).cloned() else {
+            return Err(format!("{name} handles #{uid}, which nobody sent"));
+        };
+        let stream = &source.stream;
+        let fits = (&row.channel, row.lane, row.id) == (&stream.channel, stream.lane, id);
+        if !fits || row.target.as_ref().is_some_and(|target| target != name) {
+            return Err(format!("{name} handles #{uid} as another message than was sent"));
+        }
+        let key = (receiver, source.sender.clone(), stream.clone());
+        if let Some(other) = self.running.insert(key, uid) {
+            return Err(format!("P3: {name} handles #{uid} while it handles #{other}"));
+        }
+        if let Some(receipt) = file.receipts.get(&uid) {
+            return Err(format!("P5: {name} handles #{uid} again, after {receipt:?}"));
+        }
+        if file.inbox.get(source).is_some_and(|last| *last >= id) {
+            return Err(format!("P5: {name} handles #{uid}, and its file knows a later one"));
+        }
+        let fates = sender_file.fates.get(&(name.clone(), row.topic));
+        let same_file = sender_file.outbox.get(&row.seq).is_some_and(|other| other.uid == uid);
+        for (seq, fate) in
+            fates.filter(|_| same_file).into_iter().flat_map(|f| f.range(..row.seq).rev())
+        {
+            // What lies before a settled one is settled too; `accounts` sees to that.
+            if fate.is_some() {
+                break;
+            }
+            let Some(before) = sender_file.outbox.get(seq).map(|row| row.uid) else { continue };
+            // Of a frame with several messages, those handled so far are committed with the last one.
+            let settled =
+                self.finished.get(&(receiver, source.clone())).is_some_and(|f| f.contains(&before))
+                    || self.taken.contains(&(receiver, before))
+                    || self.given_up.contains(&(sender, name.clone(), before));
+            if !settled {
+                return Err(format!("P3: {name} handles #{uid} before #{before} is settled"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handler_ended(
+        &mut self,
+        node: usize,
+        source: &Source,
+        result: &Result<Done, String>,
+    ) {
+        let Some(uid) = self.handler_gone(node, source) else { return };
+        if *result == Ok(Done::Handled) {
+            self.finished.entry((node, source.clone())).or_default().push(uid);
+        }
+    }
+
+    pub(crate) fn handler_gone(&mut self, node: usize, source: &Source) -> Option<Uid> {
+        self.running.remove(&(node, source.sender.clone(), source.stream.clone()))
+    }
+
+    /// What a commit of this source takes: all that was handled since the last one.
+    pub(crate) fn take_finished(&self, node: usize, source: &Source) -> Vec<Uid> {
+        self.finished.get(&(node, source.clone())).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn taken_with(&self, node: usize, source: &Source, uid: Uid) -> Vec<Uid> {
+        let mut taken = self.take_finished(node, source);
+        taken.push(uid);
+        taken
+    }
+
+    pub(crate) fn has_committed(&mut self, node: usize, source: &Source, taken: &[Uid]) {
+        if let Some(finished) = self.finished.get_mut(&(node, source.clone())) {
+            finished.retain(|uid| !taken.contains(uid));
+        }
+    }
+
+    pub(crate) fn transaction_answered(&mut self, node: usize, uid: Uid) {
+        self.transactions.insert((node, uid));
+    }
+
+    /// The node's file is an older copy: what it holds no more was never accepted, as far as anybody can tell.
+    pub(crate) fn restored(&mut self, node: usize, file: &Tables) {
+        let uids: BTreeSet<Uid> = file.outbox.values().map(|row| row.uid).collect();
+        self.accepted[node].retain(|uid, _| uids.contains(uid));
+    }
+
+    pub(crate) fn wiped(&mut self, node: usize) {
+        self.accepted[node].clear();
+        self.joined.retain(|(reader, _), _| *reader != node);
+    }
+
+    /// A group stands in the file.
+    pub(crate) fn committed(
+        &mut self,
+        node: usize,
+        group: &Group,
+        file: &Tables,
+        audit: bool,
+    ) -> Result<(), String> {
+        for row in &group.appended {
+            self.rows.insert(row.uid, (node, row.clone()));
+        }
+        for uid in &group.receipts {
+            self.taken.insert((node, *uid));
+        }
+        if let Some(complaint) = group.complaints.first() {
+            return Err(format!("{}: {complaint}", self.names[node]));
+        }
+        if !audit {
+            return Ok(());
+        }
+        accounts::check(file, &group.touched).map_err(|what| {
+            let name = &self.names[node];
+            format!("P2: at {name}: {what}")
+        })
+    }
+
+    /// What a power cut must not take.
+    pub(crate) fn durable(&self, node: usize, file: &Tables) -> Durable {
+        let in_file =
+            |row: &&Rc<Row>| file.outbox.get(&row.seq).is_some_and(|it| it.uid == row.uid);
+        let sent = self.accepted[node].values().map(|accepted| &accepted.row);
+        let effects = file.receipts.iter().filter(|(_, how)| **how == Receipt::Transaction);
+        let waits = |uid: &Uid| self.transactions.contains(&(node, *uid));
+        Durable {
+            sent: sent.filter(in_file).map(|row| row.uid).collect(),
+            effects: effects.map(|(uid, _)| *uid).filter(waits).collect(),
+        }
+    }
+
+    pub(crate) fn survived(
+        &self,
+        node: usize,
+        before: &Durable,
+        file: &Tables,
+    ) -> Result<(), String> {
+        let name = &self.names[node];
+        let left: BTreeSet<Uid> = file.outbox.values().map(|row| row.uid).collect();
+        if let Some(uid) = before.sent.iter().find(|uid| !left.contains(uid)) {
+            return Err(format!("P1: a power cut takes #{uid} from {name}, after its Ok"));
+        }
+        if let Some(uid) = before.effects.iter().find(|uid| !file.effects.contains_key(uid)) {
+            return Err(format!("P5: a power cut takes the effects of #{uid} from {name}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! Which faults a seed's plan has, and when.
+
+use std::time::Duration;
+
+use super::{Act, Crash, Plan, channel};
+use crate::dice::Dice;
+use crate::network::Weather;
+
+const YEAR_MS: i64 = 366 * 86_400_000;
+
+type Fault = fn(&mut Plan, &mut Dice, usize, Duration);
+
+/// Every kind, with how many plans of a thousand have it.
+const KINDS: [(Fault, u32); 17] = [
+    (crash, 400),
+    (fuse, 500),
+    (stop, 200),
+    (freeze, 200),
+    (clock, 300),
+    (disk, 300),
+    (weather, 500),
+    (sever, 400),
+    (split, 250),
+    (server, 250),
+    (pause, 250),
+    (detach, 200),
+    (leave, 150),
+    (forget, 120),
+    (purge, 150),
+    (restore, 60),
+    (wipe, 60),
+];
+
+impl Plan {
+    pub(super) fn add_faults(&mut self, dice: &mut Dice) {
+        let end = self.faults_end.as_millis() as u64;
+        for (fault, chance) in KINDS {
+            if !dice.permille(chance) {
+                continue;
+            }
+            for _ in 0..dice.between(1, 4) {
+                let at = dice.millis(0, end);
+                let node = dice.index(self.nodes.len());
+                fault(self, dice, node, at);
+            }
+        }
+        self.acts.push((self.faults_end, Act::Calm));
+    }
+
+    fn then(&mut self, at: Duration, act: Act) {
+        if at < self.faults_end {
+            self.acts.push((at, act));
+        }
+    }
+}
+
+fn away(dice: &mut Dice) -> Duration {
+    dice.millis(1, *dice.clone().pick(&[50, 2_000, 40_000]))
+}
+
+fn how(dice: &mut Dice) -> Crash {
+    if dice.permille(400) { Crash::PowerCut } else { Crash::Kill }
+}
+
+fn crash(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let act = Act::Crash { node, how: how(dice), away: away(dice) };
+    plan.then(at, act);
+}
+
+/// Most often while messages are sent, when there is something to tear apart.
+fn fuse(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let sends = plan.acts.iter().filter(|(_, act)| matches!(act, Act::Send { .. }));
+    let times: Vec<Duration> = sends.map(|(at, _)| *at).collect();
+    let at = if times.is_empty() || dice.permille(200) { at } else { *dice.pick(&times) };
+    let actions = dice.below(25) as u32;
+    plan.then(at, Act::Fuse { node, actions, how: how(dice), away: away(dice) });
+}
+
+fn stop(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let within = dice.millis(0, 5_000);
+    plan.then(at, Act::Stop { node, within, away: away(dice) });
+}
+
+fn freeze(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    plan.then(at, Act::Freeze { node, pause: away(dice) });
+}
+
+/// Together with a restart, without which a node never asks.
+fn clock(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    plan.exact = false;
+    let off_ms = *dice.pick(&[-YEAR_MS, -60_000, 60_000, YEAR_MS]);
+    plan.then(at, Act::Clock { node, off_ms });
+    if dice.coin() {
+        let at = at + dice.millis(0, 10_000);
+        crash(plan, dice, node, at);
+    }
+}
+
+fn disk(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let pause = away(dice);
+    plan.then(
+        at,
+        match dice.below(3) {
+            0 => Act::FailSync { node },
+            1 => Act::DiskAway { node, pause },
+            _ => Act::SlowDisk { node, pause },
+        },
+    );
+}
+
+fn weather(plan: &mut Plan, dice: &mut Dice, _: usize, at: Duration) {
+    let weather = Weather {
+        lost: *dice.pick(&[0, 50, 300]),
+        doubled: *dice.pick(&[0, 100, 400]),
+        late: *dice.pick(&[0, 50, 400]),
+        latest: dice.millis(1, *dice.clone().pick(&[20, 2_000, 30_000])),
+        shuffled: dice.coin(),
+        busy: *dice.pick(&[0, 0, 20]),
+    };
+    plan.then(at, Act::Weather(weather));
+}
+
+fn sever(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    plan.then(at, Act::Sever { node });
+    plan.then(at + away(dice), Act::Mend { node });
+}
+
+fn split(plan: &mut Plan, dice: &mut Dice, _: usize, at: Duration) {
+    plan.then(at, Act::Split { routed: false });
+    plan.then(at + away(dice), Act::Split { routed: true });
+}
+
+fn server(plan: &mut Plan, dice: &mut Dice, _: usize, at: Duration) {
+    let server = dice.index(2);
+    plan.then(at, Act::Server { server, up: false });
+    if dice.coin() {
+        plan.then(at, Act::Server { server: 1 - server, up: false });
+        plan.then(at + away(dice), Act::Server { server: 1 - server, up: true });
+    }
+    plan.then(at + away(dice), Act::Server { server, up: true });
+}
+
+fn some_channel(plan: &Plan, dice: &mut Dice, node: usize) -> waypost::ChannelName {
+    dice.pick(&plan.nodes[node].joins).0.clone()
+}
+
+fn pause(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let channel = some_channel(plan, dice, node);
+    plan.then(at, Act::Pause { node, channel: channel.clone(), paused: true });
+    plan.then(at + away(dice), Act::Pause { node, channel, paused: false });
+}
+
+fn detach(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let channel = some_channel(plan, dice, node);
+    plan.then(at, Act::Handle { node, channel: channel.clone(), handling: false });
+    plan.then(at + away(dice), Act::Handle { node, channel, handling: true });
+}
+
+fn leave(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let channel = some_channel(plan, dice, node);
+    plan.then(at, Act::Leave { node, channel });
+    plan.then(at + away(dice), Act::Rejoin { node });
+}
+
+fn forget(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    plan.exact = false;
+    let peer = plan.nodes[dice.index(plan.nodes.len())].id.clone();
+    plan.then(at, Act::Forget { node, peer });
+}
+
+fn purge(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let peer = plan.nodes[dice.index(plan.nodes.len())].id.clone();
+    let channel = dice.coin().then(|| channel(0));
+    plan.then(at, Act::Purge { node, peer, channel });
+}
+
+fn restore(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    plan.exact = false;
+    plan.then(at, Act::Backup { node });
+    plan.then(at + dice.millis(10, 40_000), Act::Restore { node, away: away(dice) });
+}
+
+fn wipe(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    plan.exact = false;
+    plan.then(at, Act::Wipe { node, away: away(dice) });
+}

@@ -1,0 +1,333 @@
+//! One run of a node: the machines of `protocol`, composed as the driver composes them.
+//!
+//! What `src/driver` does with tokio, this does with a scheduler: one input at a time, then the actions in their order, each of which can be
+//! the last one before a crash. A machine that joins later gets a field, a timer, and an arm in `frame` and `fired`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use waypost::protocol::delivery::{self, Delivery};
+use waypost::protocol::frame::{Frame, Stream};
+use waypost::protocol::inbox::{self, Done, Inbox, Source};
+use waypost::protocol::membership::{self, Membership};
+use waypost::protocol::origin::Origin;
+use waypost::protocol::{Now, TopicId};
+use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, Priority, StartAt};
+
+use crate::file::{Answer, Restored, Row, TopicRow, Work};
+use crate::network::{Kind, Sent};
+use crate::world::World;
+
+mod channels;
+mod inbound;
+mod members;
+mod outbound;
+mod settling;
+
+use channels::Joined;
+pub(crate) use inbound::Content;
+use settling::Settling;
+
+/// Settlements reach the store this often.
+const SETTLE_EVERY: Duration = Duration::from_millis(50);
+
+/// Settings of a node, as far as they matter here.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) delivery: delivery::Limits,
+    pub(crate) inbox: inbox::Limits,
+    pub(crate) membership: membership::Limits,
+    pub(crate) cleanup_interval: Duration,
+}
+
+/// A timer's owner; each has at most one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Receiver(NodeId),
+    Inbox,
+    Membership,
+    Settle,
+    CleanUp,
+    Stop,
+}
+
+/// What a program asks of its node.
+#[derive(Debug, Clone)]
+pub(crate) enum Command {
+    Join(ChannelName, Mode, StartAt),
+    Leave(ChannelName),
+    Pause(ChannelName, bool),
+    Attach(ChannelName),
+    Detach(ChannelName),
+    Forget(NodeId),
+    Stop { within: Duration },
+}
+
+/// A page of a backlog.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) receiver: NodeId,
+    pub(crate) token: u64,
+    pub(crate) topics: Vec<(TopicId, u64)>,
+    /// `None`: it could not be read.
+    pub(crate) rows: Option<(Vec<Rc<Row>>, u64, bool)>,
+}
+
+pub(crate) enum Input {
+    LinkUp,
+    LinkDown,
+    Frame(Rc<Sent>),
+    Notices,
+    Completed(Work, Answer),
+    Page(Page),
+    Handled { source: Source, id: MessageId, result: Result<Done, String> },
+    Timer(Timer, Duration),
+    Command(Command),
+}
+
+pub(crate) struct Process {
+    me: usize,
+    id: NodeId,
+    pub(crate) run: u64,
+    incarnation: Incarnation,
+    started: Duration,
+    /// The file's clock at the start.
+    start_ms: u64,
+    settings: Settings,
+    link: bool,
+    sessions: u64,
+    keepalives: u64,
+    origin: Origin,
+    going_back: bool,
+    topics: BTreeMap<TopicId, TopicRow>,
+    topic_names: BTreeMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
+    readers: BTreeMap<TopicId, BTreeSet<NodeId>>,
+    receivers: BTreeMap<NodeId, Delivery<Rc<Row>>>,
+    settling: Settling,
+    settle_running: bool,
+    membership: Membership,
+    subscriptions: BTreeSet<(NodeId, ChannelName)>,
+    subscribing: BTreeSet<(NodeId, ChannelName)>,
+    inbox: Inbox<Content>,
+    channels: BTreeMap<ChannelName, Joined>,
+    left: BTreeSet<ChannelName>,
+    armed: BTreeMap<Timer, Duration>,
+    /// Until when a graceful stop waits.
+    stopping: Option<Duration>,
+}
+
+impl Process {
+    /// A process from what the file held.
+    pub(crate) fn start(world: &mut World, me: usize, run: u64, restored: Restored) -> Self {
+        let id = world.machines[me].id.clone();
+        let settings = world.machines[me].settings.clone();
+        let start_ms = world.wall_ms(me).max(restored.last_created_ms);
+        let incarnation = MessageId::after(MessageId::ZERO, start_ms, world.dice.wide());
+        let incarnation = Incarnation::from_u128(incarnation.as_u128());
+        let now = Now { mono: world.instant(), file_ms: start_ms };
+        let known = restored.peers.into_iter();
+        let known = known.map(|(node, incarnation, store)| (node, incarnation, store, host()));
+        let seed = world.dice.draw();
+        let membership =
+            Membership::new(id.clone(), incarnation, settings.membership, known, seed, now);
+        let mut process = Self {
+            me,
+            id,
+            run,
+            incarnation,
+            started: world.now,
+            start_ms,
+            link: false,
+            sessions: 0,
+            keepalives: 0,
+            origin: Origin::new(restored.stores, restored.last_id),
+            going_back: false,
+            topics: BTreeMap::new(),
+            topic_names: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            receivers: BTreeMap::new(),
+            settling: Settling::default(),
+            settle_running: false,
+            membership,
+            subscriptions: restored.subscriptions.into_iter().collect(),
+            subscribing: BTreeSet::new(),
+            inbox: Inbox::new(settings.inbox, restored.inbox),
+            channels: BTreeMap::new(),
+            left: restored.left.into_iter().collect(),
+            armed: BTreeMap::new(),
+            stopping: None,
+            settings,
+        };
+        for (topic, row) in restored.topics {
+            process.know_topic(topic, row);
+        }
+        for cursor in restored.cursors {
+            process.open(world, cursor);
+        }
+        let first_clean_up = process.settings.cleanup_interval.min(Duration::from_secs(60));
+        process.arm(world, Timer::CleanUp, Some(world.now + first_clean_up));
+        process
+    }
+
+    /// Takes one input, and does all that follows from it at once. Returns whether a graceful stop is complete.
+    pub(crate) fn take(&mut self, world: &mut World, input: Input) -> bool {
+        match input {
+            Input::LinkUp => self.link_up(world),
+            Input::LinkDown => self.link_down(world),
+            Input::Frame(sent) => self.frame(world, &sent),
+            Input::Notices => self.take_notices(world),
+            Input::Completed(work, answer) => self.completed(world, work, answer),
+            Input::Page(page) => self.page_read(world, page),
+            Input::Handled { source, id, result } => {
+                self.receive(world, inbox::Event::Finished { source, id, result });
+            }
+            Input::Timer(timer, at) => {
+                if self.armed.get(&timer) == Some(&at) {
+                    self.armed.remove(&timer);
+                    self.fired(world, timer);
+                }
+            }
+            Input::Command(command) => self.command(world, command),
+        }
+        self.has_stopped(world)
+    }
+
+    pub(crate) fn file_ms(&self, world: &World) -> u64 {
+        self.start_ms + (world.now - self.started).as_millis() as u64
+    }
+
+    fn now(&self, world: &World) -> Now {
+        Now { mono: world.instant(), file_ms: self.file_ms(world) }
+    }
+
+    /// Sets this timer, or takes it away.
+    fn arm(&mut self, world: &mut World, timer: Timer, at: Option<Duration>) {
+        let Some(at) = at else {
+            self.armed.remove(&timer);
+            return;
+        };
+        if self.armed.insert(timer.clone(), at) != Some(at) {
+            world.set_timer(self.me, self.run, timer, at);
+        }
+    }
+
+    fn fired(&mut self, world: &mut World, timer: Timer) {
+        match timer {
+            Timer::Receiver(node) => self.deliver(world, &node, delivery::Event::Woke),
+            Timer::Inbox => self.receive(world, inbox::Event::Woke),
+            Timer::Membership => self.meet(world, membership::Event::Woke),
+            Timer::Settle => self.settle(world),
+            Timer::CleanUp => {
+                self.note_who_is_online(world);
+                world.submit(self.me, Work::CleanUp);
+            }
+            Timer::Stop => {}
+        }
+    }
+
+    fn frame(&mut self, world: &mut World, sent: &Sent) {
+        match (sent.kind, sent.frame.clone()) {
+            (Kind::Message, Frame::Messages(frame)) => self.messages(world, frame),
+            (Kind::Ack, Frame::Answer(answer)) => self.answered(world, answer),
+            (Kind::Keepalive, Frame::Keepalive(keepalive)) => {
+                self.meet(world, membership::Event::Keepalive(keepalive));
+            }
+            (Kind::Management, Frame::Hello { nonce, keepalive }) => {
+                self.meet(world, membership::Event::Hello { nonce, keepalive });
+            }
+            (Kind::Management, Frame::Welcome { nonce, keepalive }) => {
+                self.meet(world, membership::Event::Welcome { nonce, keepalive });
+            }
+            (kind, frame) => world.violated(format!("{kind:?} carries {frame:?}")),
+        }
+    }
+
+    fn completed(&mut self, world: &mut World, work: Work, answer: Answer) {
+        let failed = matches!(answer, Answer::Failed);
+        match work {
+            Work::Accept { source, id, by_handler: false, .. } => {
+                let event = match failed {
+                    false => inbox::Event::Committed { source, id },
+                    true => inbox::Event::CommitFailed { source, id },
+                };
+                self.receive(world, event);
+            }
+            // `Message::ack` and `ack_in` tell their handler; what the file did not take is no fault of the message's.
+            Work::Accept { source, id, .. } | Work::AcceptIn { source, id, .. } => {
+                let done = if failed { Done::Returned } else { Done::Committed };
+                world.handler_answered(self.me, self.run, source, id, done);
+            }
+            Work::Settle(runs) => self.settled(world, runs, failed),
+            Work::Subscribe(node, channel, _) => self.subscribed(node, channel, failed),
+            Work::Unsubscribe(node, channel) => {
+                if failed {
+                    self.subscriptions.insert((node, channel));
+                }
+            }
+            Work::Forget(node) if !failed => {
+                self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
+                self.meet(world, membership::Event::Forget(node));
+            }
+            Work::Join(channel, mode, start) => {
+                if let Answer::Joined { joined_ms } = answer {
+                    self.joined(world, channel, mode, start, joined_ms);
+                }
+            }
+            Work::Leave(channel) if !failed => self.has_left(world, channel),
+            Work::RaiseLastId { from, newest } => match failed {
+                false => world.submit(self.me, Work::NewStore { from, newest }),
+                true => self.going_back = false,
+            },
+            Work::NewStore { from, newest } => match answer {
+                Answer::Store(store) => self.new_store(world, from, newest, store),
+                _ => self.going_back = false,
+            },
+            Work::CleanUp => {
+                let next = world.now + self.settings.cleanup_interval;
+                self.arm(world, Timer::CleanUp, Some(next));
+            }
+            Work::Send(_) | Work::KnowPeer(..) | Work::Purge(..) => {}
+            Work::Forget(_) | Work::Leave(_) => {}
+        }
+    }
+
+    fn stop(&mut self, world: &mut World, within: Duration) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let deadline = world.now + within;
+        self.stopping = Some(deadline);
+        self.arm(world, Timer::Stop, Some(deadline));
+        self.receive(world, inbox::Event::Stop);
+        self.meet(world, membership::Event::Changed);
+        self.take_notices(world);
+    }
+
+    fn has_stopped(&self, world: &World) -> bool {
+        let Some(deadline) = self.stopping else { return false };
+        let busy = self.inbox.busy() > 0 || self.receivers.values().any(Delivery::is_busy);
+        !busy || deadline <= world.now
+    }
+
+    /// Says goodbye, and gives what is still to be settled.
+    pub(crate) fn finish(&mut self, world: &mut World) -> Work {
+        self.beat(world, None, true);
+        Work::Settle(self.settling.take())
+    }
+
+    /// Whether everything that it decided is in the file.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settling.is_empty() && !self.settle_running
+    }
+}
+
+/// What every node says of its machine.
+fn host() -> String {
+    "simulated".to_owned()
+}
+
+/// The order that a topic's messages have for its receivers.
+fn stream_of(topic: &TopicRow) -> Stream {
+    Stream { channel: topic.channel.clone(), direct: topic.target.is_some(), lane: topic.lane }
+}

@@ -1,0 +1,397 @@
+//! The scheduler: virtual time, one event after the other, nothing from outside.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use waypost::protocol::TopicId;
+use waypost::protocol::inbox::{Done, Source};
+use waypost::{MessageId, NodeId, Priority};
+
+use crate::dice::Dice;
+use crate::file::{Answer, Notice, Row, Settlement, Work};
+use crate::machine::{Ending, Machine};
+use crate::network::{Network, Sent};
+use crate::oracle::Oracle;
+use crate::plan::{Act, Plan};
+use crate::process::{Command, Input, Page, Process, Timer};
+use crate::trace::Trace;
+
+/// More events than this a node and virtual second are a loop that does not rest.
+const BUSY: u64 = 2_000;
+
+/// The time by every wall clock that nobody has set wrongly, when a simulation begins.
+const WALL_START_MS: u64 = 1_700_000_000_000;
+
+/// Something that happens at its time. `run` tells one process of a node from the next, `number` one connection from the next: what belongs to
+/// an earlier one is void.
+pub(crate) enum Event {
+    Act(Act),
+    Start {
+        node: usize,
+    },
+    Arrive {
+        node: usize,
+        number: u64,
+        sent: Rc<Sent>,
+    },
+    Noticed {
+        node: usize,
+        number: u64,
+    },
+    Down {
+        node: usize,
+        number: u64,
+    },
+    Connect {
+        node: usize,
+        number: u64,
+    },
+    Proven {
+        node: usize,
+        number: u64,
+    },
+    /// The writer's group has come to its commit.
+    Written {
+        node: usize,
+        run: u64,
+    },
+    Reopen {
+        node: usize,
+        run: u64,
+    },
+    Notices {
+        node: usize,
+        run: u64,
+    },
+    Completed {
+        node: usize,
+        run: u64,
+        work: Work,
+        answer: Answer,
+    },
+    Page {
+        node: usize,
+        run: u64,
+        page: Page,
+    },
+    HandlerEnds {
+        node: usize,
+        run: u64,
+        source: Source,
+        id: MessageId,
+        ending: Ending,
+    },
+    Timer {
+        node: usize,
+        run: u64,
+        timer: Timer,
+    },
+    Command {
+        node: usize,
+        run: u64,
+        command: Command,
+    },
+}
+
+impl Event {
+    /// Whose it is, for a machine that stands still.
+    fn node(&self) -> Option<usize> {
+        match self {
+            Self::Act(_) => None,
+            Self::Start { node } => Some(*node),
+            Self::Arrive { node, .. }
+            | Self::Noticed { node, .. }
+            | Self::Down { node, .. }
+            | Self::Connect { node, .. }
+            | Self::Proven { node, .. }
+            | Self::Written { node, .. }
+            | Self::Reopen { node, .. }
+            | Self::Notices { node, .. }
+            | Self::Completed { node, .. }
+            | Self::Page { node, .. }
+            | Self::HandlerEnds { node, .. }
+            | Self::Timer { node, .. }
+            | Self::Command { node, .. } => Some(*node),
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    base: Instant,
+    queue: BTreeMap<(Duration, u64), Event>,
+    order: u64,
+    pub(crate) steps: u64,
+    second: (u64, u64),
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) index: BTreeMap<NodeId, usize>,
+    pub(crate) network: Network,
+    pub(crate) dice: Dice,
+    pub(crate) oracle: Oracle,
+    pub(crate) plan: Rc<Plan>,
+    pub(crate) trace: Trace,
+    /// Faults are over.
+    pub(crate) calm: bool,
+}
+
+impl World {
+    pub(crate) fn new(plan: Rc<Plan>, recording: bool) -> Self {
+        let mut dice = Dice::new(plan.seed);
+        let machines: Vec<Machine> =
+            plan.nodes.iter().map(|node| Machine::new(node, &mut dice)).collect();
+        let mut world = Self {
+            now: Duration::ZERO,
+            base: Instant::now(),
+            queue: BTreeMap::new(),
+            order: 0,
+            steps: 0,
+            second: (0, 0),
+            index: machines.iter().enumerate().map(|(i, m)| (m.id.clone(), i)).collect(),
+            network: Network::new(machines.len(), plan.wire),
+            oracle: Oracle::new(&machines),
+            machines,
+            dice,
+            plan: plan.clone(),
+            trace: Trace::new(recording),
+            calm: false,
+        };
+        for (at, act) in &plan.acts {
+            world.schedule(*at, Event::Act(act.clone()));
+        }
+        world
+    }
+
+    /// Runs until this time, or until something is not as promised.
+    pub(crate) fn run_until(&mut self, end: Duration) {
+        while self.oracle.violation.is_none() {
+            match self.queue.first_key_value() {
+                Some(((at, _), _)) if *at <= end => self.step(),
+                _ => break,
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn step(&mut self) {
+        let Some(((at, order), event)) = self.queue.pop_first() else { return };
+        self.now = at;
+        self.steps += 1;
+        let frozen_until = event.node().map(|node| self.machines[node].frozen_until);
+        if let Some(until) = frozen_until.filter(|until| *until > at) {
+            return self.schedule(until, event);
+        }
+        self.count_step();
+        self.trace.mix(&[at.as_nanos() as u64, order, event.node().unwrap_or(99) as u64]);
+        self.dispatch(event);
+    }
+
+    fn count_step(&mut self) {
+        if self.second.0 != self.now.as_secs() {
+            self.second = (self.now.as_secs(), 0);
+        }
+        self.second.1 += 1;
+        if self.second.1 > BUSY * self.machines.len() as u64 * self.plan.busy_factor {
+            self.violated(format!("a busy loop: {} events in this second", self.second.1));
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Act(act) => self.act(act),
+            Event::Start { node } => self.start(node),
+            Event::Arrive { node, number, sent } => self.arrived(node, number, sent),
+            Event::Noticed { node, number } => self.noticed(node, number),
+            Event::Down { node, number } if self.network.connections[node].number == number => {
+                self.input(node, Input::LinkDown);
+            }
+            Event::Down { .. } => {}
+            Event::Connect { node, number } => self.connect(node, number),
+            Event::Proven { node, number } => self.proven(node, number),
+            Event::Written { node, run } if self.is_run(node, run) => self.written(node),
+            Event::Reopen { node, run } if self.is_run(node, run) => self.reopen(node),
+            Event::Notices { node, run } if self.is_run(node, run) => {
+                self.input(node, Input::Notices);
+            }
+            Event::Completed { node, run, work, answer } if self.is_run(node, run) => {
+                self.completed(node, work, answer);
+            }
+            Event::Page { node, run, page } if self.is_run(node, run) => {
+                self.input(node, Input::Page(page));
+            }
+            Event::HandlerEnds { node, run, source, id, ending } if self.is_run(node, run) => {
+                self.handler_ends(node, source, id, ending);
+            }
+            Event::Timer { node, run, timer } if self.is_run(node, run) => {
+                self.input(node, Input::Timer(timer, self.now));
+            }
+            Event::Command { node, run, command } if self.is_run(node, run) => {
+                log!(self, "{}: {command:?}", self.machines[node].id);
+                self.input(node, Input::Command(command));
+            }
+            _ => {}
+        }
+    }
+
+    fn is_run(&self, node: usize, run: u64) -> bool {
+        self.machines[node].process.as_ref().is_some_and(|process| process.run == run)
+    }
+
+    /// Gives the node's process something to do, if it runs.
+    pub(crate) fn input(&mut self, node: usize, input: Input) {
+        let Some(mut process) = self.machines[node].process.take() else { return };
+        let stopped = process.take(self, input);
+        self.machines[node].process = Some(process);
+        if self.machines[node].blown {
+            self.fuse_blows(node);
+        } else if stopped {
+            self.stopped(node);
+        }
+    }
+
+    pub(crate) fn with_process<T>(
+        &mut self,
+        node: usize,
+        work: impl FnOnce(&mut Process, &mut Self) -> T,
+    ) -> Option<T> {
+        let mut process = self.machines[node].process.take()?;
+        let result = work(&mut process, self);
+        self.machines[node].process = Some(process);
+        Some(result)
+    }
+
+    /// Whether the process may do one more thing before it crashes.
+    pub(crate) fn goes_on(&mut self, node: usize) -> bool {
+        let machine = &mut self.machines[node];
+        if let Some(fuse) = &mut machine.fuse {
+            match fuse.checked_sub(1) {
+                Some(left) => *fuse = left,
+                None => machine.blown = true,
+            }
+        }
+        !machine.blown
+    }
+
+    pub(crate) fn schedule(&mut self, at: Duration, event: Event) {
+        self.order += 1;
+        self.queue.insert((at.max(self.now), self.order), event);
+    }
+
+    pub(crate) fn set_timer(&mut self, node: usize, run: u64, timer: Timer, at: Duration) {
+        self.schedule(at, Event::Timer { node, run, timer });
+    }
+
+    pub(crate) fn run_of(&self, node: usize) -> u64 {
+        self.machines[node].runs
+    }
+
+    pub(crate) fn instant(&self) -> Instant {
+        self.base + self.now
+    }
+
+    pub(crate) fn since_base(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.base)
+    }
+
+    pub(crate) fn wall_ms(&self, node: usize) -> u64 {
+        let wall = WALL_START_MS + self.now.as_millis() as u64;
+        wall.saturating_add_signed(self.machines[node].clock_off_ms)
+    }
+
+    pub(crate) fn take_notices(&mut self, node: usize) -> Vec<Notice> {
+        self.machines[node].notices_due = false;
+        self.machines[node].mailbox.take()
+    }
+
+    /// Reads a page of a backlog, on a connection of its own.
+    pub(crate) fn read_page(
+        &mut self,
+        node: usize,
+        receiver: NodeId,
+        token: u64,
+        lane: Priority,
+        topics: Vec<(TopicId, u64)>,
+        max_messages: usize,
+    ) {
+        let machine = &self.machines[node];
+        let tables = &machine.file.current;
+        let lowest = topics.iter().map(|(_, after)| *after).min().unwrap_or(0);
+        let wanted: BTreeMap<TopicId, u64> = topics.iter().copied().collect();
+        let is_wanted = |row: &Rc<Row>| {
+            row.lane == lane && wanted.get(&row.topic).is_some_and(|after| row.seq > *after)
+        };
+        let rows = tables.outbox.range(lowest + 1..).map(|(_, row)| row);
+        let mut rows = rows.filter(|row| is_wanted(row)).take(max_messages + 1).cloned();
+        let mut page: Vec<Rc<Row>> = rows.by_ref().collect();
+        let end = page.len() <= max_messages;
+        page.truncate(max_messages);
+        let last = page.last().map_or(0, |row| row.seq);
+        let scanned_to = if end { tables.end_seq.max(lowest) } else { last };
+        let readable = !machine.writer.down && !self.dice.permille(self.plan.unreadable);
+        let rows = readable.then_some((page, scanned_to, end));
+        let page = Page { receiver, token, topics, rows };
+        let at = self.now + self.dice.micros(50, 3_000);
+        self.schedule(at, Event::Page { node, run: self.run_of(node), page });
+    }
+
+    pub(crate) fn handler_answered(
+        &mut self,
+        node: usize,
+        run: u64,
+        source: Source,
+        id: MessageId,
+        done: Done,
+    ) {
+        if done == Done::Returned {
+            self.oracle.handler_gone(node, &source);
+        }
+        let ending = Ending::Answered(done);
+        self.schedule(self.now, Event::HandlerEnds { node, run, source, id, ending });
+    }
+
+    pub(crate) fn violated(&mut self, what: String) {
+        log!(self, "VIOLATED: {what}");
+        self.oracle.violation.get_or_insert(what);
+    }
+
+    pub(crate) fn note_publish(
+        &mut self,
+        node: usize,
+        _run: u64,
+        receiver: &NodeId,
+        rows: &[Rc<Row>],
+    ) {
+        for row in rows {
+            self.trace.mix(&[row.uid]);
+        }
+        if let Err(what) = self.oracle.published(node, receiver, rows) {
+            self.violated(what);
+        }
+    }
+
+    pub(crate) fn note_settled(&mut self, node: usize, run: &Settlement) {
+        let Settlement { receiver, topic, first_seq, last_seq, outcome, .. } = run;
+        let id = &self.machines[node].id;
+        log!(self, "{id}: {receiver} {topic:?} seq {first_seq}-{last_seq} {outcome:?}");
+        let Self { oracle, machines, index, .. } = self;
+        if let Err(what) = oracle.settled(node, run, &machines[node].file.current, index) {
+            self.violated(what);
+        }
+    }
+
+    pub(crate) fn note_went_back(&mut self, node: usize, newest: MessageId) {
+        log!(self, "{} learns that its file went back: {newest}", self.machines[node].id);
+        if !self.machines[node].restored {
+            let id = self.machines[node].id.clone();
+            self.violated(format!("{id} believes that its file went back, and it did not"));
+        }
+    }
+}
+impl World {
+    /// Whether some process has decided what is not in its file yet, or does not run.
+    pub(crate) fn is_settling(&self) -> Option<String> {
+        let busy = |machine: &&Machine| machine.process.as_ref().is_none_or(|it| !it.is_settled());
+        let machine = self.machines.iter().find(busy)?;
+        Some(format!("{} is not done", machine.id))
+    }
+}
