@@ -1,0 +1,197 @@
+//! A wire between one node and the server that can be broken in the ways in which wires break.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Bytes carried at once.
+const PIECE: usize = 64 * 1024;
+
+/// How a wire is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Wire {
+    /// As it should be.
+    Whole,
+    /// Connections are closed, new ones as soon as they are made.
+    Cut,
+    /// Connections stay and nothing passes; it passes later.
+    Held,
+    /// What is sent in these directions is gone, and nobody is told until the wire works again: then the connection is reset.
+    Swallowing { up: bool, down: bool },
+    /// Every piece is late, and no more than so much passes.
+    Slow { late: Duration, bytes_per_s: u32 },
+    /// Connections are reset after so many more bytes of a direction, wherever in a frame that is.
+    Resetting { after: usize },
+}
+
+/// One node's wire. Ends when dropped.
+#[derive(Debug)]
+pub(super) struct Link {
+    port: u16,
+    wire: watch::Sender<Wire>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Up,
+    Down,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Closed,
+    Reset,
+}
+
+impl Link {
+    /// From a free port of the loopback to this one.
+    pub(super) async fn to(target: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let (wire, state) = watch::channel(Wire::Whole);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, target, state));
+        Ok(Self { port, wire, _tasks: tasks })
+    }
+
+    /// For a NATS client.
+    pub(super) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub(super) fn set(&self, wire: Wire) {
+        self.wire.send_replace(wire);
+    }
+}
+
+async fn accept(listener: TcpListener, target: u16, wire: watch::Receiver<Wire>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => {
+                    connections.spawn(carry(client, target, wire.clone()));
+                }
+                // Out of descriptors, perhaps: it passes.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn carry(client: TcpStream, target: u16, wire: watch::Receiver<Wire>) {
+    if *wire.borrow() == Wire::Cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+    // Frames are small and each is waited for.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let sockets = [Arc::new(to_client), Arc::new(to_server)];
+    let mut broken = wire.clone();
+    let [to_client, to_server] = &sockets;
+    let end = tokio::select! {
+        end = pump(from_client, to_server, Direction::Up, wire.clone()) => end,
+        end = pump(from_server, to_client, Direction::Down, wire) => end,
+        _ = broken.wait_for(|wire| *wire == Wire::Cut) => Broken::Closed,
+    };
+    if end == Broken::Reset {
+        // Closed with this set, a socket says so to the other side by a reset.
+        for socket in &sockets {
+            let _ = socket.as_ref().as_ref().set_zero_linger();
+        }
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    to: &OwnedWriteHalf,
+    direction: Direction,
+    mut wire: watch::Receiver<Wire>,
+) -> Broken {
+    let mut buffer = vec![0; PIECE];
+    let mut swallowed = false;
+    // How many bytes may still pass before the reset.
+    let mut left = None;
+    loop {
+        let count = tokio::select! {
+            read = from.read(&mut buffer) => match read {
+                Ok(0) | Err(_) => return Broken::Closed,
+                Ok(count) => count,
+            },
+            // The other side waits for an answer to what is gone: it is to learn of it when the wire works again.
+            changed = wire.changed() => match changed {
+                Ok(()) if swallowed && !swallows(*wire.borrow(), direction) => return Broken::Reset,
+                Ok(()) => continue,
+                Err(_) => return Broken::Closed,
+            },
+        };
+        let Ok(state) = wire.wait_for(|wire| *wire != Wire::Held).await.map(|wire| *wire) else {
+            return Broken::Closed;
+        };
+        let piece = &buffer[..count];
+        if swallows(state, direction) {
+            swallowed = true;
+            continue;
+        }
+        if swallowed {
+            return Broken::Reset;
+        }
+        let passes = match state {
+            Wire::Resetting { after } => {
+                let passes = count.min(*left.get_or_insert(after));
+                left = left.map(|left| left - passes);
+                passes
+            }
+            Wire::Slow { late, bytes_per_s } => {
+                let needs = Duration::from_secs_f64(count as f64 / f64::from(bytes_per_s));
+                // Heals at once.
+                let heals = wire.wait_for(|wire| !matches!(wire, Wire::Slow { .. }));
+                let _ = tokio::time::timeout(late + needs, heals).await;
+                count
+            }
+            _ => {
+                left = None;
+                count
+            }
+        };
+        if write(to, &piece[..passes]).await.is_err() {
+            return Broken::Closed;
+        }
+        if left == Some(0) {
+            return Broken::Reset;
+        }
+    }
+}
+
+/// A half that two tasks know is written through its socket.
+async fn write(to: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        to.writable().await?;
+        match to.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn swallows(wire: Wire, direction: Direction) -> bool {
+    match wire {
+        Wire::Swallowing { up, down } => {
+            (direction == Direction::Up && up) || (direction == Direction::Down && down)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,13 @@
+//! Starts a server, links and nodes, breaks them by a seeded plan, lets them come to rest and collects what the judges need.
+
+mod account;
+mod cast;
+mod disk;
+mod link;
+mod part;
+mod progress;
+mod roles;
+mod supervise;
+mod torment;
+
+pub use part::{Goal, Part, Settings, run};

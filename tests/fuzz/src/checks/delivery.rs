@@ -1,0 +1,342 @@
+//! One receiver's queues under forged answers, lost frames, purges and outages: each message is settled once (P2), in order
+//! (P3), with one frame open at a time (P4), by nobody's word but its receiver's about it (P8), and all of them in the end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use waypost::protocol::backoff::Backoff;
+use waypost::protocol::delivery::{Action, Delivery, Event, Head, Limits, Reply, Settled, Unsent};
+use waypost::protocol::frame::Verdict;
+use waypost::protocol::origin::{Judgement, Origin};
+use waypost::protocol::{Now, TopicId};
+use waypost::{MessageId, Priority, StoreId};
+
+use super::choices::Choices;
+
+const TOPICS: [(TopicId, Priority); 3] =
+    [(TopicId(1), Priority::High), (TopicId(2), Priority::Normal), (TopicId(3), Priority::Normal)];
+const STORE: StoreId = StoreId::from_u128(9);
+/// More than this happens to no log of so many messages before all is settled.
+const PATIENCE: usize = 20_000;
+
+struct Model {
+    delivery: Delivery<()>,
+    origin: Origin,
+    start: Instant,
+    now: Duration,
+    log: Vec<Head<()>>,
+    settled: BTreeMap<TopicId, u64>,
+    /// The page that was asked for.
+    page: Option<(u64, Vec<(TopicId, u64)>, usize)>,
+    /// The frame that has neither been answered nor given up.
+    open: Option<(TopicId, Vec<u64>)>,
+    /// The last action was a publication: the transport can still refuse it.
+    just_published: bool,
+    /// What the event that is being handled says: the messages that it can acknowledge.
+    acknowledges: Vec<MessageId>,
+}
+
+/// Bytes that choose what happens to a receiver's queues.
+pub fn check(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let mut model = Model::new(&mut choices);
+    while !choices.is_empty() {
+        model.step(&mut choices);
+    }
+    model.settles_in_the_end();
+}
+
+fn id(seq: u64) -> MessageId {
+    MessageId::from_u128(u128::from(seq) * 3)
+}
+
+impl Model {
+    fn new(choices: &mut Choices) -> Self {
+        let limits = Limits {
+            ack_timeout: Duration::from_secs(10),
+            backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(300) },
+            max_attempts: 3,
+            frame_messages: 1 + choices.below(4),
+            frame_bytes: 100,
+            buffer_messages: 4,
+            buffer_bytes: 100,
+        };
+        let origin = Origin::new(vec![(MessageId::ZERO, STORE)], MessageId::ZERO);
+        let mut model = Self {
+            delivery: Delivery::new(limits, 1),
+            origin,
+            start: Instant::now(),
+            now: Duration::ZERO,
+            log: Vec::new(),
+            settled: TOPICS.iter().map(|(topic, _)| (*topic, 0)).collect(),
+            page: None,
+            open: None,
+            just_published: false,
+            acknowledges: Vec::new(),
+        };
+        for (topic, _) in TOPICS {
+            model.reopen(topic);
+        }
+        model
+    }
+
+    fn now(&self) -> Now {
+        let file_ms = 1_000_000 + u64::try_from(self.now.as_millis()).expect("some decades");
+        Now { mono: self.start + self.now, file_ms }
+    }
+
+    fn step(&mut self, choices: &mut Choices) {
+        let (topic, _) = TOPICS[choices.below(TOPICS.len())];
+        match choices.below(20) {
+            0..=3 => self.append(topic, choices),
+            4..=7 => self.answer(topic, choices),
+            8 | 9 => self.load(choices),
+            10 => self.say(Event::LinkUp),
+            11 => self.say(Event::Online),
+            12 | 13 => {
+                let events = [
+                    Event::Offline,
+                    Event::Heard,
+                    Event::LinkDown,
+                    Event::Restarted,
+                    Event::StoreChanged,
+                    Event::Woke,
+                ];
+                let event = events.into_iter().nth(choices.below(6)).expect("one of six");
+                self.say(event);
+            }
+            14 if self.just_published => self.refuse_to_send(choices),
+            14 | 15 => self.say(Event::Activity { topic, active: choices.below(4) > 0 }),
+            16 => self.purge(topic, choices),
+            17 if choices.below(8) == 0 => self.reopen(topic),
+            17 | 18 => {
+                let now = self.now();
+                let wait =
+                    self.delivery.wake_at(now).map(|at| at.saturating_duration_since(now.mono));
+                self.now += wait.unwrap_or_default();
+                self.say(Event::Woke);
+            }
+            _ => {
+                self.now += choices.time();
+                self.say(Event::Woke);
+            }
+        }
+    }
+
+    fn append(&mut self, topic: TopicId, choices: &mut Choices) {
+        let seq = self.log.last().map_or(1, |head| head.seq + 1);
+        let how = choices.byte();
+        let ttl_ms = u64::from(how & 63) * 1000;
+        let head = Head {
+            seq,
+            id: id(seq),
+            topic,
+            expires_ms: (how & 64 != 0).then(|| self.now().file_ms + ttl_ms),
+            bytes: 10 + usize::from(how & 63),
+            // Damaged in the file.
+            body: (how & 31 != 31).then_some(()),
+        };
+        self.log.push(head.clone());
+        self.origin.gave_out(head.id);
+        let shown = how & 128 == 0 && head.body.is_some();
+        self.say(if shown { Event::Appended(head) } else { Event::Missed { end_seq: seq } });
+    }
+
+    /// From the receiver, or forged: about any message, under any store id.
+    fn answer(&mut self, topic: TopicId, choices: &mut Choices) {
+        let any = |choices: &mut Choices| match choices.below(3) {
+            0 => MessageId::from_u128(choices.id()),
+            _ => id(choices.number()),
+        };
+        let open = self.open.as_ref().and_then(|(_, seqs)| choices.pick(seqs).copied());
+        let about = match open.filter(|_| choices.coin()) {
+            Some(seq) => id(seq),
+            None => any(choices),
+        };
+        let last = choices.coin().then(|| any(choices));
+        let store = if choices.below(4) == 0 { StoreId::from_u128(choices.id()) } else { STORE };
+        let verdict = match choices.below(8) {
+            0..=2 => Verdict::Ack,
+            3 => Verdict::Working,
+            4 => Verdict::Busy { retry_ms: choices.number() },
+            5 => Verdict::Paused,
+            6 => Verdict::Failed { detail: String::new() },
+            _ => Verdict::Refused { detail: String::new() },
+        };
+        let unknown = choices.below(16) == 0;
+        self.reply(if unknown { TopicId(77) } else { topic }, about, last, store, verdict);
+    }
+
+    fn reply(
+        &mut self,
+        topic: TopicId,
+        about: MessageId,
+        last: Option<MessageId>,
+        store: StoreId,
+        verdict: Verdict,
+    ) {
+        let judgement = self.origin.judge(store, about, last);
+        self.acknowledges = match (&judgement, &verdict) {
+            (Judgement::OtherStore, _) | (_, Verdict::Working) => Vec::new(),
+            (_, Verdict::Ack) => vec![about],
+            _ => last.into_iter().filter(|last| *last < about).collect(),
+        };
+        if !matches!(verdict, Verdict::Ack | Verdict::Working) && judgement != Judgement::OtherStore
+        {
+            // A refusal gives the frame back, where it is about one of its messages.
+            self.open
+                .take_if(|(open, seqs)| *open == topic && seqs.iter().any(|s| id(*s) == about));
+        }
+        self.say(Event::Answered(Reply { topic, id: about, last, verdict, judgement }));
+        self.acknowledges.clear();
+    }
+
+    fn load(&mut self, choices: &mut Choices) {
+        let Some((token, topics, most)) = self.page.clone() else {
+            return self.say(Event::LoadFailed { token: choices.number() });
+        };
+        if choices.below(8) == 0 {
+            self.page = None;
+            return self.say(Event::LoadFailed { token });
+        }
+        let wanted = |head: &&Head<()>| {
+            topics.iter().any(|(topic, after)| *topic == head.topic && head.seq > *after)
+        };
+        let heads: Vec<_> = self.log.iter().filter(wanted).take(most).cloned().collect();
+        let end = heads.len() < most;
+        let newest = self.log.last().map_or(0, |head| head.seq);
+        let scanned_to = if end { newest } else { heads.last().map_or(newest, |head| head.seq) };
+        self.page = None;
+        self.say(Event::Loaded { token, topics, heads, scanned_to, end });
+    }
+
+    fn refuse_to_send(&mut self, choices: &mut Choices) {
+        let reason = match choices.below(3) {
+            0 => Unsent::Busy,
+            1 => Unsent::NotConnected,
+            _ => {
+                self.open = None;
+                Unsent::TooLarge { size: 2, limit: 1 }
+            }
+        };
+        self.say(Event::Unsent(reason));
+    }
+
+    fn purge(&mut self, topic: TopicId, choices: &mut Choices) {
+        let settled = self.settled[&topic];
+        let up_to_seq = choices.number().min(self.log.last().map_or(0, |head| head.seq));
+        let gone =
+            |head: &&Head<()>| head.topic == topic && head.seq > settled && head.seq <= up_to_seq;
+        let count = self.log.iter().filter(gone).count() as u64;
+        self.settle(topic, settled.max(up_to_seq));
+        self.say(Event::Dropped { topic, up_to_seq, count });
+    }
+
+    /// The file tells a cursor, new or anew.
+    fn reopen(&mut self, topic: TopicId) {
+        let of_topic = |head: &&Head<()>| head.topic == topic;
+        let last_seq = self.log.iter().rfind(of_topic).map_or(0, |head| head.seq);
+        let lane = TOPICS.iter().find(|(t, _)| *t == topic).expect("one of ours").1;
+        self.open.take_if(|(open, _)| *open == topic);
+        let acked_seq = self.settled[&topic];
+        self.say(Event::Opened { topic, lane, acked_seq, acked_id: None, skipped: 0, last_seq });
+    }
+
+    fn settle(&mut self, topic: TopicId, seq: u64) {
+        self.settled.insert(topic, seq);
+        if let Some((open, seqs)) = &mut self.open
+            && *open == topic
+        {
+            seqs.retain(|s| *s > seq);
+        }
+        self.open.take_if(|(_, seqs)| seqs.is_empty());
+    }
+
+    fn say(&mut self, event: Event<()>) {
+        let (now, mut actions) = (self.now(), Vec::new());
+        self.delivery.handle(now, event, &mut actions);
+        self.just_published = matches!(actions.last(), Some(Action::Publish { .. }));
+        for action in actions {
+            self.judge(action);
+        }
+        let wake_at = self.delivery.wake_at(now);
+        assert!(wake_at.is_none_or(|at| at > now.mono), "a timer that is due was not acted upon");
+    }
+
+    fn judge(&mut self, action: Action<()>) {
+        match action {
+            Action::Load { token, topics, max_messages, .. } => {
+                assert!(self.page.is_none() && max_messages > 0, "one page at a time");
+                self.page = Some((token, topics, max_messages));
+            }
+            Action::Publish { topic, heads, .. } => self.published(topic, &heads),
+            Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
+                let settled = self.settled[&topic];
+                let these = |head: &&Head<()>| {
+                    head.topic == topic && head.seq > settled && head.seq <= last_seq
+                };
+                let these: Vec<_> = self.log.iter().filter(these).collect();
+                assert_eq!(these.len() as u64, count, "each message is settled once");
+                assert_eq!(these.first().map(|head| head.seq), Some(first_seq));
+                assert_eq!(these.last().map(|head| head.id), Some(last_id));
+                match how {
+                    Settled::Acknowledged => {
+                        assert!(
+                            self.acknowledges.contains(&last_id),
+                            "nobody acknowledged {last_id}"
+                        );
+                    }
+                    Settled::Expired => {
+                        let file_ms = self.now().file_ms;
+                        assert!(these.iter().all(|h| h.expires_ms.is_some_and(|at| at <= file_ms)));
+                    }
+                    Settled::Dead { .. } => assert_eq!(count, 1),
+                }
+                self.settle(topic, last_seq);
+            }
+            Action::Attempted { attempt, .. } => assert!((1..=3).contains(&attempt)),
+            Action::WentBack { .. } | Action::Unmatched => {}
+        }
+    }
+
+    fn published(&mut self, topic: TopicId, heads: &[Head<()>]) {
+        let seqs: Vec<u64> = heads.iter().map(|head| head.seq).collect();
+        let settled = self.settled[&topic];
+        let next = self.log.iter().filter(|head| head.topic == topic && head.seq > settled);
+        let next: Vec<u64> = next.take(seqs.len()).map(|head| head.seq).collect();
+        assert_eq!(seqs, next, "the next messages, in order, and none that is settled");
+        assert!(!seqs.is_empty() && heads.iter().all(|head| head.body.is_some()));
+        if let Some((open, unanswered)) = &self.open {
+            assert_eq!((*open, unanswered), (topic, &seqs), "one frame at a time");
+        }
+        self.open = Some((topic, seqs));
+    }
+
+    /// Once the receiver answers what it is sent, nothing waits for ever.
+    fn settles_in_the_end(&mut self) {
+        self.say(Event::LinkUp);
+        self.say(Event::Online);
+        for (topic, _) in TOPICS {
+            self.say(Event::Activity { topic, active: true });
+        }
+        let waits =
+            |model: &Self| model.log.iter().any(|head| head.seq > model.settled[&head.topic]);
+        for _ in 0..PATIENCE {
+            if !waits(self) {
+                return;
+            }
+            if self.page.is_some() {
+                self.load(&mut Choices::new(&[1]));
+            } else if let Some((topic, seqs)) = self.open.clone() {
+                let newest = id(*seqs.last().expect("not empty"));
+                self.reply(topic, newest, Some(newest), STORE, Verdict::Ack);
+            } else {
+                let now = self.now();
+                let at = self.delivery.wake_at(now).expect("something waits, so does a timer");
+                self.now += at.saturating_duration_since(now.mono);
+                self.say(Event::Woke);
+            }
+        }
+        panic!("not settled: {:?} of {:?}", self.settled, self.log);
+    }
+}
