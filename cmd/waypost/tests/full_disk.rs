@@ -20,7 +20,7 @@ fn on_a_small_disk(script: &str) -> Option<Command> {
         return None;
     }
     let mut command = Command::new("unshare");
-    command.args(["-rm", "sh", "-c", &format!("{MOUNT} small && {{ {script} }}")]);
+    command.args(["-rm", "sh", "-c", &format!("{MOUNT} small && {{ {script}\n}}")]);
     command.arg(env!("CARGO_BIN_EXE_waypost"));
     Some(command)
 }
