@@ -303,6 +303,10 @@ impl<T: Transport> Driver<T> {
                 (source, id, Err(format!("the handler was cut short: {error}")))
             }
         };
+        if !matches!(result, Ok(Done::Handled | Done::Committed)) {
+            // Where the file failed it, the message must not come again before the inbox knows.
+            self.take_notices().await;
+        }
         match &result {
             Ok(Done::Returned) => {}
             Ok(_) => self.tally.processed.add(1),

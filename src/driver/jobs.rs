@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId, TopicId};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::membership;
-use crate::store::{Attempt, Forgotten, Page, Settlement, again};
+use crate::store::{Attempt, Forgotten, Page, again};
 use crate::transport::Transport;
 
 pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
@@ -27,7 +27,6 @@ pub(super) enum Completion {
     },
     Settled {
         result: Result<(), StoreError>,
-        settlements: Vec<Settlement>,
         attempts: Vec<Attempt>,
         waiters: Vec<Reply<Result<(), StoreError>>>,
     },
@@ -78,8 +77,8 @@ impl<T: Transport> Driver<T> {
             Completion::Page { receiver, token, topics, page } => {
                 self.page_read(&receiver, token, topics, page).await;
             }
-            Completion::Settled { result, settlements, attempts, waiters } => {
-                self.settled(result, settlements, attempts, waiters).await;
+            Completion::Settled { result, attempts, waiters } => {
+                self.settled(result, attempts, waiters).await;
             }
             Completion::NewStore { from, newest, result } => match result {
                 Ok(store) => self.new_store(from, newest, store).await,
@@ -146,20 +145,18 @@ impl<T: Transport> Driver<T> {
     async fn settled(
         &mut self,
         result: Result<(), StoreError>,
-        settlements: Vec<Settlement>,
         attempts: Vec<Attempt>,
         waiters: Vec<Reply<Result<(), StoreError>>>,
     ) {
         self.settle_running = false;
         match &result {
-            Ok(()) if settlements.is_empty() => {}
             Ok(()) => {
                 self.settled.send_modify(|changes| *changes += 1);
-                self.recorded(settlements).await;
+                self.recorded().await;
             }
             Err(error) => {
                 self.complain("note what has been settled", error);
-                self.settling.put_back(settlements, attempts);
+                self.settling.failed(attempts);
                 self.settle_later();
             }
         }
@@ -171,7 +168,7 @@ impl<T: Transport> Driver<T> {
             };
             let _ = waiter.send(result);
         }
-        if (!self.settle_waiters.is_empty() || self.settling.is_urgent()) && !failed {
+        if (!self.settle_waiters.is_empty() || self.settling.runs.is_urgent()) && !failed {
             self.settle();
         } else if !self.settling.is_empty() {
             self.settle_soon();

@@ -10,9 +10,9 @@ use crate::message::{Entry, NodeId, Priority, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled, Unsent};
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict};
-use crate::store::{
-    Attempt, Cursor, Loaded, Notice, Outcome, Page, PageRequest, Settlement, Topic,
-};
+use crate::protocol::inbox;
+use crate::protocol::settling::{Position, Run};
+use crate::store::{Attempt, Cursor, Loaded, Notice, Page, PageRequest, Topic};
 use crate::transport::{PublishError, Subject, Transport};
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
@@ -50,6 +50,10 @@ impl<T: Transport> Driver<T> {
             match notice {
                 Notice::TopicOpened(topic) => self.know_topic(topic),
                 Notice::CursorOpened(cursor) => self.open(cursor).await,
+                Notice::CursorBehind(cursor) => {
+                    self.settling.runs.forget(&cursor.receiver, cursor.topic);
+                    self.open(cursor).await;
+                }
                 Notice::CursorClosed { receiver, topic } => self.close(&receiver, topic).await,
                 Notice::Appended(entry) => self.appended(entry).await,
                 Notice::Missed { end_seq } => {
@@ -68,6 +72,11 @@ impl<T: Transport> Driver<T> {
                 Notice::ExpiredUnclaimed { channel, count } => {
                     self.tell(Event::ExpiredUnclaimed { channel, count });
                 }
+                Notice::Down => self.receive(inbox::Event::Suspended).await,
+                Notice::Up { received } => {
+                    let known = received.into_iter().map(super::restore::received).collect();
+                    self.receive(inbox::Event::Resumed { known }).await;
+                }
                 Notice::StorageFull => self.tell(Event::StorageFull),
                 Notice::StorageRecovered => self.tell(Event::StorageRecovered),
                 Notice::StorageFailed(reason) => {
@@ -81,9 +90,6 @@ impl<T: Transport> Driver<T> {
 
     async fn appended(&mut self, entry: Arc<Entry>) {
         self.origin.gave_out(entry.id);
-        if let Some(topic) = self.topics.get_mut(&entry.topic) {
-            topic.last_seq = entry.seq;
-        }
         let Some(readers) = self.readers.get(&entry.topic) else { return };
         for receiver in readers.clone() {
             self.deliver(&receiver, delivery::Event::Appended(head(entry.clone()))).await;
@@ -98,19 +104,17 @@ impl<T: Transport> Driver<T> {
 
     /// A receiver takes the messages of a topic from here on.
     pub(super) async fn open(&mut self, cursor: Cursor) {
-        let Some(topic) = self.topics.get(&cursor.topic) else { return };
-        let lane = topic.lane;
-        let waits = cursor.pending > 0;
-        let last_seq =
-            if waits { topic.last_seq.max(cursor.acked_seq + 1) } else { cursor.acked_seq };
+        let Some(lane) = self.topics.get(&cursor.topic).map(|topic| topic.lane) else { return };
+        let last_seq = if cursor.pending > 0 { cursor.last_seq } else { cursor.acked_seq };
         self.readers.entry(cursor.topic).or_default().insert(cursor.receiver.clone());
         let receiver = cursor.receiver;
         if !self.receivers.contains_key(&receiver) {
             self.add_receiver(&receiver).await;
         }
         let Cursor { topic, acked_seq, acked_id, skipped, .. } = cursor;
-        let opened =
-            delivery::Event::Opened { topic, lane, acked_seq, acked_id, skipped, last_seq };
+        let at = Position { acked_seq, acked_id, skipped };
+        let at = self.settling.runs.ahead(&receiver, topic, at);
+        let opened = delivery::Event::Opened { topic, lane, at, last_seq };
         self.deliver(&receiver, opened).await;
         if let Some(active) = self.is_active(&receiver, topic) {
             self.deliver(&receiver, delivery::Event::Activity { topic, active }).await;
@@ -132,6 +136,7 @@ impl<T: Transport> Driver<T> {
         if let Some(readers) = self.readers.get_mut(&topic) {
             readers.remove(receiver);
         }
+        self.settling.runs.forget(receiver, topic);
         self.deliver(receiver, delivery::Event::Closed { topic }).await;
         if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
             self.receivers.remove(receiver);
@@ -194,8 +199,10 @@ impl<T: Transport> Driver<T> {
                 self.publish_messages(receiver, heads, repeated, frame).await
             }
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
-                let run = super::settling::Run { topic, first_seq, last_seq, last_id, count };
-                self.note_settled(receiver, run, how);
+                let receiver = receiver.clone();
+                let at_ms = self.store.now_ms();
+                let run = Run { receiver, topic, first_seq, last_seq, last_id, count, how, at_ms };
+                self.note_settled(run);
                 None
             }
             Action::Attempted { topic: _, seq, id, attempt, answer } => {
@@ -207,7 +214,7 @@ impl<T: Transport> Driver<T> {
                     attempt,
                     answer: answer.clone(),
                 });
-                self.settling.attempted(Attempt { receiver, seq, attempt, at_ms, answer });
+                self.settling.attempts.push(Attempt { receiver, seq, attempt, at_ms, answer });
                 self.settle_soon();
                 None
             }
@@ -335,30 +342,25 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    fn note_settled(&mut self, receiver: &NodeId, run: super::settling::Run, how: Settled) {
-        let (id, count) = (run.last_id, run.count);
-        let node = receiver.clone();
-        let outcome = match how {
+    fn note_settled(&mut self, run: Run) {
+        let (receiver, id, count) = (run.receiver.clone(), run.last_id, run.count);
+        match &run.how {
             Settled::Acknowledged => {
                 self.tally.delivered.add(count);
-                self.tell(Event::Delivered { receiver: node, id, count });
-                Outcome::Acknowledged
+                self.tell(Event::Delivered { receiver, id, count });
             }
             Settled::Expired => {
                 self.tally.expired.add(count);
-                self.tell(Event::Expired { receiver: node, id, count });
-                Outcome::Expired
+                self.tell(Event::Expired { receiver, id, count });
             }
             Settled::Dead { reason } => {
                 self.tally.dead_lettered.add(count);
-                tracing::warn!(node = %self.me, receiver = %node, %id, reason, "dead letter");
-                self.tell(Event::DeadLettered { receiver: node, id, reason: reason.clone() });
-                Outcome::Dead { reason }
+                tracing::warn!(node = %self.me, %receiver, %id, reason, "dead letter");
+                self.tell(Event::DeadLettered { receiver, id, reason: reason.clone() });
             }
-        };
-        let at_ms = self.store.now_ms();
-        self.settling.settled(run.into_settlement(receiver.clone(), outcome, at_ms));
-        if self.settling.is_urgent() {
+        }
+        self.settling.runs.add(run);
+        if self.settling.runs.is_urgent() {
             self.settle();
         } else {
             self.settle_soon();
@@ -366,9 +368,9 @@ impl<T: Transport> Driver<T> {
     }
 
     /// These settlements are in the file: what waited for it goes on.
-    pub(super) async fn recorded(&mut self, settlements: Vec<Settlement>) {
-        for Settlement { receiver, topic, last_seq: up_to_seq, outcome, .. } in settlements {
-            if outcome != Outcome::Acknowledged {
+    pub(super) async fn recorded(&mut self) {
+        for Run { receiver, topic, last_seq: up_to_seq, how, .. } in self.settling.runs.written() {
+            if how != Settled::Acknowledged {
                 let recorded = delivery::Event::Recorded { topic, up_to_seq };
                 self.deliver(&receiver, recorded).await;
             }
@@ -394,9 +396,9 @@ impl<T: Transport> Driver<T> {
         self.jobs.push(Box::pin(async move {
             let result = match settlements.is_empty() && attempts.is_empty() {
                 true => Ok(()),
-                false => store.settle(settlements.clone(), attempts.clone()).await,
+                false => store.settle(settlements, attempts.clone()).await,
             };
-            Completion::Settled { result, settlements, attempts, waiters }
+            Completion::Settled { result, attempts, waiters }
         }));
     }
 

@@ -9,13 +9,20 @@ use tokio::task::JoinSet;
 
 use super::inbound::HELD_BYTES;
 use super::{Driver, Parts};
+use crate::message::MessageId;
 use crate::protocol::Now;
 use crate::protocol::frame::{MAX_CHANNELS, Stream};
 use crate::protocol::inbox::{self, Inbox, Source};
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::origin::Origin;
-use crate::store::{Opened, Restored};
+use crate::store::{InboxRow, Opened, Restored};
 use crate::transport::Transport;
+
+/// How far a source is, as the inbox wants it.
+pub(super) fn received(row: InboxRow) -> (Source, MessageId) {
+    let stream = Stream { channel: row.channel, direct: row.direct, lane: row.lane };
+    (Source { sender: row.sender, store: row.store_id, stream }, row.last_id)
+}
 
 impl<T: Transport> Driver<T> {
     pub(crate) async fn new(parts: Parts, transport: T) -> Self {
@@ -49,10 +56,7 @@ impl<T: Transport> Driver<T> {
             now,
         );
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
-        let received = inbox.into_iter().map(|row| {
-            let stream = Stream { channel: row.channel, direct: row.direct, lane: row.lane };
-            (Source { sender: row.sender, store: row.store_id, stream }, row.last_id)
-        });
+        let received = inbox.into_iter().map(received);
         let mut driver = Self {
             me: node,
             host,

@@ -1,17 +1,14 @@
-//! Settlements on their way to the store: merged, so that they cost one row a run and not one a message.
+//! Settlements and failed attempts on their way to the store.
 
-use std::collections::BTreeMap;
-
-use crate::message::{MessageId, NodeId, TopicId};
+use crate::protocol::delivery::Settled;
+use crate::protocol::settling::{self, Run};
 use crate::store::{Attempt, Outcome, Settlement};
 
-/// What has been settled and is not in the store yet. Grows with the number of cursors, not of messages, as long as
-/// messages are acknowledged.
+/// What the store does not know yet.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
-    runs: BTreeMap<(NodeId, TopicId), Vec<Settlement>>,
-    attempts: Vec<Attempt>,
-    urgent: bool,
+    pub(super) runs: settling::Settling,
+    pub(super) attempts: Vec<Attempt>,
 }
 
 impl Settling {
@@ -19,117 +16,26 @@ impl Settling {
         self.runs.is_empty() && self.attempts.is_empty()
     }
 
-    /// Whether the messages behind a dead letter wait for its being on record.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.urgent
-    }
-
-    pub(super) fn attempted(&mut self, attempt: Attempt) {
-        self.attempts.push(attempt);
-    }
-
-    /// Adds a run, which begins after all earlier ones of its cursor.
-    pub(super) fn settled(&mut self, settlement: Settlement) {
-        let key = (settlement.receiver.clone(), settlement.topic);
-        let runs = self.runs.entry(key).or_default();
-        self.urgent |= matches!(settlement.outcome, Outcome::Dead { .. });
-        match runs.last_mut() {
-            Some(run) if run.outcome == settlement.outcome && mergeable(&run.outcome) => {
-                run.last_seq = settlement.last_seq;
-                run.last_id = settlement.last_id;
-                run.count += settlement.count;
-                run.at_ms = settlement.at_ms;
-            }
-            _ => runs.push(settlement),
-        }
-    }
-
     /// All of it, to be written.
     pub(super) fn take(&mut self) -> (Vec<Settlement>, Vec<Attempt>) {
-        self.urgent = false;
-        let runs = std::mem::take(&mut self.runs).into_values().flatten().collect();
+        let runs = self.runs.take().into_iter().map(into_settlement).collect();
         (runs, std::mem::take(&mut self.attempts))
     }
 
     /// It could not be written: it comes before what was added since.
-    pub(super) fn put_back(&mut self, settlements: Vec<Settlement>, attempts: Vec<Attempt>) {
-        let later = std::mem::take(self);
-        for settlement in settlements.into_iter().chain(later.runs.into_values().flatten()) {
-            self.settled(settlement);
-        }
+    pub(super) fn failed(&mut self, mut attempts: Vec<Attempt>) {
+        self.runs.failed();
+        attempts.append(&mut self.attempts);
         self.attempts = attempts;
-        self.attempts.extend(later.attempts);
     }
 }
 
-/// A dead letter keeps its own row and reason.
-fn mergeable(outcome: &Outcome) -> bool {
-    !matches!(outcome, Outcome::Dead { .. })
-}
-
-/// A settlement as the protocol decided it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    pub(super) topic: TopicId,
-    pub(super) first_seq: u64,
-    pub(super) last_seq: u64,
-    pub(super) last_id: MessageId,
-    pub(super) count: u64,
-}
-
-impl Run {
-    pub(super) fn into_settlement(
-        self,
-        receiver: NodeId,
-        outcome: Outcome,
-        at_ms: u64,
-    ) -> Settlement {
-        let Self { topic, first_seq, last_seq, last_id, count } = self;
-        Settlement { receiver, topic, first_seq, last_seq, last_id, outcome, count, at_ms }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(seq: u64, outcome: Outcome) -> Settlement {
-        let last_id = MessageId::from_u128(u128::from(seq));
-        Run { topic: TopicId(1), first_seq: seq, last_seq: seq, last_id, count: 1 }.into_settlement(
-            NodeId::new("bob").expect("a valid name"),
-            outcome,
-            seq,
-        )
-    }
-
-    fn shape(settling: &mut Settling) -> Vec<(u64, u64, u64)> {
-        settling.take().0.iter().map(|s| (s.first_seq, s.last_seq, s.count)).collect()
-    }
-
-    #[test]
-    fn acknowledgements_merge_and_dead_letters_stay_apart() {
-        let mut settling = Settling::default();
-        let dead = || Outcome::Dead { reason: "no".to_owned() };
-        for (seq, outcome) in [
-            (1, Outcome::Acknowledged),
-            (3, Outcome::Acknowledged),
-            (4, dead()),
-            (5, dead()),
-            (6, Outcome::Acknowledged),
-        ] {
-            settling.settled(run(seq, outcome));
-        }
-        assert_eq!(shape(&mut settling), [(1, 3, 2), (4, 4, 1), (5, 5, 1), (6, 6, 1)]);
-        assert!(settling.is_empty());
-    }
-
-    #[test]
-    fn what_could_not_be_written_comes_first_the_next_time() {
-        let mut settling = Settling::default();
-        settling.settled(run(1, Outcome::Acknowledged));
-        let (settlements, attempts) = settling.take();
-        settling.settled(run(2, Outcome::Acknowledged));
-        settling.put_back(settlements, attempts);
-        assert_eq!(shape(&mut settling), [(1, 2, 2)]);
-    }
+fn into_settlement(run: Run) -> Settlement {
+    let Run { receiver, topic, first_seq, last_seq, last_id, count, how, at_ms } = run;
+    let outcome = match how {
+        Settled::Acknowledged => Outcome::Acknowledged,
+        Settled::Expired => Outcome::Expired,
+        Settled::Dead { reason } => Outcome::Dead { reason },
+    };
+    Settlement { receiver, topic, first_seq, last_seq, last_id, outcome, count, at_ms }
 }

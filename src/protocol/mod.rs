@@ -14,6 +14,7 @@ pub mod frame;
 pub mod inbox;
 pub mod membership;
 pub mod origin;
+pub mod settling;
 
 /// The time of an event: monotonic for deadlines, the file's clock for expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

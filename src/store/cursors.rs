@@ -34,7 +34,7 @@ pub(super) fn settle(
     for (receiver, topic) in behind {
         if let Some(mut cursor) = group.ledger.shown(receiver, topic) {
             cursor.skipped = meta::skipped(group.conn, receiver, topic)?;
-            group.notices.push(Notice::CursorOpened(cursor));
+            group.notices.push(Notice::CursorBehind(cursor));
         }
     }
     let mut insert = group.conn.prepare_cached(INSERT_ATTEMPT).at("note an attempt")?;

@@ -236,7 +236,7 @@ impl Ledger {
     /// A cursor as others see it.
     pub(super) fn shown(&self, receiver: &NodeId, topic: TopicId) -> Option<Cursor> {
         let state = self.cursor(receiver, topic)?;
-        let accepted = self.topic(topic)?.topic.accepted;
+        let Topic { accepted, last_seq, .. } = self.topic(topic)?.topic;
         Some(Cursor {
             receiver: receiver.clone(),
             topic,
@@ -244,6 +244,7 @@ impl Ledger {
             acked_id: state.acked_id,
             pending: state.pending(accepted),
             skipped: 0,
+            last_seq,
         })
     }
 

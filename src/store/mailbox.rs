@@ -77,6 +77,10 @@ impl Inner {
                 self.tell_dropped(&cursor.receiver, cursor.topic);
                 self.notices.push(Notice::CursorOpened(cursor));
             }
+            Notice::CursorBehind(cursor) => {
+                self.tell_dropped(&cursor.receiver, cursor.topic);
+                self.notices.push(Notice::CursorBehind(cursor));
+            }
             Notice::CursorClosed { receiver, topic } => {
                 self.tell_dropped(&receiver, topic);
                 self.notices.push(Notice::CursorClosed { receiver, topic });
@@ -208,6 +212,7 @@ mod tests {
             acked_id: None,
             pending: 0,
             skipped: 0,
+            last_seq: 9,
         };
         let closed = Notice::CursorClosed { receiver: receiver.clone(), topic };
         mailbox.put([dropped(1), dropped(2), closed, Notice::CursorOpened(cursor), dropped(4)]);

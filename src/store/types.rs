@@ -67,6 +67,8 @@ pub(crate) struct Cursor {
     pub(crate) pending: u64,
     /// How many of those before it were settled otherwise since the last acknowledged one: the receiver may not have been told.
     pub(crate) skipped: u64,
+    /// The topic's newest message, whether the receiver has it or not.
+    pub(crate) last_seq: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,8 +271,10 @@ pub(crate) enum Notice {
         end_seq: u64,
     },
     TopicOpened(Topic),
-    /// Where a receiver's cursor begins, or where it stands if somebody took it to be elsewhere.
+    /// Where a receiver's cursor begins, or where it stands as far as the file knows.
     CursorOpened(Cursor),
+    /// Where a cursor stands of which a run was ignored, because messages lie before it of which nothing is known.
+    CursorBehind(Cursor),
     /// Nothing of the topic is for this receiver any more.
     CursorClosed {
         receiver: NodeId,
@@ -291,6 +295,13 @@ pub(crate) enum Notice {
     ExpiredUnclaimed {
         channel: ChannelName,
         count: u64,
+    },
+    /// Nothing can be written before the file was opened again and checked.
+    Down,
+    /// It can be written again. `received`: how far this node has committed each sender's topics, a commit included of which nobody could
+    /// tell whether it had come about.
+    Up {
+        received: Vec<InboxRow>,
     },
     StorageFull,
     StorageRecovered,

@@ -351,6 +351,7 @@ impl Writer {
     /// checked.
     fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
         self.shared.set_health(Health::Failed(error.to_string()));
+        self.shared.mailbox.put([Notice::Down]);
         fail_all(jobs, &error);
         self.down = Some(Down { error, for_good: false, tried: Instant::now() });
         self.try_again();
@@ -388,6 +389,7 @@ impl Writer {
             let error = StoreError::Replaced { path: self.shared.path.clone() };
             tracing::error!(%error, "the node's file is gone");
             self.shared.set_health(Health::Failed(error.to_string()));
+            self.shared.mailbox.put([Notice::Down]);
             self.down = Some(Down { error, for_good: true, tried: Instant::now() });
         }
     }
@@ -400,12 +402,14 @@ impl Writer {
         };
         let Some(lock) = lock else { return };
         let opened = File::again(writer, lock, &self.shared, &self.guard);
-        let outcome = opened.and_then(|file| match super::meta::load(&file.writer) {
-            Ok(ledger) => Ok((file, ledger)),
+        let read =
+            |file: &File| Ok((super::meta::load(&file.writer)?, super::inbox::rows(&file.writer)?));
+        let outcome = opened.and_then(|file| match read(&file) {
+            Ok(held) => Ok((file, held)),
             Err(error) => Err((file.lock, error)),
         });
         match outcome {
-            Ok((file, mut ledger)) => {
+            Ok((file, (mut ledger, received))) => {
                 // Ids that were given out, but may not have reached the disk, are not given out again.
                 let (old, new) = (self.ledger.totals, &mut ledger.totals);
                 new.last_id = old.last_id.max(new.last_id);
@@ -417,6 +421,7 @@ impl Writer {
                 self.down = None;
                 self.shared.damage_told.store(false, Ordering::SeqCst);
                 self.retell(&before);
+                self.shared.mailbox.put([Notice::Up { received }]);
                 tracing::info!("the node's file can be written again");
                 self.shared.set_health(Health::Healthy);
             }

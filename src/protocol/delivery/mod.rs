@@ -13,6 +13,7 @@ use super::Now;
 use super::backoff::{Backoff, Jitter};
 use super::frame::Verdict;
 use super::origin::Judgement;
+use super::settling::Position;
 use crate::message::{MessageId, Priority, TopicId};
 
 mod answers;
@@ -55,14 +56,11 @@ pub struct Reply {
 
 #[derive(Debug)]
 pub enum Event<B> {
-    /// A cursor: this receiver takes messages of this topic from the one after `acked_seq`. `last_seq`: the topic's newest. `skipped`: how many
-    /// were settled otherwise since `acked_id`.
+    /// A cursor: this receiver takes messages of this topic from here on. `last_seq`: the topic's newest.
     Opened {
         topic: TopicId,
         lane: Priority,
-        acked_seq: u64,
-        acked_id: Option<MessageId>,
-        skipped: u64,
+        at: Position,
         last_seq: u64,
     },
     Closed {
@@ -212,10 +210,7 @@ impl<B: Clone> Delivery<B> {
     /// Appends actions in the order in which the shell must perform them.
     pub fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
         match event {
-            Event::Opened { topic, lane, acked_seq, acked_id, skipped, last_seq } => {
-                let queue = Queue::new(lane, acked_seq, acked_id, skipped, last_seq);
-                self.open(topic, queue);
-            }
+            Event::Opened { topic, lane, at, last_seq } => self.open(topic, lane, at, last_seq),
             Event::Closed { topic } => {
                 self.queues.remove(&topic);
                 self.flight.take_if(|flight| flight.topic == topic);
@@ -310,13 +305,26 @@ impl<B: Clone> Delivery<B> {
         }
     }
 
-    /// A cursor, new or told anew: the file says where it is, and what is in memory is read again from there.
-    fn open(&mut self, topic: TopicId, mut queue: Queue<B>) {
-        self.flight.take_if(|flight| flight.topic == topic);
-        if let Some(before) = self.queues.get(&topic) {
+    /// A cursor, new or told anew. Where the file is behind what is in memory, it has the last word: all is read again from there.
+    fn open(&mut self, topic: TopicId, lane: Priority, at: Position, last_seq: u64) {
+        let mut queue = Queue::new(lane, at, last_seq);
+        if let Some(before) = self.queues.get_mut(&topic) {
+            if at.acked_seq >= before.acked_seq {
+                // What is in flight stays there: nothing else is sent before its answer (P4).
+                before.told(at, last_seq);
+                return self.end_flight(topic, at.acked_seq);
+            }
             queue.active = before.active;
         }
+        self.flight.take_if(|flight| flight.topic == topic);
         self.queues.insert(topic, queue);
+    }
+
+    /// Nothing is in flight any more where all of it is settled.
+    fn end_flight(&mut self, topic: TopicId, acked_seq: u64) {
+        self.flight.take_if(|flight| {
+            flight.topic == topic && flight.heads.iter().all(|head| head.seq <= acked_seq)
+        });
     }
 
     fn loaded(
@@ -381,10 +389,7 @@ impl<B: Clone> Delivery<B> {
             queue.settle_to(up_to_seq);
             queue.skipped += count;
         }
-        let gone = |flight: &mut Flight<B>| {
-            flight.topic == topic && flight.heads.iter().all(|head| head.seq <= up_to_seq)
-        };
-        self.flight.take_if(gone);
+        self.end_flight(topic, up_to_seq);
     }
 
     fn unsent(&mut self, now: Now, reason: Unsent, out: &mut Vec<Action<B>>) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::message::{MessageId, Priority, TopicId};
+use crate::protocol::settling::Position;
 
 /// A message that waits. `B` is whatever the shell needs to send it; decisions never look inside.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,13 +57,8 @@ pub(crate) struct Queue<B> {
 }
 
 impl<B> Queue<B> {
-    pub(crate) fn new(
-        lane: Priority,
-        acked_seq: u64,
-        acked_id: Option<MessageId>,
-        skipped: u64,
-        last_seq: u64,
-    ) -> Self {
+    pub(crate) fn new(lane: Priority, at: Position, last_seq: u64) -> Self {
+        let Position { acked_seq, acked_id, skipped } = at;
         Self {
             lane,
             acked_seq,
@@ -179,6 +175,16 @@ impl<B> Queue<B> {
         if self.acked_seq >= self.last_seq {
             self.at_end = true;
         }
+    }
+
+    /// The cursor is told anew, no further back than it is here: a purge or another commit may have moved it, and messages may have been
+    /// added that nobody showed us.
+    pub(crate) fn told(&mut self, at: Position, last_seq: u64) {
+        if at.acked_seq > self.acked_seq {
+            (self.acked_id, self.skipped) = (at.acked_id, at.skipped);
+        }
+        self.settle_to(at.acked_seq);
+        self.missed(last_seq);
     }
 
     /// Bytes in memory.

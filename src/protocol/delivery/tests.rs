@@ -48,8 +48,8 @@ impl Bench {
     }
 
     fn open(&mut self, topic: TopicId, lane: Priority, acked_seq: u64, last_seq: u64) {
-        let (acked_id, skipped) = (None, 0);
-        self.say(Event::Opened { topic, lane, acked_seq, acked_id, skipped, last_seq });
+        let at = Position { acked_seq, acked_id: None, skipped: 0 };
+        self.say(Event::Opened { topic, lane, at, last_seq });
     }
 
     fn say(&mut self, event: Event<()>) -> Vec<Action<()>> {
@@ -210,14 +210,40 @@ fn an_unanswered_frame_is_no_attempt_while_nothing_at_all_is_heard_of_the_receiv
     assert_eq!(sent(&bench.pass(Duration::from_secs(10))), [(1, 2)]);
 }
 
+/// P4: the file was opened again after a failure, and tells all cursors anew.
+#[test]
+fn a_cursor_that_is_told_anew_leaves_in_flight_what_is_in_flight() {
+    let mut bench = Bench::new(limits());
+    bench.append(A, 1);
+    bench.append(HIGH, 2);
+    assert_eq!(bench.delivery.in_flight(), 1);
+    bench.open(A, Priority::Normal, 0, 1);
+    assert_eq!(bench.delivery.in_flight(), 1);
+    // A purge that nobody told of is in the file.
+    bench.open(A, Priority::Normal, 1, 1);
+    assert_eq!(bench.delivery.in_flight(), 1);
+    assert_eq!(bench.ack(HIGH, 2).len(), 1);
+}
+
+#[test]
+fn where_the_file_is_behind_all_is_read_again_from_there() {
+    let mut bench = Bench::new(limits());
+    bench.append(A, 1);
+    bench.ack(A, 1);
+    bench.append(A, 2);
+    bench.open(A, Priority::Normal, 0, 2);
+    assert_eq!(bench.delivery.in_flight(), 0);
+    assert_eq!(bench.asked.take().map(|(_, topics)| topics), Some(vec![(A, 0)]));
+}
+
 #[test]
 fn what_was_skipped_before_a_restart_is_told_after_it() {
     let mut bench = Bench::new(limits());
     bench.say(Event::Closed { topic: A });
-    let (acked_seq, acked_id, last_seq) = (7, Some(id(3)), 7);
+    let at = Position { acked_seq: 7, acked_id: Some(id(3)), skipped: 4 };
     let topic = TopicId(9);
     let lane = Priority::Normal;
-    bench.say(Event::Opened { topic, lane, acked_seq, acked_id, skipped: 4, last_seq });
+    bench.say(Event::Opened { topic, lane, at, last_seq: 7 });
     bench.say(Event::Activity { topic, active: true });
     let actions = bench.append(topic, 8);
     let Some(Action::Publish { skipped: 4, previous, .. }) = actions.last() else {

@@ -82,6 +82,12 @@ pub enum Event<B> {
         channel: ChannelName,
         consumer: Option<Consumer>,
     },
+    /// Nothing can be committed for the time being: handlers are not called in vain, and what was committed last is not known for sure.
+    Suspended,
+    /// Commits are possible again. `known`: what the file says is committed.
+    Resumed {
+        known: Vec<(Source, MessageId)>,
+    },
     /// Nothing new is taken from now on; what is being handled may finish.
     Stop,
     Woke,
@@ -152,6 +158,7 @@ pub struct Inbox<B> {
     ready: VecDeque<Source>,
     running: usize,
     held_bytes: usize,
+    suspended: bool,
     stopping: bool,
 }
 
@@ -166,6 +173,7 @@ impl<B> Inbox<B> {
             ready: VecDeque::new(),
             running: 0,
             held_bytes: 0,
+            suspended: false,
             stopping: false,
         }
     }
@@ -186,6 +194,14 @@ impl<B> Inbox<B> {
             Event::Committed { source, id } => self.committed(&source, id, out),
             Event::CommitFailed { source, id } => self.commit_failed(now, &source, id),
             Event::Consumer { channel, consumer } => self.consumer(channel, consumer, out),
+            Event::Suspended => self.suspended = true,
+            Event::Resumed { known } => {
+                self.suspended = false;
+                for (source, last) in known {
+                    let last = self.last.get(&source).copied().max(Some(last));
+                    self.remember(&source, last);
+                }
+            }
             Event::Stop => self.stop(out),
             Event::Woke => {}
         }
@@ -256,7 +272,7 @@ impl<B> Inbox<B> {
     /// Why a frame is not taken now.
     fn refusal(&self, source: &Source, messages: &[Incoming<B>]) -> Option<Verdict> {
         let busy = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
-        if self.stopping {
+        if self.stopping || self.suspended {
             return Some(busy);
         }
         match self.consumers.get(&source.stream.channel) {
@@ -271,14 +287,18 @@ impl<B> Inbox<B> {
 
     /// Hands waiting messages to handlers while there are free ones.
     fn start_ready(&mut self, out: &mut Vec<Action<B>>) {
-        let mut turns = self.ready.len();
-        while turns > 0 && self.running < self.limits.handlers {
-            turns -= 1;
+        while !self.suspended && self.running < self.limits.handlers {
             let Some(source) = self.ready.pop_front() else { return };
             let Some(state) = self.active.get_mut(&source) else { continue };
             let Some(work) = state.work.front_mut().filter(|w| w.stage == Stage::Waiting) else {
                 continue;
             };
+            if self.last.get(&source).is_some_and(|last| work.id <= *last) {
+                // Committed after all, by a commit that seemed to have failed.
+                let id = work.id;
+                self.committed(&source, id, out);
+                continue;
+            }
             let Some(body) = work.body.take() else { continue };
             work.stage = Stage::Running;
             self.running += 1;

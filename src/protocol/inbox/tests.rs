@@ -266,3 +266,29 @@ fn p8_a_sender_that_invents_store_ids_costs_a_bounded_table() {
     assert_eq!(bench.inbox.last.len(), MAX_STORES);
     assert!(bench.inbox.active.is_empty() && bench.inbox.ready.is_empty());
 }
+
+#[test]
+fn while_nothing_can_be_committed_no_handler_is_called() {
+    let mut bench = Bench::new(1);
+    assert_eq!(bench.frame("a", &[1]), [handle("a", 1)]);
+    assert_eq!(bench.frame("b", &[1]), []);
+    bench.say(Event::Suspended);
+    let busy = answer("a", 1, Verdict::Busy { retry_ms: 500 }, None);
+    assert_eq!(bench.finish("a", 1, Ok(Done::Returned)), [busy]);
+    let busy = answer("a", 1, Verdict::Busy { retry_ms: 500 }, None);
+    assert_eq!(bench.frame("a", &[1]), [busy]);
+    assert_eq!(bench.say(Event::Resumed { known: vec![] }), [handle("b", 1)]);
+}
+
+/// P5: an fsync failed, and the commit stands in the file all the same.
+#[test]
+fn what_was_committed_after_all_is_not_handled_again() {
+    let mut bench = Bench::new(1);
+    assert_eq!(bench.frame("a", &[1]), [handle("a", 1)]);
+    assert_eq!(bench.frame("b", &[1, 2]), []);
+    bench.say(Event::Suspended);
+    bench.finish("a", 1, Ok(Done::Returned));
+    let known = vec![(source("a"), id(1)), (source("b"), id(1))];
+    assert_eq!(bench.say(Event::Resumed { known }), [handle("b", 2)]);
+    assert_eq!(bench.frame("a", &[1])[1], answer("a", 1, Verdict::Ack, Some(1)));
+}

@@ -156,6 +156,24 @@ async fn after_a_failed_fsync_the_file_is_checked_before_anything_else_is_writte
     assert!(guarded.is_err(), "the new connection is guarded too");
 }
 
+/// P5: a commit of which nobody can tell may stand in the file; until that was looked up no message may be handled.
+#[tokio::test]
+async fn what_was_received_is_told_anew_between_a_failure_and_the_next_commit() {
+    let bench = Bench::new();
+    bench.store.accept(advance(7)).await.expect("accepted");
+    bench.notices.take();
+    fail(&bench.store).await;
+    bench.send("c", "x").await;
+    let notices = bench.notices.take();
+    let place = |which: fn(&Notice) -> bool| notices.iter().position(which).expect("it was told");
+    let down = place(|it| matches!(it, Notice::Down));
+    let up = place(|it| matches!(it, Notice::Up { .. }));
+    let appended = place(|it| matches!(it, Notice::Appended(_)));
+    assert!(down < up && up < appended, "{notices:?}");
+    let Notice::Up { received } = &notices[up] else { unreachable!("it was found there") };
+    assert_eq!(received.iter().map(|row| row.last_id).collect::<Vec<_>>(), [advance(7).id]);
+}
+
 #[tokio::test]
 async fn a_file_that_does_not_pass_the_check_is_not_written() {
     let bench = Bench::new();

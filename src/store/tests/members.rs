@@ -137,7 +137,7 @@ async fn a_run_behind_messages_of_which_nothing_is_known_is_ignored_and_the_driv
     let account = bench.account("a").await;
     assert_eq!((account.acknowledged, account.expired, account.pending), (0, 2, 4));
     let notices = bench.notices.take();
-    let [Notice::CursorOpened(cursor)] = &notices[..] else { panic!("{notices:?}") };
+    let [Notice::CursorBehind(cursor)] = &notices[..] else { panic!("{notices:?}") };
     assert_eq!((cursor.acked_seq, cursor.pending, cursor.skipped), (3, 4, 2));
     // A row that somebody took out of the file is no reason to begin anew for ever.
     bench.sql().execute_batch("DELETE FROM waypost_outbox WHERE seq = 4").expect("harm is done");
