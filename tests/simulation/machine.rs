@@ -285,6 +285,7 @@ impl World {
         machine.writer.down = true;
         let open = machine.file.current.cursors.iter().filter(|(_, row)| row.open);
         machine.writer.open_before = open.map(|(key, _)| key.clone()).collect();
+        self.tell(node, vec![file::Notice::Down]);
         let at = self.machines[node].disk_back.max(self.now) + self.dice.micros(500, 1_000_000);
         self.schedule(at, Event::Reopen { node, run: self.run_of(node) });
     }

@@ -13,7 +13,8 @@ use crate::world::World;
 
 /// Seeds of the normal test run.
 const SEEDS: u64 = 2_000;
-/// How long after everything has settled nothing may be sent any more.
+/// Everything has settled once nothing has been sent or written for so long. It is longer than the pause between keepalives: two that meet
+/// again begin where one of them joined.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// What a simulation came to.
@@ -50,6 +51,11 @@ fn attempt(plan: Plan, recording: bool) -> Result<Report, String> {
         Err(panic) => format!("a panic: {}", text(&*panic)),
     };
     if recording {
+        if what.starts_with("not settled") {
+            let running = world.machines.iter().filter_map(|machine| machine.process.as_ref());
+            let memory: Vec<String> = running.map(|process| process.memory()).collect();
+            return Err(format!("{}\n{}\n{what}", memory.join("\n"), world.trace.text()));
+        }
         return Err(format!("{}\n{what}", world.trace.text()));
     }
     let plan = Rc::try_unwrap(plan).unwrap_or_else(|plan| (*plan).clone());
@@ -67,35 +73,37 @@ fn text(panic: &(dyn std::any::Any + Send)) -> &str {
 fn drive(world: &mut World) -> Result<Report, String> {
     let faults_end = world.plan.faults_end;
     world.run_until(faults_end);
-    let deadline = faults_end + world.plan.patience;
-    let settled = loop {
-        if let Some(what) = &world.oracle.violation {
-            return Err(what.clone());
-        }
-        let waits = Oracle::waits(&world.machines).or_else(|| world.is_settling());
-        match waits {
-            None => break world.now,
-            Some(what) if world.now >= deadline => return Err(format!("not settled: {what}")),
-            Some(_) => world.run_until(world.now + Duration::from_secs(1)),
-        }
-    };
-    let frames = world.network.message_frames;
-    world.run_until(settled + QUIET);
-    if let Some(what) = &world.oracle.violation {
-        return Err(what.clone());
-    }
-    if world.network.message_frames != frames && Oracle::waits(&world.machines).is_none() {
-        let more = world.network.message_frames - frames;
-        return Err(format!("{more} frames were sent after everything had settled"));
-    }
+    let settled = settle(world)?;
     world.oracle.judge(&world.machines, world.plan.exact)?;
     Ok(Report {
         hash: world.trace.hash(),
         steps: world.steps,
         calls: world.oracle.calls,
-        frames,
+        frames: world.network.message_frames,
         took: settled - faults_end,
     })
+}
+
+/// Goes on without faults until nothing happens any more. Returns when the last thing did.
+fn settle(world: &mut World) -> Result<Duration, String> {
+    let deadline = world.now + world.plan.patience;
+    let (mut frames, mut settled) = (world.network.message_frames, world.now);
+    loop {
+        if let Some(what) = &world.oracle.violation {
+            return Err(what.clone());
+        }
+        let waits = Oracle::waits(&world.machines).or_else(|| world.is_settling());
+        if waits.is_some() || world.network.message_frames != frames {
+            (frames, settled) = (world.network.message_frames, world.now);
+        }
+        if world.now >= settled + QUIET {
+            return Ok(settled);
+        }
+        if world.now >= deadline {
+            return Err(format!("not settled: {}", waits.as_deref().unwrap_or("still sending")));
+        }
+        world.run_until(world.now + Duration::from_secs(1));
+    }
 }
 
 /// The seed that was asked for, or many.

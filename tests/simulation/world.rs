@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use waypost::protocol::TopicId;
 use waypost::protocol::inbox::{Done, Source};
+use waypost::protocol::settling::Run;
 use waypost::{MessageId, NodeId, Priority};
 
 use crate::dice::Dice;
-use crate::file::{Answer, Notice, Row, Settlement, Work};
+use crate::file::{Answer, Notice, Row, Work};
 use crate::machine::{Ending, Machine};
 use crate::network::{Network, Sent};
 use crate::oracle::Oracle;
@@ -369,10 +370,10 @@ impl World {
         }
     }
 
-    pub(crate) fn note_settled(&mut self, node: usize, run: &Settlement) {
-        let Settlement { receiver, topic, first_seq, last_seq, outcome, .. } = run;
+    pub(crate) fn note_settled(&mut self, node: usize, run: &Run) {
+        let Run { receiver, topic, first_seq, last_seq, how, .. } = run;
         let id = &self.machines[node].id;
-        log!(self, "{id}: {receiver} {topic:?} seq {first_seq}-{last_seq} {outcome:?}");
+        log!(self, "{id}: {receiver} {topic:?} seq {first_seq}-{last_seq} {how:?}");
         let Self { oracle, machines, index, .. } = self;
         if let Err(what) = oracle.settled(node, run, &machines[node].file.current, index) {
             self.violated(what);
@@ -390,7 +391,14 @@ impl World {
 impl World {
     /// Whether some process has decided what is not in its file yet, or does not run.
     pub(crate) fn is_settling(&self) -> Option<String> {
-        let busy = |machine: &&Machine| machine.process.as_ref().is_none_or(|it| !it.is_settled());
+        let busy = |machine: &&Machine| {
+            let at_work = machine.writer.is_busy() || !machine.mailbox.is_empty();
+            at_work || machine.process.as_ref().is_none_or(|it| !it.is_settled())
+        };
+        let to_send = |event: &Event| matches!(event, Event::Act(Act::Send { .. }));
+        if self.queue.values().any(to_send) {
+            return Some("a program has still to send".to_owned());
+        }
         let machine = self.machines.iter().find(busy)?;
         Some(format!("{} is not done", machine.id))
     }

@@ -1,6 +1,7 @@
 //! How far each receiver is in each topic, and how its messages ended.
 
 use waypost::protocol::TopicId;
+use waypost::protocol::settling::Run;
 use waypost::{ChannelName, MessageId, NodeId};
 
 use super::{CursorRow, Notice, Op, Outcome, SettlementRow, Tables, Transaction};
@@ -14,19 +15,7 @@ pub(crate) struct Cursor {
     pub(crate) acked_id: Option<MessageId>,
     pub(crate) pending: u64,
     pub(crate) skipped: u64,
-}
-
-/// A run of a topic's messages that ended in the same way for one receiver.
-#[derive(Debug, Clone)]
-pub(crate) struct Settlement {
-    pub(crate) receiver: NodeId,
-    pub(crate) topic: TopicId,
-    pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
-    pub(crate) last_id: MessageId,
-    pub(crate) outcome: Outcome,
-    pub(crate) count: u64,
-    pub(crate) at_ms: u64,
 }
 
 /// Where a new reader begins in a channel's backlog.
@@ -49,6 +38,7 @@ impl Tables {
             acked_id: row.acked_id,
             pending: row.pending(self.topics[&topic].accepted),
             skipped: 0,
+            last_seq: self.topics[&topic].last_seq,
         })
     }
 
@@ -71,9 +61,9 @@ impl Tables {
 
 impl Transaction<'_> {
     /// Takes over what the driver has seen: the file has the last word about where a cursor is.
-    pub(crate) fn settle(&mut self, settlements: &[Settlement]) {
+    pub(crate) fn settle(&mut self, runs: &[Run]) {
         let mut behind = std::collections::BTreeSet::new();
-        for run in settlements {
+        for run in runs {
             if !self.settle_run(run) {
                 behind.insert((run.receiver.clone(), run.topic));
             }
@@ -81,13 +71,13 @@ impl Transaction<'_> {
         for (receiver, topic) in behind {
             if let Some(mut cursor) = self.tables.shown(&receiver, topic) {
                 cursor.skipped = self.tables.skipped(&receiver, topic);
-                self.notices.push(Notice::CursorOpened(cursor));
+                self.notices.push(Notice::CursorBehind(cursor));
             }
         }
     }
 
     /// `false`: messages of which nothing is known lie before the run.
-    fn settle_run(&mut self, run: &Settlement) -> bool {
+    fn settle_run(&mut self, run: &Run) -> bool {
         let key = (run.receiver.clone(), run.topic);
         let Some(cursor) = self.tables.cursors.get(&key).copied() else { return true };
         let topic = &self.tables.topics[&run.topic];
@@ -106,8 +96,9 @@ impl Transaction<'_> {
             let says = format!("{run:?} covers {count} messages");
             self.complaints.push(format!("P2: a run was miscounted: {says}"));
         }
-        let id = (run.outcome == Outcome::Acknowledged).then_some(run.last_id);
-        self.advance_cursor(&run.receiver, run.topic, last_seq, count, run.outcome, id);
+        let outcome = Outcome::of(&run.how);
+        let id = (outcome == Outcome::Acknowledged).then_some(run.last_id);
+        self.advance_cursor(&run.receiver, run.topic, last_seq, count, outcome, id);
         true
     }
 

@@ -30,6 +30,7 @@ impl Mailbox {
                 *sum = (sum.0.max(up_to_seq), sum.1 + count);
             }
             Notice::CursorOpened(Cursor { ref receiver, topic, .. })
+            | Notice::CursorBehind(Cursor { ref receiver, topic, .. })
             | Notice::CursorClosed { ref receiver, topic } => {
                 let key = (receiver.clone(), topic);
                 if let Some((up_to_seq, count)) = self.dropped.remove(&key) {
@@ -37,7 +38,7 @@ impl Mailbox {
                 }
                 self.notices.push(notice);
             }
-            Notice::TopicOpened(..) => self.notices.push(notice),
+            Notice::TopicOpened(..) | Notice::Down | Notice::Up { .. } => self.notices.push(notice),
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use waypost::protocol::TopicId;
+use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
 use waypost::{ChannelName, Incarnation, MessageId, NodeId, Priority, StoreId};
 
@@ -20,7 +21,7 @@ mod outbox;
 mod transaction;
 mod writer;
 
-pub(crate) use cursors::{Cursor, Settlement, Start};
+pub(crate) use cursors::{Cursor, Start};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use opening::Restored;
 pub(crate) use outbox::Draft;
@@ -84,6 +85,16 @@ pub(crate) enum Outcome {
     Expired,
     Dead,
     Purged,
+}
+
+impl Outcome {
+    pub(crate) fn of(how: &Settled) -> Self {
+        match how {
+            Settled::Acknowledged => Self::Acknowledged,
+            Settled::Expired => Self::Expired,
+            Settled::Dead { .. } => Self::Dead,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,6 +45,7 @@ impl Tables {
         });
         let cursors = self.open_cursors().into_iter().map(Notice::CursorOpened);
         let missed = Notice::Missed { end_seq: self.end_seq };
-        topics.chain(closed).chain(cursors).chain([missed]).collect()
+        let received = self.inbox.iter().map(|(source, last)| (source.clone(), *last)).collect();
+        topics.chain(closed).chain(cursors).chain([missed, Notice::Up { received }]).collect()
     }
 }

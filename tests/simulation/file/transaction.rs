@@ -29,8 +29,11 @@ pub(crate) enum Notice {
     Missed { end_seq: u64 },
     TopicOpened(TopicId, TopicRow),
     CursorOpened(Cursor),
+    CursorBehind(Cursor),
     CursorClosed { receiver: NodeId, topic: TopicId },
     Dropped { receiver: NodeId, topic: TopicId, up_to_seq: u64, count: u64 },
+    Down,
+    Up { received: Vec<(Source, MessageId)> },
 }
 
 /// The open transaction of a group of jobs.

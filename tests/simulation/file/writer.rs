@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use waypost::protocol::TopicId;
+use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
+use waypost::protocol::settling::Run;
 use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt, StoreId};
 
-use super::{
-    Draft, File, Limits, Notice, Op, Outcome, Receipt, Row, Settlement, Start, Transaction, Uid,
-};
+use super::{Draft, File, Limits, Notice, Op, Receipt, Row, Start, Transaction, Uid};
 use crate::dice::Dice;
 
 /// What the writer is asked to do.
@@ -30,7 +30,7 @@ pub(crate) enum Work {
         taken: Vec<Uid>,
         effect: Uid,
     },
-    Settle(Vec<Settlement>),
+    Settle(Vec<Run>),
     KnowPeer(NodeId, Incarnation, StoreId),
     Subscribe(NodeId, ChannelName, Start),
     Unsubscribe(NodeId, ChannelName),
@@ -53,7 +53,7 @@ impl Work {
     /// Whether its commit is fsynced before the answer.
     fn is_full(&self) -> bool {
         if let Self::Settle(runs) = self {
-            return runs.iter().any(|run| run.outcome != Outcome::Acknowledged);
+            return runs.iter().any(|run| run.how != Settled::Acknowledged);
         }
         matches!(
             self,
@@ -123,6 +123,11 @@ impl Writer {
 
     pub(crate) fn is_running(&self) -> bool {
         !self.running.is_empty()
+    }
+
+    /// Whether anything waits to be written.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.down || !self.running.is_empty() || !self.queue.is_empty()
     }
 
     /// The group that runs, given up.

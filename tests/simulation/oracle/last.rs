@@ -46,7 +46,9 @@ impl Oracle {
             for uid in acknowledged.filter_map(|(seq, _)| file.outbox.get(seq)).map(|row| row.uid) {
                 let reader = self.names.iter().position(|name| name == receiver);
                 let taken = reader.is_some_and(|reader| self.taken.contains(&(reader, uid)));
-                if !taken && !file.given_up.contains(&(receiver.clone(), uid)) {
+                let given_up = file.given_up.contains(&(receiver.clone(), uid))
+                    || self.given_up.contains(&(node, receiver.clone(), uid));
+                if !taken && !given_up {
                     let name = &self.names[node];
                     return Err(format!("P2: {name} says that {receiver} took #{uid}"));
                 }

@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waypost::protocol::TopicId;
+use waypost::protocol::delivery::Settled;
 use waypost::protocol::frame::{Stream, Verdict};
 use waypost::protocol::inbox::{Done, Source};
+use waypost::protocol::settling::Run;
 use waypost::{ChannelName, MessageId, NodeId};
 
-use crate::file::{Group, Outcome, Receipt, Row, Settlement, Tables, Uid};
+use crate::file::{Group, Outcome, Receipt, Row, Tables, Uid};
 use crate::machine::Machine;
 
 mod accounts;
@@ -34,6 +36,8 @@ pub(crate) struct Oracle {
     taken: BTreeSet<(usize, Uid)>,
     /// Messages that a sender has given up for a receiver, whether that is in its file yet or not.
     given_up: BTreeSet<(usize, NodeId, Uid)>,
+    /// Nodes whose file was replaced by an older copy at some time.
+    went_back: BTreeSet<usize>,
     /// Published and not answered.
     flights: BTreeMap<(usize, NodeId), Vec<Rc<Row>>>,
     /// Handlers that run.
@@ -63,6 +67,7 @@ impl Oracle {
             rows: BTreeMap::new(),
             taken: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            went_back: BTreeSet::new(),
             flights: BTreeMap::new(),
             running: BTreeMap::new(),
             finished: BTreeMap::new(),
@@ -144,25 +149,37 @@ impl Oracle {
         }
     }
 
+    /// Nothing of this topic is in flight any more.
+    pub(crate) fn told_anew(&mut self, node: usize, receiver: &NodeId, topic: TopicId) {
+        self.settled_by_file(node, receiver, topic, u64::MAX);
+    }
+
     /// A sender regards messages as settled: what it calls acknowledged, the receiver must have taken.
     pub(crate) fn settled(
         &mut self,
         node: usize,
-        run: &Settlement,
+        run: &Run,
         file: &Tables,
         index: &BTreeMap<NodeId, usize>,
     ) -> Result<(), String> {
-        let Settlement { receiver, topic, first_seq, last_seq, outcome, .. } = run;
+        let Run { receiver, topic, first_seq, last_seq, how, .. } = run;
         self.settled_by_file(node, receiver, *topic, *last_seq);
+        if matches!(how, Settled::Dead { .. }) {
+            // The frame is given up with it; what came behind it in the frame is sent again.
+            self.told_anew(node, receiver, *topic);
+        }
         let rows = file.outbox.range(first_seq..=last_seq).map(|(_, row)| row);
         for row in rows.filter(|row| row.topic == *topic) {
             let uid = row.uid;
-            if *outcome != Outcome::Acknowledged {
+            if *how != Settled::Acknowledged {
                 self.given_up.insert((node, receiver.clone(), uid));
                 continue;
             }
+            // A file that went back to an older copy has forgotten that it gave the message up; the receiver, which is further, has not.
+            let forgotten = self.given_up.contains(&(node, receiver.clone(), uid))
+                && self.went_back.contains(&node);
             let on_record = file.given_up.contains(&(receiver.clone(), uid));
-            if !on_record && !self.taken.contains(&(index[receiver], uid)) {
+            if !on_record && !forgotten && !self.taken.contains(&(index[receiver], uid)) {
                 return Err(format!(
                     "P2: {} counts #{uid} as acknowledged by {receiver}, which never took it",
                     self.names[node]
@@ -260,9 +277,12 @@ impl Oracle {
     }
 
     /// The node's file is an older copy: what it holds no more was never accepted, as far as anybody can tell.
-    pub(crate) fn restored(&mut self, node: usize, file: &Tables) {
+    /// A node's file gave way to an older copy of itself.
+    pub(crate) fn restored(&mut self, node: usize, lost: &Tables, file: &Tables) {
+        self.given_up.extend(lost.given_up.iter().map(|(to, uid)| (node, to.clone(), *uid)));
         let uids: BTreeSet<Uid> = file.outbox.values().map(|row| row.uid).collect();
         self.accepted[node].retain(|uid, _| uids.contains(uid));
+        self.went_back.insert(node);
     }
 
     pub(crate) fn wiped(&mut self, node: usize) {

@@ -120,7 +120,8 @@ impl Plan {
                 ..node(number)
             })
             .collect();
-        let mut exact = true;
+        // What has been settled for all known readers is gone after the retention, before a new reader is met.
+        let mut exact = limits.retention_ms > 3_600_000;
         for (number, node) in nodes.iter_mut().enumerate() {
             for name in 0..channels {
                 let mode = match number {
@@ -243,7 +244,7 @@ fn limits(dice: &mut Dice) -> file::Limits {
     file::Limits {
         queue: if dice.permille(250) { dice.between(2, 10) } else { 10_000 },
         drop_oldest: dice.coin(),
-        retention_ms: *dice.pick(&[5_000, 30_000, 3 * 86_400_000]),
+        retention_ms: *dice.pick(&[5_000, 30_000, 3 * 86_400_000, 3 * 86_400_000]),
         notices: *dice.pick(&[1, 4, 32_768]),
     }
 }

@@ -12,6 +12,7 @@ use waypost::protocol::frame::{Frame, Stream};
 use waypost::protocol::inbox::{self, Done, Inbox, Source};
 use waypost::protocol::membership::{self, Membership};
 use waypost::protocol::origin::Origin;
+use waypost::protocol::settling::Settling;
 use waypost::protocol::{Now, TopicId};
 use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, Priority, StartAt};
 
@@ -23,11 +24,9 @@ mod channels;
 mod inbound;
 mod members;
 mod outbound;
-mod settling;
 
 use channels::Joined;
 pub(crate) use inbound::Content;
-use settling::Settling;
 
 /// Settlements reach the store this often.
 const SETTLE_EVERY: Duration = Duration::from_millis(50);
@@ -180,6 +179,9 @@ impl Process {
             Input::Completed(work, answer) => self.completed(world, work, answer),
             Input::Page(page) => self.page_read(world, page),
             Input::Handled { source, id, result } => {
+                if !matches!(result, Ok(Done::Handled | Done::Committed)) {
+                    self.take_notices(world);
+                }
                 self.receive(world, inbox::Event::Finished { source, id, result });
             }
             Input::Timer(timer, at) => {
@@ -258,7 +260,7 @@ impl Process {
                 let done = if failed { Done::Returned } else { Done::Committed };
                 world.handler_answered(self.me, self.run, source, id, done);
             }
-            Work::Settle(runs) => self.settled(world, runs, failed),
+            Work::Settle(_) => self.settled(world, failed),
             Work::Subscribe(node, channel, _) => self.subscribed(node, channel, failed),
             Work::Unsubscribe(node, channel) => {
                 if failed {
@@ -314,6 +316,11 @@ impl Process {
     pub(crate) fn finish(&mut self, world: &mut World) -> Work {
         self.beat(world, None, true);
         Work::Settle(self.settling.take())
+    }
+
+    /// What its deliveries have in memory, for a story that ends badly.
+    pub(crate) fn memory(&self) -> String {
+        format!("{}: {:#?}", self.id, self.receivers)
     }
 
     /// Whether everything that it decided is in the file.

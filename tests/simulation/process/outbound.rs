@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use waypost::protocol::delivery::{self, Action, Delivery, Head, Settled};
 use waypost::protocol::frame::{Answer as Reply, Frame, FrameMessage, MessageFrame};
+use waypost::protocol::inbox;
+use waypost::protocol::settling::{Position, Run};
 use waypost::protocol::{Body, TopicId, membership};
 use waypost::{Kind as MessageKind, MessageId, NodeId, StoreId};
 
 use super::{Page, Process, SETTLE_EVERY, Timer, stream_of};
-use crate::file::{Cursor, Notice, Outcome, Row, Settlement, TopicRow, Work};
+use crate::file::{Cursor, Notice, Row, TopicRow, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
 
@@ -34,6 +36,15 @@ impl Process {
             match notice {
                 Notice::TopicOpened(topic, row) => self.know_topic(topic, row),
                 Notice::CursorOpened(cursor) => self.open(world, cursor),
+                Notice::CursorBehind(cursor) => {
+                    self.settling.forget(&cursor.receiver, cursor.topic);
+                    world.oracle.told_anew(self.me, &cursor.receiver, cursor.topic);
+                    self.open(world, cursor);
+                }
+                Notice::Down => self.receive(world, inbox::Event::Suspended),
+                Notice::Up { received: known } => {
+                    self.receive(world, inbox::Event::Resumed { known });
+                }
                 Notice::CursorClosed { receiver, topic } => self.close(world, &receiver, topic),
                 Notice::Appended(row) => self.appended(world, row),
                 Notice::Missed { end_seq } => {
@@ -50,9 +61,6 @@ impl Process {
 
     fn appended(&mut self, world: &mut World, row: Rc<Row>) {
         self.origin.gave_out(row.id);
-        if let Some(topic) = self.topics.get_mut(&row.topic) {
-            topic.last_seq = row.seq;
-        }
         let Some(readers) = self.readers.get(&row.topic) else { return };
         for receiver in readers.clone() {
             self.deliver(world, &receiver, delivery::Event::Appended(head(row.clone())));
@@ -67,18 +75,16 @@ impl Process {
 
     /// A receiver takes the messages of a topic from here on.
     pub(super) fn open(&mut self, world: &mut World, cursor: Cursor) {
-        let Some(topic) = self.topics.get(&cursor.topic) else { return };
-        let lane = topic.lane;
-        let waits = cursor.pending > 0;
-        let last_seq =
-            if waits { topic.last_seq.max(cursor.acked_seq + 1) } else { cursor.acked_seq };
+        let Some(lane) = self.topics.get(&cursor.topic).map(|topic| topic.lane) else { return };
+        let last_seq = if cursor.pending > 0 { cursor.last_seq } else { cursor.acked_seq };
         self.readers.entry(cursor.topic).or_default().insert(cursor.receiver.clone());
         let Cursor { receiver, topic, acked_seq, acked_id, skipped, .. } = cursor;
         if !self.receivers.contains_key(&receiver) {
             self.add_receiver(world, &receiver);
         }
-        let opened =
-            delivery::Event::Opened { topic, lane, acked_seq, acked_id, skipped, last_seq };
+        let at = Position { acked_seq, acked_id, skipped };
+        let at = self.settling.ahead(&receiver, topic, at);
+        let opened = delivery::Event::Opened { topic, lane, at, last_seq };
         self.deliver(world, &receiver, opened);
         if let Some(active) = self.is_active(&receiver, topic) {
             self.deliver(world, &receiver, delivery::Event::Activity { topic, active });
@@ -100,6 +106,7 @@ impl Process {
         if let Some(readers) = self.readers.get_mut(&topic) {
             readers.remove(receiver);
         }
+        self.settling.forget(receiver, topic);
         world.oracle.settled_by_file(self.me, receiver, topic, u64::MAX);
         self.deliver(world, receiver, delivery::Event::Closed { topic });
         if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
@@ -167,23 +174,9 @@ impl Process {
                 return world.publish(self.me, sent).err().map(delivery::Event::Unsent);
             }
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
-                let outcome = match how {
-                    Settled::Acknowledged => Outcome::Acknowledged,
-                    Settled::Expired => Outcome::Expired,
-                    Settled::Dead { .. } => Outcome::Dead,
-                };
                 let receiver = receiver.clone();
                 let at_ms = self.file_ms(world);
-                let run = Settlement {
-                    receiver,
-                    topic,
-                    first_seq,
-                    last_seq,
-                    last_id,
-                    outcome,
-                    count,
-                    at_ms,
-                };
+                let run = Run { receiver, topic, first_seq, last_seq, last_id, count, how, at_ms };
                 world.note_settled(self.me, &run);
                 self.settling.add(run);
                 if self.settling.is_urgent() {
@@ -260,14 +253,17 @@ impl Process {
         world.submit(self.me, Work::Settle(self.settling.take()));
     }
 
-    pub(super) fn settled(&mut self, world: &mut World, runs: Vec<Settlement>, failed: bool) {
+    pub(super) fn settled(&mut self, world: &mut World, failed: bool) {
         self.settle_running = false;
         if failed {
-            self.settling.put_back(runs);
+            self.settling.failed();
             let later = world.now + Duration::from_millis(500);
             return self.arm(world, Timer::Settle, Some(later));
         }
-        for run in runs.into_iter().filter(|run| run.outcome != Outcome::Acknowledged) {
+        for run in self.settling.written() {
+            if run.how == Settled::Acknowledged {
+                continue;
+            }
             let recorded = delivery::Event::Recorded { topic: run.topic, up_to_seq: run.last_seq };
             self.deliver(world, &run.receiver, recorded);
         }
