@@ -13,9 +13,6 @@ use crate::world::World;
 
 /// Seeds of the normal test run.
 const SEEDS: u64 = 2_000;
-/// Everything has settled once nothing has been sent or written for so long. It is longer than the pause between keepalives: two that meet
-/// again begin where one of them joined.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// What a simulation came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +84,9 @@ fn drive(world: &mut World) -> Result<Report, String> {
 /// Goes on without faults until nothing happens any more. Returns when the last thing did.
 fn settle(world: &mut World) -> Result<Duration, String> {
     let deadline = world.now + world.plan.patience;
+    // Longer than the pause between keepalives: two that meet again begin where one of them joined.
+    let quiet = world.plan.nodes.iter().map(|node| 3 * node.settings.membership.interval).max();
+    let quiet = quiet.unwrap_or_default();
     let (mut frames, mut settled) = (world.network.message_frames, world.now);
     loop {
         if let Some(what) = &world.oracle.violation {
@@ -96,7 +96,7 @@ fn settle(world: &mut World) -> Result<Duration, String> {
         if waits.is_some() || world.network.message_frames != frames {
             (frames, settled) = (world.network.message_frames, world.now);
         }
-        if world.now >= settled + QUIET {
+        if world.now >= settled + quiet {
             return Ok(settled);
         }
         if world.now >= deadline {

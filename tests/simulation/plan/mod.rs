@@ -139,7 +139,7 @@ impl Plan {
                 node.joins.push((channel(name), mode, start));
             }
         }
-        let faults_end = Duration::from_secs(dice.between(20, 90));
+        let faults_end = Duration::from_secs(dice.between(20, 70));
         let mut plan = Self {
             seed,
             nodes,
@@ -221,7 +221,7 @@ impl Plan {
 }
 
 fn settings(dice: &mut Dice) -> Settings {
-    let interval = Duration::from_secs(*dice.pick(&[3, 10, 10]));
+    let interval = Duration::from_secs(*dice.pick(&[4, 10, 10]));
     let Settings { mut delivery, mut inbox, membership, .. } = node(0).settings;
     delivery.ack_timeout = Duration::from_secs(*dice.pick(&[1, 3, 10]));
     delivery.backoff.cap = Duration::from_secs(*dice.pick(&[5, 20]));
