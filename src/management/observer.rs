@@ -101,7 +101,8 @@ impl Observer {
     pub async fn connect(config: &Config) -> Result<Self, ObserveError> {
         config.validate()?;
         let me = config.id.clone().unwrap_or_else(|| {
-            NodeId::new(format!("observer-{}", Incarnation::generate())).expect("letters and digits")
+            NodeId::new(format!("observer-{}", Incarnation::generate()))
+                .expect("letters and digits")
         });
         let mut transport = NatsTransport::connect(config, &me, Role::Observer).await?;
         let end = Instant::now() + PATIENCE;
