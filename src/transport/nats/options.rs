@@ -111,7 +111,10 @@ pub(super) fn options(
     config: &Config,
     me: &NodeId,
 ) -> Result<(Vec<ServerAddr>, ConnectOptions), ConnectError> {
-    let servers = servers(&config.nats)?;
+    let given = servers(&config.nats)?;
+    // A greeting, which comes in the clear, tells of other servers of the cluster, and not how to speak to them: whoever forges one
+    // could lead us to a server without encryption.
+    let encrypted = config.tls.required || given.iter().all(ServerAddr::tls_required);
     let mut options = ConnectOptions::new()
         .name(me)
         .retry_on_initial_connect()
@@ -120,13 +123,20 @@ pub(super) fn options(
         .connection_timeout(CONNECTION_TIMEOUT)
         .client_capacity(CLIENT_CAPACITY)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
-        .require_tls(config.tls.required);
-    options = authenticate(options, &config.auth, &servers)?;
+        .require_tls(encrypted);
+    options = authenticate(options, &config.auth, &given)?;
     // Otherwise the client makes its own settings, should the server ask for encryption.
-    if config.tls != Tls::default() || servers.iter().any(ServerAddr::tls_required) {
+    if config.tls != Tls::default() || given.iter().any(ServerAddr::tls_required) {
         options = options.tls_client_config(encryption(&config.tls)?);
     }
-    Ok((servers, options))
+    Ok((given.into_iter().map(without_credentials).collect(), options))
+}
+
+/// They are given to the client apart: its log lines show addresses as they are.
+fn without_credentials(server: ServerAddr) -> ServerAddr {
+    let mut url = server.into_inner();
+    url.set_username("").and_then(|()| url.set_password(None)).expect("an address with a host");
+    ServerAddr::from_url(url).expect("the scheme that it had")
 }
 
 fn servers(urls: &[String]) -> Result<Vec<ServerAddr>, ConnectError> {
@@ -315,6 +325,20 @@ mod tests {
             c.auth.token = Some("t".into());
         });
         assert!(text.contains("auth"), "{text}");
+    }
+
+    #[test]
+    fn the_client_gets_addresses_without_credentials() {
+        let urls = [
+            "nats://us%40er:p%3Aw%@h:2",
+            "nats://us%40er:p%3Aw%@[::1]:2",
+            "nats://us%40er:p%3Aw%@h",
+        ];
+        let config = Config { nats: urls.map(str::to_owned).into(), ..Config::default() };
+        let me = NodeId::new("alice").expect("a valid name");
+        let (servers, _) = options(&config, &me).expect("valid settings");
+        let shown: Vec<_> = servers.iter().map(ServerAddr::as_url_str).collect();
+        assert_eq!(shown, ["nats://h:2", "nats://[::1]:2", "nats://h"]);
     }
 
     #[test]
