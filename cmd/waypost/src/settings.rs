@@ -203,11 +203,28 @@ mod tests {
             ("\nack_timeout = \"soon\"\n", "line 2, ack_timeout"),
             ("[auth]\npasword = \"hunter2\"\n", "line 2, auth.pasword"),
             ("id = \"a b\"\n", "line 1, id"),
+            (
+                "[auth]\nuser = \"u\"\npassword = 271828\n",
+                "line 3, auth.password: expected a text in quotes",
+            ),
+            ("nats = \"nats://u:hunter2@host\"\n", "line 1, nats: expected a list"),
+            (
+                "nats = [\n \"nats://u:hunter2@host\",\n 271828\n]\n",
+                "line 1, nats: expected a list",
+            ),
+            ("auth = \"hunter2\"\n", "line 1, auth: expected a section"),
+            ("auth = { token = 271828 }\n", "expected a text in quotes"),
+            ("[auth]\ntoken = hunter2\n", "line 2, auth.token"),
+            ("[auth]\ntoken = \"hunter2\n", "line 2, auth.token"),
+            ("[auth]\ntoken = \"hunter2\"\ntoken = \"hunter2\"\n", "line 3, auth.token"),
+            ("[auth]\ntoken = 'hunter2' x\n", "line 2, auth.token"),
+            ("[auth]\ntoken = \"hunter2\\q\"\n", "line 2, auth.token"),
+            ("[auth]\n[auth.token]\nhunter2 = 271828\n", "expected a text in quotes"),
         ] {
             std::fs::write(&path, text).expect("a file");
             let error = read_file(&path).expect_err("a refusal").to_string();
             assert!(error.contains("node.toml") && error.contains(place), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("271828"), "{error}");
         }
     }
 
