@@ -14,6 +14,7 @@ use async_nats::rustls::{self, ClientConfig, RootCertStore};
 use async_nats::{ConnectOptions, ServerAddr};
 
 use crate::config::{Auth, Config, Tls, mask_url};
+use crate::exposure::warn_of;
 use crate::message::NodeId;
 
 /// A dead link is noticed at the third ping that stays unanswered, so after three of these.
@@ -175,6 +176,7 @@ fn authenticate(
     if let Some(path) = &auth.creds_file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConnectError::CredsUnreadable { path: path.clone(), source })?;
+        warn_of("auth.creds_file", path);
         return options
             .credentials(&text)
             .map_err(|source| ConnectError::CredsInvalid { path: path.clone(), source });
@@ -241,12 +243,13 @@ fn encryption(tls: &Tls) -> Result<ClientConfig, ConnectError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectError::Tls { reason: error.to_string() })?
         .with_root_certificates(roots);
-    let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_key) else {
+    let (Some(certificate), Some(key_file)) = (&tls.client_certificate, &tls.client_key) else {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates("tls.client_certificate", certificate)?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| pem("tls.client_key", key, error))?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| pem("tls.client_key", key_file, error))?;
+    warn_of("tls.client_key", key_file);
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|error| ConnectError::ClientCertificate { reason: error.to_string() })
