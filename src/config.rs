@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::{NameError, NodeId};
 
+mod secret;
+
 /// When a committed write is safe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,17 +35,21 @@ pub enum Overflow {
     DropOldest,
 }
 
-/// How a node proves to the NATS server who it is.
+/// How a node proves to the NATS server who it is. `Debug` masks its secrets; serialized it holds them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// A token.
+    #[serde(deserialize_with = "secret::text")]
     pub token: Option<String>,
     /// A user name; needs `password`.
+    #[serde(deserialize_with = "secret::text")]
     pub user: Option<String>,
     /// The user's password.
+    #[serde(deserialize_with = "secret::text")]
     pub password: Option<String>,
     /// An nkey seed (`SU...`).
+    #[serde(deserialize_with = "secret::text")]
     pub nkey: Option<String>,
     /// A `.creds` file with a JWT and its seed.
     pub creds_file: Option<PathBuf>,
@@ -85,8 +91,10 @@ pub struct Config {
     /// the host's name.
     pub id: Option<NodeId>,
     /// NATS servers, tried in turn. Default: `nats://localhost:4222`.
+    #[serde(deserialize_with = "secret::addresses")]
     pub nats: Vec<String>,
     /// Who we are to the NATS server. Default: nobody.
+    #[serde(deserialize_with = "secret::section")]
     pub auth: Auth,
     /// Encryption of the connection. Default: as the server asks, with the system's certificates.
     pub tls: Tls,

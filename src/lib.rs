@@ -110,6 +110,7 @@ pub mod management;
 
 mod channel;
 mod driver;
+mod exposure;
 mod incoming;
 mod message;
 mod node;

@@ -94,12 +94,16 @@ pub struct Observer {
 impl Observer {
     /// Connects to the server that the settings name, within five seconds. Must be called in a tokio runtime. Cancelling is safe.
     ///
+    /// It asks under the name in the settings, where there is one, so that a server's permissions can bind it; a node of that name may run.
+    ///
     /// # Errors
     /// There is no server, or it refuses us.
     pub async fn connect(config: &Config) -> Result<Self, ObserveError> {
         config.validate()?;
-        let me = NodeId::new(format!("observer-{}", Incarnation::generate()))
-            .expect("letters and digits");
+        let me = config.id.clone().unwrap_or_else(|| {
+            NodeId::new(format!("observer-{}", Incarnation::generate()))
+                .expect("letters and digits")
+        });
         let mut transport = NatsTransport::connect(config, &me, Role::Observer).await?;
         let end = Instant::now() + PATIENCE;
         let mut last = "it did not answer in time".to_owned();
@@ -115,7 +119,8 @@ impl Observer {
                         me,
                         server,
                         max_payload_bytes: max_payload,
-                        queries: 0,
+                        // Not one that somebody else who asks under this name has used.
+                        queries: fastrand::u64(..u64::MAX / 2),
                     });
                 }
                 TransportEvent::Down { reason } => last = reason,

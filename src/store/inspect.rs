@@ -32,6 +32,7 @@ mod records;
 mod row;
 mod story;
 
+pub use crate::exposure::{Exposure, exposure};
 pub use check::{Finding, Progress, Report, Stage};
 pub use copy::{Copied, Vacuumed, vacuum};
 pub use queue::{Oldest, QueueRow};

@@ -150,6 +150,7 @@ fn establish(lock: FileLock, path: PathBuf, found: Found) -> Result<OpenFile, Op
             }
         }
     }
+    crate::exposure::warn_of("the node's file", &path);
     let (writer, readers, fresh) = connect(&path)?;
     if let Some(undo) = undo {
         sync_folder(&path)?;

@@ -21,22 +21,32 @@ pub struct NatsServer {
     child: Option<Child>,
     port: u16,
     config: Option<String>,
+    /// What the configuration takes from the environment.
+    variables: Vec<(String, String)>,
 }
 
 impl NatsServer {
     /// On a free port, without credentials.
     pub fn start() -> Self {
-        Self::launch(None, None)
+        Self::launch(None, None, Vec::new())
     }
 
     /// On this port.
     pub fn start_on(port: u16) -> Self {
-        Self::launch(Some(port), None)
+        Self::launch(Some(port), None, Vec::new())
     }
 
     /// With this configuration, on a free port of the loopback whatever the text says.
     pub fn with_config(text: impl Into<String>) -> Self {
-        Self::launch(None, Some(text.into()))
+        Self::launch(None, Some(text.into()), Vec::new())
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn with_config_and_variables(
+        text: impl Into<String>,
+        variables: Vec<(String, String)>,
+    ) -> Self {
+        Self::launch(None, Some(text.into()), variables)
     }
 
     /// The address that clients connect to.
@@ -92,9 +102,9 @@ impl NatsServer {
         self.signal(Signal::USR2);
     }
 
-    fn launch(port: Option<u16>, config: Option<String>) -> Self {
+    fn launch(port: Option<u16>, config: Option<String>, variables: Vec<(String, String)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
-        let mut server = Self { folder, child: None, port: 0, config };
+        let mut server = Self { folder, child: None, port: 0, config, variables };
         server.run(port);
         server
     }
@@ -105,6 +115,7 @@ impl NatsServer {
         command.args(["-a", "127.0.0.1", "-p"]);
         command.arg(port.map_or("-1".to_owned(), |port| port.to_string()));
         command.arg("--ports_file_dir").arg(self.folder.path());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(text) = &self.config {
             let path = self.folder.path().join("server.conf");
             std::fs::write(&path, text).expect("a configuration file");

@@ -52,7 +52,8 @@ A message is acknowledged after its line was written in one write. A payload wit
 every message is one line. Killed between writing and acknowledging, `recv` prints that one message again in its next run.";
 
 /// Sends and receives messages that arrive in order, once, however long the network is away; looks after nodes and their files.
-#[derive(Debug, Parser)]
+// No `Debug`: an address may hold a password.
+#[derive(Parser)]
 #[command(name = "waypost", version, after_long_help = AFTER_HELP, propagate_version = true)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -62,7 +63,7 @@ pub(crate) struct Args {
 }
 
 /// Options of all subcommands.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub(crate) struct Global {
     /// NATS servers, tried in turn [default: nats://localhost:4222]

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Db { action: Db::Check } => db::check(&config, &output).await,
         Command::Db { action: Db::Backup { to } } => db::backup(&config, &to, &output).await,
         Command::Db { action: Db::Vacuum } => db::vacuum(&config, &output).await,
-        Command::Doctor => doctor::run(&config, &output).await,
+        Command::Doctor => doctor::run(&config, args.global.config.as_deref(), &output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "waypost", &mut script);

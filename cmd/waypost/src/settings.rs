@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use waypost::Auth;
 use waypost::Config;
+use waypost::inspect::{Exposure, exposure};
 
 use crate::args::Global;
 
@@ -18,7 +19,13 @@ const OPTIONS_READ: [&str; 3] = ["id", "nats", "prefix"];
 /// They name the file, line and field, or the variable, that is wrong.
 pub(crate) fn load(global: &Global) -> anyhow::Result<Config> {
     let mut config = match &global.config {
-        Some(path) => read_file(path)?,
+        Some(path) => {
+            let config = read_file(path)?;
+            if let Some(exposure) = file_exposure(path) {
+                tracing::warn!("{}: {exposure}; take that away with chmod o-rwx", path.display());
+            }
+            config
+        }
         None => Config::default(),
     };
     config = overlay(config, |name| std::env::var(name).ok())?;
@@ -60,6 +67,16 @@ pub(crate) fn storage(config: &Config) -> anyhow::Result<PathBuf> {
         Some(id) => Ok(text.replace("{id}", id.as_str()).into()),
         None => bail!("the path {text} holds {{id}}: give the node's name with --id"),
     }
+}
+
+/// What every user of the machine may do with a settings file that they should not: read one with secrets, change any.
+pub(crate) fn file_exposure(path: &Path) -> Option<Exposure> {
+    let exposure = exposure(path)?;
+    let config = read_file(path).ok()?;
+    let Auth { token, password, nkey, .. } = &config.auth;
+    let in_auth = [token, password, nkey].into_iter().any(Option::is_some);
+    let in_addresses = config.nats.iter().any(|address| address.contains('@'));
+    (exposure != Exposure::Readable || in_auth || in_addresses).then_some(exposure)
 }
 
 fn read_file(path: &Path) -> anyhow::Result<Config> {
@@ -203,11 +220,28 @@ mod tests {
             ("\nack_timeout = \"soon\"\n", "line 2, ack_timeout"),
             ("[auth]\npasword = \"hunter2\"\n", "line 2, auth.pasword"),
             ("id = \"a b\"\n", "line 1, id"),
+            (
+                "[auth]\nuser = \"u\"\npassword = 271828\n",
+                "line 3, auth.password: expected a text in quotes",
+            ),
+            ("nats = \"nats://u:hunter2@host\"\n", "line 1, nats: expected a list"),
+            (
+                "nats = [\n \"nats://u:hunter2@host\",\n 271828\n]\n",
+                "line 1, nats: expected a list",
+            ),
+            ("auth = \"hunter2\"\n", "line 1, auth: expected a section"),
+            ("auth = { token = 271828 }\n", "expected a text in quotes"),
+            ("[auth]\ntoken = hunter2\n", "line 2, auth.token"),
+            ("[auth]\ntoken = \"hunter2\n", "line 2, auth.token"),
+            ("[auth]\ntoken = \"hunter2\"\ntoken = \"hunter2\"\n", "line 3, auth.token"),
+            ("[auth]\ntoken = 'hunter2' x\n", "line 2, auth.token"),
+            ("[auth]\ntoken = \"hunter2\\q\"\n", "line 2, auth.token"),
+            ("[auth]\n[auth.token]\nhunter2 = 271828\n", "expected a text in quotes"),
         ] {
             std::fs::write(&path, text).expect("a file");
             let error = read_file(&path).expect_err("a refusal").to_string();
             assert!(error.contains("node.toml") && error.contains(place), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("271828"), "{error}");
         }
     }
 

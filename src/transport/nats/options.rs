@@ -14,6 +14,7 @@ use async_nats::rustls::{self, ClientConfig, RootCertStore};
 use async_nats::{ConnectOptions, ServerAddr};
 
 use crate::config::{Auth, Config, Tls, mask_url};
+use crate::exposure::warn_of;
 use crate::message::NodeId;
 
 /// A dead link is noticed at the third ping that stays unanswered, so after three of these.
@@ -111,7 +112,10 @@ pub(super) fn options(
     config: &Config,
     me: &NodeId,
 ) -> Result<(Vec<ServerAddr>, ConnectOptions), ConnectError> {
-    let servers = servers(&config.nats)?;
+    let given = servers(&config.nats)?;
+    // A greeting, which comes in the clear, tells of other servers of the cluster, and not how to speak to them: whoever forges one
+    // could lead us to a server without encryption.
+    let encrypted = config.tls.required || given.iter().all(ServerAddr::tls_required);
     let mut options = ConnectOptions::new()
         .name(me)
         .retry_on_initial_connect()
@@ -120,13 +124,20 @@ pub(super) fn options(
         .connection_timeout(CONNECTION_TIMEOUT)
         .client_capacity(CLIENT_CAPACITY)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
-        .require_tls(config.tls.required);
-    options = authenticate(options, &config.auth, &servers)?;
+        .require_tls(encrypted);
+    options = authenticate(options, &config.auth, &given)?;
     // Otherwise the client makes its own settings, should the server ask for encryption.
-    if config.tls != Tls::default() || servers.iter().any(ServerAddr::tls_required) {
+    if config.tls != Tls::default() || given.iter().any(ServerAddr::tls_required) {
         options = options.tls_client_config(encryption(&config.tls)?);
     }
-    Ok((servers, options))
+    Ok((given.into_iter().map(without_credentials).collect(), options))
+}
+
+/// They are given to the client apart: its log lines show addresses as they are.
+fn without_credentials(server: ServerAddr) -> ServerAddr {
+    let mut url = server.into_inner();
+    url.set_username("").and_then(|()| url.set_password(None)).expect("an address with a host");
+    ServerAddr::from_url(url).expect("the scheme that it had")
 }
 
 fn servers(urls: &[String]) -> Result<Vec<ServerAddr>, ConnectError> {
@@ -165,6 +176,7 @@ fn authenticate(
     if let Some(path) = &auth.creds_file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConnectError::CredsUnreadable { path: path.clone(), source })?;
+        warn_of("auth.creds_file", path);
         return options
             .credentials(&text)
             .map_err(|source| ConnectError::CredsInvalid { path: path.clone(), source });
@@ -231,12 +243,13 @@ fn encryption(tls: &Tls) -> Result<ClientConfig, ConnectError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectError::Tls { reason: error.to_string() })?
         .with_root_certificates(roots);
-    let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_key) else {
+    let (Some(certificate), Some(key_file)) = (&tls.client_certificate, &tls.client_key) else {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates("tls.client_certificate", certificate)?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| pem("tls.client_key", key, error))?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| pem("tls.client_key", key_file, error))?;
+    warn_of("tls.client_key", key_file);
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|error| ConnectError::ClientCertificate { reason: error.to_string() })
@@ -315,6 +328,20 @@ mod tests {
             c.auth.token = Some("t".into());
         });
         assert!(text.contains("auth"), "{text}");
+    }
+
+    #[test]
+    fn the_client_gets_addresses_without_credentials() {
+        let urls = [
+            "nats://us%40er:p%3Aw%@h:2",
+            "nats://us%40er:p%3Aw%@[::1]:2",
+            "nats://us%40er:p%3Aw%@h",
+        ];
+        let config = Config { nats: urls.map(str::to_owned).into(), ..Config::default() };
+        let me = NodeId::new("alice").expect("a valid name");
+        let (servers, _) = options(&config, &me).expect("valid settings");
+        let shown: Vec<_> = servers.iter().map(ServerAddr::as_url_str).collect();
+        assert_eq!(shown, ["nats://h:2", "nats://[::1]:2", "nats://h"]);
     }
 
     #[test]

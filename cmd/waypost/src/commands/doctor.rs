@@ -14,6 +14,7 @@ use crate::settings;
 mod disk;
 mod machine;
 mod nats;
+mod privacy;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,11 +52,16 @@ impl Check {
     }
 }
 
-pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
+pub(super) async fn run(
+    config: &Config,
+    settings_file: Option<&Path>,
+    output: &Output,
+) -> anyhow::Result<Outcome> {
     let path = settings::storage(config)?;
     let mut checks = nats::checks(config, &name(config, &path)).await;
     checks.push(machine::clock(SystemTime::now()));
     checks.push(machine::sqlite());
+    checks.push(privacy::check(config, &path, settings_file));
     checks.extend(tokio::task::spawn_blocking(move || disk::checks(&path)).await?);
     if output.json() {
         output.print_json(&checks).await?;

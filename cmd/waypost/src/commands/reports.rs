@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use waypost::management::{Observer, Report};
+use waypost::management::{ObserveError, Observer, Report};
 use waypost::{Config, NodeId};
 
 use crate::output::span;
@@ -25,10 +24,20 @@ pub(super) async fn ask(config: &Config, node: &NodeId) -> anyhow::Result<Option
 
 async fn ask_all(config: &Config, expected: &[NodeId]) -> anyhow::Result<Vec<Report>> {
     let connecting = Observer::connect(config).await;
-    let mut observer = connecting.context("the running nodes can't be asked")?;
+    let mut observer = connecting.map_err(refused)?;
     let reports = observer.reports(WITHIN, expected).await;
     observer.close().await;
-    reports.context("the running nodes can't be asked")
+    reports.map_err(refused)
+}
+
+fn refused(error: ObserveError) -> anyhow::Error {
+    let what = "the running nodes can't be asked";
+    match error {
+        ObserveError::Denied { .. } => anyhow::Error::new(error).context(format!(
+            "{what}: take an operator's login, and with --id the name that its permissions are bound to (docs/security.md)"
+        )),
+        error => anyhow::Error::new(error).context(what),
+    }
 }
 
 /// Says that nobody answered.

@@ -1,6 +1,10 @@
 //! Who we are to the server, what it lets us do, and encryption.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -120,6 +124,55 @@ async fn encryption_that_we_require_is_not_done_without() {
     assert!(is_down(&next(&mut bob).await));
     let token = Bytes::from_static(b"x");
     assert_eq!(bob.publish(&message("eve", "bob"), token).await, Err(PublishError::NotConnected));
+}
+
+/// Passes a connection on to a server, whose greeting, which always comes in the clear, it makes tell of another server; ends it
+/// as soon as that is done.
+async fn meddle(listener: &TcpListener, server: u16, other: SocketAddr) {
+    let (mut client, _) = listener.accept().await.expect("a connection");
+    let mut server =
+        BufReader::new(TcpStream::connect(("127.0.0.1", server)).await.expect("it runs"));
+    let mut greeting = String::new();
+    server.read_line(&mut greeting).await.expect("a greeting");
+    let told = format!("INFO {{\"connect_urls\":[\"{other}\"],");
+    client.write_all(greeting.replace("INFO {", &told).as_bytes()).await.expect("written");
+    let copying = tokio::io::copy_bidirectional(&mut client, &mut server);
+    // Long enough for the handshake; if it was not, the client comes again.
+    let _ = timeout(Duration::from_millis(500), copying).await;
+}
+
+/// The first byte that a client says to a server that pretends to know no encryption.
+async fn trap(listener: &TcpListener) -> u8 {
+    let (mut client, _) = listener.accept().await.expect("a connection");
+    let greeting = b"INFO {\"server_id\":\"x\",\"version\":\"2.10.0\",\"max_payload\":1000,\"headers\":true}\r\n";
+    client.write_all(greeting).await.expect("written");
+    let mut first = [0; 1];
+    client.read_exact(&mut first).await.expect("an answer");
+    first[0]
+}
+
+#[tokio::test]
+async fn somebody_on_the_path_cannot_lead_us_to_a_server_without_encryption() {
+    let server = NatsServer::with_config(format!(
+        "tls {{ cert_file: {:?}, key_file: {:?} }}",
+        pem("server.pem"),
+        pem("server-key.pem")
+    ));
+    let path = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let other = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = |listener: &TcpListener| listener.local_addr().expect("a bound socket");
+    let mut settings = config(&format!("tls://localhost:{}", address(&path).port()));
+    settings.tls.root_certificates = vec![pem("ca.pem")];
+    settings.auth.user = Some("bob".to_owned());
+    settings.auth.password = Some("hunter2".to_owned());
+    let mut bob = connect(&settings, "bob").await;
+    let first = tokio::select! {
+        first = timeout(SOON, trap(&other)) => first.expect("the other server is tried"),
+        () = async { loop { meddle(&path, server.port(), address(&other)).await } } => unreachable!(),
+        () = async { loop { bob.next().await; } } => unreachable!(),
+    };
+    // So begins a TLS handshake, which comes to nothing there; CONNECT, with the password, begins with a letter.
+    assert_eq!(first, 22);
 }
 
 #[tokio::test]

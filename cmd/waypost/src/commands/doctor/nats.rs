@@ -26,7 +26,7 @@ pub(super) async fn checks(config: &Config, node: &NodeId) -> Vec<Check> {
         refused => Check::fail(
             "permissions",
             format!("as node {node}: {}", refused.join("; ")),
-            "let this user publish and subscribe to the subjects of docs/architecture.md, section 7",
+            "let this user publish and subscribe to the subjects of docs/security.md",
         ),
     });
     if let Some(server) = permissions.server {
