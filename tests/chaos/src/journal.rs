@@ -110,6 +110,10 @@ pub enum Event {
         what: String,
         /// Whose.
         node: String,
+        /// How often it was felt, where that can be told: connections that were closed, pieces that were late or swallowed, a disk that
+        /// was full.
+        #[serde(default)]
+        felt: Option<u64>,
     },
     /// From now on nothing breaks, and no line is fed.
     Calm,
