@@ -36,6 +36,13 @@ fn a_message_that_nobody_ever_got_is_reported_for_each_receiver() {
 }
 
 #[test]
+fn a_receiver_that_got_nothing_is_reported() {
+    let scene = Scene::new();
+    scene.doctor("got/r2.1", Vec::clear);
+    assert!(scene.wrong().contains(&(Kind::TooLittle, 1)), "{:?}", scene.wrong());
+}
+
+#[test]
 fn two_swapped_messages_are_reported() {
     let scene = Scene::new();
     scene.doctor("got/r2.1", |lines| lines.swap(100, 101));

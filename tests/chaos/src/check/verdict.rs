@@ -32,7 +32,7 @@ pub enum Kind {
     Id,
     /// A process ended by itself, or a line was cut without a kill.
     Process,
-    /// Too few messages or kills for the run to count.
+    /// Too few messages or kills for the run to count, or a receiver that got nothing at all.
     TooLittle,
 }
 
@@ -243,7 +243,9 @@ impl fmt::Display for Verdict {
         let faults: Vec<[String; 5]> = std::iter::once(FAULTS.map(str::to_owned))
             .chain(self.faults.iter().map(|(what, fault)| fault_cells(what, fault)))
             .collect();
-        table(f, &faults, 1)?;
+        if !self.faults.is_empty() {
+            table(f, &faults, 1)?;
+        }
         let each = |counts: &BTreeMap<String, u64>| {
             let each: Vec<String> = counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
             if each.is_empty() { "none".to_owned() } else { each.join(", ") }

@@ -23,14 +23,14 @@ use crate::payload::{Line, Topic, small_among};
 const PRINTED_BYTES: u64 = 27;
 /// Most lines that are fed and not printed; those are in doubt when the sender is killed.
 const WINDOW: u64 = 1_024;
-/// Lines fed at once.
-const PIECE: u64 = 128;
+/// Lines fed at once: few, so that a sender commits often, and is often killed while it does.
+const PIECE: u64 = 16;
 /// No line is fed while one of its receivers has so many before it. Well below the default limit of a queue.
 const MOST_WAITING: i64 = 3_000;
 /// Between two looks at what a sender has printed.
 const LOOK: Duration = Duration::from_millis(3);
 /// After so many lines a sender that was not killed ends in order, so that its next run chooses another channel and lane.
-const LINES_A_RUN: std::ops::Range<u64> = 4_000..24_000;
+const LINES_A_RUN: std::ops::Range<u64> = 1_000..8_000;
 
 /// What all of them need.
 #[derive(Debug, Clone)]
