@@ -28,13 +28,15 @@ impl Settling {
         self.attempts.push(attempt);
     }
 
-    /// Adds a run, which begins after all earlier ones of its cursor.
+    /// Adds a run. It joins the one before it where it begins behind that one's end. It does not where the file failed in between and
+    /// told its cursors anew: then messages are sent again that were settled and never written, and are settled again. Counted together
+    /// they would be more than there are.
     pub(super) fn settled(&mut self, settlement: Settlement) {
         let key = (settlement.receiver.clone(), settlement.topic);
         let runs = self.runs.entry(key).or_default();
         self.urgent |= matches!(settlement.outcome, Outcome::Dead { .. });
         match runs.last_mut() {
-            Some(run) if run.outcome == settlement.outcome && mergeable(&run.outcome) => {
+            Some(run) if continues(run, &settlement) => {
                 run.last_seq = settlement.last_seq;
                 run.last_id = settlement.last_id;
                 run.count += settlement.count;
@@ -62,9 +64,10 @@ impl Settling {
     }
 }
 
-/// A dead letter keeps its own row and reason.
-fn mergeable(outcome: &Outcome) -> bool {
-    !matches!(outcome, Outcome::Dead { .. })
+/// Whether both can be one. A dead letter keeps its own row and reason.
+fn continues(run: &Settlement, next: &Settlement) -> bool {
+    let is_dead = matches!(run.outcome, Outcome::Dead { .. });
+    run.outcome == next.outcome && !is_dead && run.last_seq < next.first_seq
 }
 
 /// A settlement as the protocol decided it.
@@ -131,5 +134,20 @@ mod tests {
         settling.settled(run(2, Outcome::Acknowledged));
         settling.put_back(settlements, attempts);
         assert_eq!(shape(&mut settling), [(1, 2, 2)]);
+    }
+
+    #[test]
+    fn what_is_settled_again_because_the_file_failed_is_not_counted_twice() {
+        let mut settling = Settling::default();
+        for seq in [1, 2, 3] {
+            settling.settled(run(seq, Outcome::Acknowledged));
+        }
+        let (settlements, attempts) = settling.take();
+        // The file failed, and told its cursor anew: all of them are sent and acknowledged again.
+        for seq in [1, 2, 3, 4] {
+            settling.settled(run(seq, Outcome::Acknowledged));
+        }
+        settling.put_back(settlements, attempts);
+        assert_eq!(shape(&mut settling), [(1, 3, 3), (1, 4, 4)]);
     }
 }
