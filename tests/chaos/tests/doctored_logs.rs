@@ -7,7 +7,7 @@ use std::process::Command;
 
 use doctored::{FED, PRINTED, Scene, id, printed};
 use waypost_chaos::check::{Demands, Fault, Kind, judge};
-use waypost_chaos::journal::Event;
+use waypost_chaos::journal::{DISK_FULL, Event};
 
 #[test]
 fn a_sound_run_is_clean() {
@@ -98,7 +98,7 @@ fn nothing_is_excused_where_nothing_was_broken() {
 
 #[test]
 fn a_full_disk_excuses_one_repetition_a_stream_and_is_counted_apart() {
-    let full = Event::Fault { what: "disk".into(), node: "r1".into() };
+    let full = Event::Fault { what: DISK_FULL.into(), node: "r1".into() };
     let scene = Scene::with_faults(&[full]);
     // Printed last in its stream before the kill, and the only stream: one repetition, which the kill excuses.
     scene.doctor("got/r1.2", |lines| lines.insert(0, printed(1, 300)));
@@ -241,7 +241,7 @@ fn a_process_that_ended_by_itself_is_reported_unless_its_disk_was_full() {
     let scene = Scene::new();
     scene.doctor("journal.jsonl", crash);
     assert_eq!(scene.wrong(), [(Kind::Process, 1)]);
-    let full = Event::Fault { what: "disk".into(), node: "r2".into() };
+    let full = Event::Fault { what: DISK_FULL.into(), node: "r2".into() };
     let scene = Scene::with_faults(&[full]);
     scene.doctor("journal.jsonl", crash);
     assert_eq!(scene.wrong(), []);

@@ -85,7 +85,7 @@ impl Sent {
 pub(super) struct Evidence {
     nodes: BTreeMap<String, (Role, Option<String>)>,
     runs: BTreeMap<(String, u32), Run>,
-    /// When whose disk was full.
+    /// When whose disk was full, or failed.
     disks: HashMap<String, Vec<(u64, u64)>>,
     /// Nothing was broken on purpose, so that nothing is excused.
     is_quiet: bool,
@@ -131,7 +131,7 @@ impl Evidence {
             }
             Event::Fault { what, node } => {
                 self.count_fault(&what, &node, verdict);
-                if what == "disk" {
+                if is_of_disk(&what) {
                     self.disks.entry(node).or_default().push((at_ms, u64::MAX));
                 }
             }
@@ -139,7 +139,7 @@ impl Evidence {
                 if felt == Some(0) {
                     verdict.faults.entry(what.clone()).or_default().unfelt += 1;
                 }
-                let times = self.disks.get_mut(&node).filter(|_| what == "disk");
+                let times = self.disks.get_mut(&node).filter(|_| is_of_disk(&what));
                 if let Some(last) = times.and_then(|times| times.last_mut()) {
                     last.1 = at_ms + AFTER_DISK_MS;
                 }
@@ -329,6 +329,10 @@ impl Evidence {
             }),
         }
     }
+}
+
+fn is_of_disk(fault: &str) -> bool {
+    [journal::DISK_FULL, journal::WRITES_FAIL].contains(&fault)
 }
 
 /// The ids that stand in these bytes, a line each.

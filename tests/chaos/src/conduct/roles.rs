@@ -64,6 +64,23 @@ impl Stage {
         Ok(command)
     }
 
+    /// The same program, for which a write beyond a limit is an error and not the end.
+    fn shielded(&self, node: &str, program: &Command) -> anyhow::Result<Command> {
+        let program = program.as_std();
+        let mut shell = Command::new("sh");
+        // What is ignored stays ignored across exec, and the process id stays too.
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program.get_program());
+        program.get_envs().for_each(|(name, value)| {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        });
+        let log = File::options().append(true).open(self.folder.join("log").join(node))?;
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(shell)
+    }
+
     /// This node's folder, a disk of its own for some.
     pub(super) fn home(&self, node: &str) -> PathBuf {
         self.folder.join("nodes").join(node)
@@ -132,7 +149,7 @@ pub(super) struct Sender {
     /// Channels and their readers.
     pub(super) readers: Arc<Vec<(String, Vec<String>)>>,
     pub(super) random: fastrand::Rng,
-    /// Whether a write beyond a limit is to be an error, not a signal: see `disk`.
+    /// Whether its writes can be made to fail: see `disk`.
     pub(super) is_limited: bool,
     pub(super) next: Option<(PathBuf, Topic, Vec<String>)>,
     pub(super) feeder: Option<JoinHandle<()>>,
@@ -154,20 +171,7 @@ impl Role for Sender {
         let (topic, audience) = self.choose();
         let mut command = self.stage.program("waypost", &self.name, &self.url)?;
         if self.is_limited {
-            // What is ignored stays ignored across exec, and the process id stays too.
-            let mut shell = Command::new("sh");
-            shell
-                .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-                .arg(command.as_std().get_program());
-            command.as_std().get_envs().for_each(|(name, value)| {
-                match value {
-                    Some(value) => shell.env(name, value),
-                    None => shell.env_remove(name),
-                };
-            });
-            let log = self.stage.folder.join("log").join(&self.name);
-            shell.stderr(File::options().append(true).open(log)?);
-            command = shell;
+            command = self.stage.shielded(&self.name, &command)?;
         }
         command.args(["send", &topic.channel, "--lines", "--ttl", "none", "--flush", "0"]);
         command.args(["--priority", &topic.lane]);
@@ -276,11 +280,16 @@ pub(super) struct Seller {
     pub(super) name: String,
     pub(super) url: String,
     pub(super) buyers: Vec<String>,
+    /// Whether its writes can be made to fail: see `disk`.
+    pub(super) is_limited: bool,
 }
 
 impl Role for Seller {
     fn launch(&mut self, run: u32) -> anyhow::Result<(Command, Option<Topic>)> {
         let mut command = self.stage.program("trader", &self.name, &self.url)?;
+        if self.is_limited {
+            command = self.stage.shielded(&self.name, &command)?;
+        }
         command.arg("sell").args(&self.buyers);
         if *self.stage.calm.borrow() {
             command.arg("--closed");

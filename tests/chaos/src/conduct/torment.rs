@@ -165,12 +165,13 @@ impl Tormentor {
             let node =
                 cast.nodes().find(|node| node.name == *name).expect("every disk is a node's");
             let process = || u32::try_from(node.process.load(Ordering::Relaxed)).ok();
-            self.fault("disk", name);
+            self.fault(disk.fault(), name);
             // Refused where more is written at that moment than there would be room for.
-            let filled = (0..TRIES_TO_FILL).any(|_| disk.leave(Room::None, process()).is_ok());
+            let taken = || matches!(disk.leave(Room::None, process()), Ok(true));
+            let filled = (0..TRIES_TO_FILL).any(|_| taken());
             self.rest(300..4_000).await;
             disk.leave(Room::Enough, process()).expect("what was taken can be given back");
-            self.healed("disk", name, Some(filled.into()));
+            self.healed(disk.fault(), name, Some(filled.into()));
         }
     }
 }
