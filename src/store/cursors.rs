@@ -79,7 +79,9 @@ fn settle_run(group: &mut Group<'_>, run: &Settlement) -> Result<Run, StoreError
     }
     let last_seq = run.last_seq.min(end);
     let ends = if last_seq == end { run.count == pending } else { run.count < pending };
-    let fits = starts && ends && run.count > 0;
+    // More than there are places for is a mistake, whoever made it.
+    let possible = (1..=last_seq.saturating_sub(run.first_seq) + 1).contains(&run.count);
+    let fits = starts && ends && possible;
     if !fits {
         tracing::debug!(%receiver, first = run.first_seq, last = run.last_seq, "counting a run again");
     }

@@ -116,7 +116,8 @@ async fn a_run_that_was_told_before_is_ignored_and_one_that_overlaps_is_recounte
     assert_eq!(settle((1, 4), 4).await, (4, 6));
     assert_eq!(settle((1, 4), 4).await, (4, 6), "told twice");
     assert_eq!(settle((3, 6), 4).await, (6, 4), "overlapping");
-    assert_eq!(settle((7, 8), 2).await, (8, 2));
+    assert_eq!(settle((7, 7), 3).await, (7, 3), "more than there are places for");
+    assert_eq!(settle((8, 8), 1).await, (8, 2));
     assert_eq!(settle((9, 9), 7).await, (9, 1), "counted wrongly");
     assert_eq!(settle((10, 99), 90).await, (10, 0), "beyond the end");
     assert_eq!(settle((11, 99), 90).await, (10, 0));

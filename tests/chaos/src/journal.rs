@@ -12,6 +12,11 @@ use crate::payload::Topic;
 /// The journal's name in the folder of a part.
 pub const NAME: &str = "journal.jsonl";
 
+/// The fault of a disk that is full.
+pub const DISK_FULL: &str = "disk full";
+/// The fault of a disk on which writes fail.
+pub const WRITES_FAIL: &str = "writes fail";
+
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -110,6 +115,10 @@ pub enum Event {
         what: String,
         /// Whose.
         node: String,
+        /// How often it was felt, where that can be told: connections that were closed, pieces that were late or swallowed, a disk that
+        /// was full.
+        #[serde(default)]
+        felt: Option<u64>,
     },
     /// From now on nothing breaks, and no line is fed.
     Calm,

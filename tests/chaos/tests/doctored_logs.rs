@@ -6,8 +6,8 @@ use std::fs;
 use std::process::Command;
 
 use doctored::{FED, PRINTED, Scene, id, printed};
-use waypost_chaos::check::{Demands, Kind, judge};
-use waypost_chaos::journal::Event;
+use waypost_chaos::check::{Demands, Fault, Kind, judge};
+use waypost_chaos::journal::{DISK_FULL, Event};
 
 #[test]
 fn a_sound_run_is_clean() {
@@ -33,6 +33,13 @@ fn a_message_that_nobody_ever_got_is_reported_for_each_receiver() {
     scene.doctor("got/r2.1", |lines| drop(lines.pop()));
     scene.doctor("got/r1.2", |lines| drop(lines.pop()));
     assert_eq!(scene.wrong(), [(Kind::Lost, 2), (Kind::Account, 2)]);
+}
+
+#[test]
+fn a_receiver_that_got_nothing_is_reported() {
+    let scene = Scene::new();
+    scene.doctor("got/r2.1", Vec::clear);
+    assert!(scene.wrong().contains(&(Kind::TooLittle, 1)), "{:?}", scene.wrong());
 }
 
 #[test]
@@ -65,6 +72,72 @@ fn a_repeated_message_is_reported_unless_a_kill_explains_it() {
     let scene = Scene::new();
     scene.doctor("got/r1.2", |lines| lines.insert(0, printed(1, 299)));
     assert_eq!(scene.wrong(), [(Kind::Repeated, 1)]);
+}
+
+#[test]
+fn nothing_is_excused_where_nothing_was_broken() {
+    let quiet = |lines: &mut Vec<String>| {
+        lines
+            .iter_mut()
+            .for_each(|line| *line = line.replace(r#""faults":true"#, r#""faults":false"#));
+    };
+    // A kill is one thing that is wrong, the process that it ended another.
+    let scene = Scene::new();
+    scene.doctor("journal.jsonl", quiet);
+    assert_eq!(scene.wrong(), [(Kind::Process, 2)]);
+    // The same without kills, and with a repetition that a kill would excuse.
+    scene.doctor("journal.jsonl", |lines| {
+        lines.retain(|line| !line.contains(r#""kill""#));
+        let ended = r#""signal":9,"code":null"#;
+        lines.iter_mut().for_each(|line| *line = line.replace(ended, r#""signal":null,"code":0"#));
+    });
+    assert_eq!(scene.wrong(), []);
+    scene.doctor("got/r1.2", |lines| lines.insert(0, printed(1, 300)));
+    assert_eq!(scene.wrong(), [(Kind::Repeated, 1)]);
+}
+
+#[test]
+fn a_full_disk_excuses_one_repetition_a_stream_and_is_counted_apart() {
+    let full = Event::Fault { what: DISK_FULL.into(), node: "r1".into() };
+    let scene = Scene::with_faults(&[full]);
+    // Printed last in its stream before the kill, and the only stream: one repetition, which the kill excuses.
+    scene.doctor("got/r1.2", |lines| lines.insert(0, printed(1, 300)));
+    let row = &scene.judged().receivers[0];
+    assert_eq!((row.repeated, row.repeated_by_kill, row.repeated_by_full_disk), (0, 1, 0));
+    // Ended by its disk instead.
+    scene.doctor("journal.jsonl", |lines| {
+        lines.retain(|line| !(line.contains(r#""kill""#) && line.contains(r#""r1""#)));
+        let ended =
+            lines.iter_mut().filter(|line| line.contains(r#""end""#) && line.contains(r#""r1""#));
+        ended.for_each(|line| {
+            *line = line.replace(r#""signal":9,"code":null"#, r#""signal":null,"code":1"#)
+        });
+    });
+    let verdict = scene.judged();
+    let row = &verdict.receivers[0];
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!((row.repeated, row.repeated_by_kill, row.repeated_by_full_disk), (0, 0, 1));
+}
+
+#[test]
+fn what_was_broken_is_counted_by_whom_it_struck() {
+    let fault = |what: &str, node: &str| Event::Fault { what: what.into(), node: node.into() };
+    let healed =
+        |what: &str, node: &str, felt| Event::Healed { what: what.into(), node: node.into(), felt };
+    let scene = Scene::new();
+    scene.journal(&[
+        fault("cut", "s1"),
+        healed("cut", "s1", Some(2)),
+        fault("cut", "r1"),
+        healed("cut", "r1", Some(0)),
+        fault("freeze", "r2"),
+        healed("freeze", "r2", None),
+    ]);
+    let faults = scene.judged().faults;
+    let count = |senders, receivers, unfelt| Fault { senders, receivers, server: 0, unfelt };
+    assert_eq!(faults["cut"], count(1, 1, 1));
+    assert_eq!(faults["freeze"], count(0, 1, 0));
+    assert_eq!(faults["kill"], count(1, 1, 0));
 }
 
 #[test]
@@ -168,7 +241,7 @@ fn a_process_that_ended_by_itself_is_reported_unless_its_disk_was_full() {
     let scene = Scene::new();
     scene.doctor("journal.jsonl", crash);
     assert_eq!(scene.wrong(), [(Kind::Process, 1)]);
-    let full = Event::Fault { what: "disk".into(), node: "r2".into() };
+    let full = Event::Fault { what: DISK_FULL.into(), node: "r2".into() };
     let scene = Scene::with_faults(&[full]);
     scene.doctor("journal.jsonl", crash);
     assert_eq!(scene.wrong(), []);
@@ -206,18 +279,39 @@ fn ids_that_do_not_grow_and_files_that_are_damaged_are_reported() {
     assert_eq!(scene.wrong(), [(Kind::Account, 1)]);
 }
 
+/// Lets the program itself judge; its exit code and the kinds that it found.
+fn program(scene: &Scene, more: &[&str]) -> (Option<i32>, Vec<String>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_checker"));
+    let output = command.arg(scene.folder()).arg("--json").args(more).output().expect("it runs");
+    let verdict = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default();
+    let wrong = verdict["wrong"].as_object().into_iter().flat_map(|wrong| wrong.keys().cloned());
+    (output.status.code(), wrong.collect())
+}
+
 #[test]
 fn the_program_ends_with_one_where_something_is_wrong() {
     let scene = Scene::new();
-    let judge = |more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_checker"));
-        command.arg(scene.folder()).args(more).output().expect("it runs")
-    };
-    assert_eq!(judge(&[]).status.code(), Some(0));
-    let wanting = judge(&["--kills", "3", "--json"]);
-    assert_eq!(wanting.status.code(), Some(1));
-    let verdict: serde_json::Value = serde_json::from_slice(&wanting.stdout).expect("JSON");
-    assert_eq!(verdict["wrong"]["too_little"], 1);
+    assert_eq!(program(&scene, &[]), (Some(0), vec![]));
+    assert_eq!(program(&scene, &["--kills", "3"]), (Some(1), vec!["too_little".to_owned()]));
     fs::remove_file(scene.path("got/r2.1")).expect("removed");
-    assert_eq!(judge(&[]).status.code(), Some(2));
+    assert_eq!(program(&scene, &[]).0, Some(2));
+
+    type Change = fn(&mut Vec<String>);
+    let wrongs: [(&str, &str, Change); 6] = [
+        ("lost", "got/r2.1", |lines| drop(lines.remove(41))),
+        ("unexpected", "got/r2.1", |lines| lines.push(printed(3, 1))),
+        ("repeated", "got/r2.1", |lines| lines.insert(51, lines[50].clone())),
+        ("reordered", "got/r2.1", |lines| lines.swap(100, 101)),
+        ("unsettled", "journal.jsonl", |lines| drop(lines.pop())),
+        ("unsettled", "accounts/s1.json", |lines| {
+            lines[0] = lines[0].replacen(r#""pending":0"#, r#""pending":1"#, 1);
+        }),
+    ];
+    for (kind, file, change) in wrongs {
+        let scene = Scene::new();
+        scene.doctor(file, change);
+        let (code, found) = program(&scene, &[]);
+        assert_eq!(code, Some(1), "{kind}");
+        assert!(found.iter().any(|found| found == kind), "{kind}: {found:?}");
+    }
 }

@@ -28,6 +28,8 @@ struct Printed<'a> {
 struct Excuse {
     places: Vec<Place>,
     left: usize,
+    /// One of them is excused by the kill; the others, and without a kill all of them, by a full disk.
+    by_kill: bool,
 }
 
 /// What one receiver has.
@@ -106,7 +108,8 @@ impl Deliveries {
                 let most = if evidence.had_full_disk(&receiver, run) { last.len() } else { 1 };
                 let places: Vec<Place> =
                     last.iter().rev().take(most).map(|(_, place)| *place).collect();
-                self.excuses.push(Excuse { left: places.len(), places });
+                let by_kill = evidence.was_killed(&receiver, run);
+                self.excuses.push(Excuse { left: places.len(), places, by_kill });
             }
         }
         Ok(())
@@ -141,7 +144,11 @@ impl Deliveries {
                 self.excuses.iter_mut().rev().find(|e| e.left > 0 && e.places.contains(&place));
             if let Some(excuse) = excuse {
                 excuse.left -= 1;
-                self.row.repeated_by_kill += 1;
+                if std::mem::take(&mut excuse.by_kill) {
+                    self.row.repeated_by_kill += 1;
+                } else {
+                    self.row.repeated_by_full_disk += 1;
+                }
             } else {
                 self.row.repeated += 1;
                 verdict.find(Kind::Repeated, || format!("{} came again without a kill", named()));

@@ -85,8 +85,10 @@ impl Sent {
 pub(super) struct Evidence {
     nodes: BTreeMap<String, (Role, Option<String>)>,
     runs: BTreeMap<(String, u32), Run>,
-    /// When whose disk was full.
+    /// When whose disk was full, or failed.
     disks: HashMap<String, Vec<(u64, u64)>>,
+    /// Nothing was broken on purpose, so that nothing is excused.
+    is_quiet: bool,
     pub(super) sent: Vec<Sent>,
     pub(super) sent_by: HashMap<(String, u32), usize>,
     caught_up: BTreeMap<String, u64>,
@@ -106,7 +108,10 @@ impl Evidence {
 
     fn take(&mut self, at_ms: u64, event: Event, verdict: &mut Verdict) {
         match event {
-            Event::Plan { seed, .. } => verdict.seed = seed,
+            Event::Plan { seed, faults } => {
+                verdict.seed = seed;
+                self.is_quiet = !faults;
+            }
             Event::Node { node, role, channel } => {
                 self.nodes.insert(node, (role, channel));
             }
@@ -117,6 +122,7 @@ impl Evidence {
             Event::Fed { node, run: number, lines } => self.run(node, number).fed = lines,
             Event::Kill { node, run: number } => {
                 self.run(node.clone(), number).kill_asked = true;
+                self.count_fault("kill", &node, verdict);
                 *verdict.kills.entry(node).or_default() += 1;
             }
             Event::Stop { node, run: number } => self.run(node, number).stop_asked = true,
@@ -124,22 +130,37 @@ impl Evidence {
                 self.run(node, number).end = Some(End { at_ms, signal, code });
             }
             Event::Fault { what, node } => {
-                if what == "disk" {
+                self.count_fault(&what, &node, verdict);
+                if is_of_disk(&what) {
                     self.disks.entry(node).or_default().push((at_ms, u64::MAX));
                 }
-                *verdict.faults.entry(what).or_default() += 1;
             }
-            Event::Healed { what, node } if what == "disk" => {
-                if let Some(last) = self.disks.get_mut(&node).and_then(|times| times.last_mut()) {
+            Event::Healed { what, node, felt } => {
+                if felt == Some(0) {
+                    verdict.faults.entry(what.clone()).or_default().unfelt += 1;
+                }
+                let times = self.disks.get_mut(&node).filter(|_| is_of_disk(&what));
+                if let Some(last) = times.and_then(|times| times.last_mut()) {
                     last.1 = at_ms + AFTER_DISK_MS;
                 }
             }
-            Event::Healed { .. } => {}
             Event::Calm => verdict.busy_ms = at_ms,
             Event::CaughtUp { node, after_ms } => {
                 self.caught_up.insert(node, after_ms);
             }
             Event::Settled { after_ms } => verdict.settled_ms = Some(after_ms),
+        }
+    }
+
+    fn count_fault(&self, what: &str, node: &str, verdict: &mut Verdict) {
+        if self.is_quiet {
+            verdict.find(Kind::Process, || format!("{what} of {node} where nothing was to break"));
+        }
+        let count = verdict.faults.entry(what.to_owned()).or_default();
+        match self.nodes.get(node) {
+            Some((Role::Sender | Role::Seller, _)) => count.senders += 1,
+            Some((Role::Server, _)) => count.server += 1,
+            Some((Role::Receiver | Role::Buyer, _)) | None => count.receivers += 1,
         }
     }
 
@@ -246,8 +267,17 @@ impl Evidence {
 
     /// Whether this process had no chance to finish what it was doing.
     pub(super) fn was_cut(&self, node: &str, run: u32) -> bool {
+        if self.is_quiet {
+            return false;
+        }
         let end = self.runs.get(&(node.to_owned(), run)).and_then(|run| run.end.as_ref());
         end.is_some_and(|end| end.code != Some(0))
+    }
+
+    /// Whether this process was killed.
+    pub(super) fn was_killed(&self, node: &str, run: u32) -> bool {
+        let end = self.runs.get(&(node.to_owned(), run)).and_then(|run| run.end.as_ref());
+        end.is_some_and(|end| end.signal == Some(KILLED))
     }
 
     /// Whether this node's disk was full while this process ran.
@@ -299,6 +329,10 @@ impl Evidence {
             }),
         }
     }
+}
+
+fn is_of_disk(fault: &str) -> bool {
+    [journal::DISK_FULL, journal::WRITES_FAIL].contains(&fault)
 }
 
 /// The ids that stand in these bytes, a line each.

@@ -11,7 +11,7 @@ mod settling;
 mod verdict;
 
 pub use accounts::{Account, DeadLetter, Queue};
-pub use verdict::{Finding, Kind, Row, Verdict};
+pub use verdict::{Fault, Finding, Kind, Row, Verdict};
 
 use accounts::Accounts;
 use deliveries::Deliveries;

@@ -34,6 +34,10 @@ pub(super) fn settle(
             let seen = seen.remove(sender.as_str()).unwrap_or_default();
             compare(sender, &seen, accounts, &mut deliveries, verdict);
         }
+        if deliveries.row.delivered == 0 {
+            let receiver = &deliveries.row.receiver;
+            verdict.find(Kind::TooLittle, || format!("{receiver} got nothing at all"));
+        }
         verdict.receivers.push(deliveries.row);
     }
 }

@@ -32,7 +32,7 @@ pub enum Kind {
     Id,
     /// A process ended by itself, or a line was cut without a kill.
     Process,
-    /// Too few messages or kills for the run to count.
+    /// Too few messages or kills for the run to count, or a receiver that got nothing at all.
     TooLittle,
 }
 
@@ -62,7 +62,9 @@ pub struct Row {
     pub unexpected: u64,
     /// Printed again after a kill between printing and acknowledging.
     pub repeated_by_kill: u64,
-    /// Printed again without such a kill.
+    /// Printed again after a process ended whose disk was full: it could note nothing of what it had printed.
+    pub repeated_by_full_disk: u64,
+    /// Printed again without such an excuse.
     pub repeated: u64,
     /// Printed too late.
     pub reordered: u64,
@@ -74,6 +76,19 @@ pub struct Row {
     pub kills: u64,
     /// From the calm until nothing waited for it.
     pub caught_up_ms: Option<u64>,
+}
+
+/// How often something was broken on purpose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Of those who send or sell.
+    pub senders: u64,
+    /// Of those who receive or buy.
+    pub receivers: u64,
+    /// Of the server.
+    pub server: u64,
+    /// Of all these, those that nobody felt: no connection was there to be cut, nothing was carried while a link was slow.
+    pub unfelt: u64,
 }
 
 /// All that is known in the end.
@@ -89,8 +104,8 @@ pub struct Verdict {
     pub nodes: u64,
     /// Processes killed, by node.
     pub kills: BTreeMap<String, u64>,
-    /// Other faults, by what they were.
-    pub faults: BTreeMap<String, u64>,
+    /// All faults, kills too, by what they were.
+    pub faults: BTreeMap<String, Fault>,
     /// Lines that a kill cut short; they count as not printed.
     pub torn: u64,
     /// From the beginning to the calm.
@@ -140,6 +155,7 @@ impl Verdict {
             total.lost += row.lost;
             total.unexpected += row.unexpected;
             total.repeated_by_kill += row.repeated_by_kill;
+            total.repeated_by_full_disk += row.repeated_by_full_disk;
             total.repeated += row.repeated;
             total.reordered += row.reordered;
             total.dead += row.dead;
@@ -151,7 +167,7 @@ impl Verdict {
     }
 }
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 13] = [
     "receiver",
     "channel",
     "accepted",
@@ -160,13 +176,14 @@ const HEADER: [&str; 12] = [
     "unexpected",
     "repeated",
     "(by a kill)",
+    "(full disk)",
     "reordered",
     "too large",
     "unsettled",
     "caught up",
 ];
 
-fn cells(row: &Row) -> [String; 12] {
+fn cells(row: &Row) -> [String; 13] {
     let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
     [
         row.receiver.clone(),
@@ -177,6 +194,7 @@ fn cells(row: &Row) -> [String; 12] {
         row.unexpected.to_string(),
         row.repeated.to_string(),
         row.repeated_by_kill.to_string(),
+        row.repeated_by_full_disk.to_string(),
         row.reordered.to_string(),
         row.dead.to_string(),
         row.unsettled.to_string(),
@@ -184,39 +202,68 @@ fn cells(row: &Row) -> [String; 12] {
     ]
 }
 
+const FAULTS: [&str; 5] = ["fault", "senders", "receivers", "server", "(unfelt)"];
+
+fn fault_cells(what: &str, fault: &Fault) -> [String; 5] {
+    let numbers = [fault.senders, fault.receivers, fault.server, fault.unfelt];
+    let [senders, receivers, server, unfelt] = numbers.map(|number| number.to_string());
+    [what.to_owned(), senders, receivers, server, unfelt]
+}
+
+/// Columns as wide as they need to be, the first ones, with names, to the left; then an empty line.
+fn table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    rows: &[[String; N]],
+    names: usize,
+) -> fmt::Result {
+    for row in rows {
+        for (at, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|row| row[at].len()).max().unwrap_or(0);
+            let gap = if at == 0 { "" } else { "  " };
+            if at < names {
+                write!(f, "{gap}{cell:<width$}")?
+            } else {
+                write!(f, "{gap}{cell:>width$}")?
+            }
+        }
+        writeln!(f)?;
+    }
+    writeln!(f)
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<[String; 12]> = std::iter::once(HEADER.map(str::to_owned))
-            .chain(self.receivers.iter().map(cells))
-            .chain(std::iter::once(cells(&self.total())))
+        if !self.receivers.is_empty() {
+            let rows: Vec<[String; 13]> = std::iter::once(HEADER.map(str::to_owned))
+                .chain(self.receivers.iter().map(cells))
+                .chain(std::iter::once(cells(&self.total())))
+                .collect();
+            table(f, &rows, 2)?;
+        }
+        let faults: Vec<[String; 5]> = std::iter::once(FAULTS.map(str::to_owned))
+            .chain(self.faults.iter().map(|(what, fault)| fault_cells(what, fault)))
             .collect();
-        for row in &rows {
-            for (at, cell) in row.iter().enumerate() {
-                let width = rows.iter().map(|row| row[at].len()).max().unwrap_or(0);
-                if at < 2 { write!(f, "{cell:<width$}  ")? } else { write!(f, "{cell:>width$}  ")? }
-            }
-            writeln!(f)?;
+        if !self.faults.is_empty() {
+            table(f, &faults, 1)?;
         }
         let each = |counts: &BTreeMap<String, u64>| {
             let each: Vec<String> = counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
             if each.is_empty() { "none".to_owned() } else { each.join(", ") }
         };
+        let (nodes, busy_s, seed) = (self.nodes, self.busy_ms / 1000, self.seed);
         writeln!(
             f,
-            "\n{} messages accepted by {} nodes in {} s of trouble, seed {}; {} of them by senders that were killed before they said so",
-            self.accepted,
-            self.nodes,
-            self.busy_ms / 1000,
-            self.seed,
-            self.accepted_unprinted
+            "{nodes} nodes, {busy_s} s of trouble, seed {seed}; {} kills ({})",
+            self.killed(),
+            each(&self.kills)
         )?;
-        writeln!(f, "kills: {} ({})", self.killed(), each(&self.kills))?;
-        writeln!(
-            f,
-            "other faults: {}; lines cut short by a kill: {}",
-            each(&self.faults),
-            self.torn
-        )?;
+        if !self.receivers.is_empty() {
+            let (accepted, unprinted, torn) = (self.accepted, self.accepted_unprinted, self.torn);
+            writeln!(
+                f,
+                "{accepted} messages accepted, {unprinted} of them by senders that were killed before they said so; {torn} lines cut short by a kill"
+            )?;
+        }
         for finding in &self.findings {
             writeln!(f, "WRONG {:?}: {}", finding.kind, finding.text)?;
         }

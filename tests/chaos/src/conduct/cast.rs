@@ -77,13 +77,10 @@ impl Cast {
             cast.links.push((name.clone(), Link::to(port).await?));
         }
         // One of each, so that the others' files lie on the machine's own disk.
-        for name in [&senders[0], &receivers[0]] {
-            if settings.mounts {
-                cast.disks.push((name.clone(), Disk::mount(&stage.home(name))?));
-            } else if settings.part == Part::Messages && *name == senders[0] {
-                cast.disks.push((name.clone(), Disk::Limited));
-            }
+        for name in [&senders[0], &receivers[0]].into_iter().filter(|_| settings.mounts) {
+            cast.disks.push((name.clone(), Disk::mount(&stage.home(name))?));
         }
+        cast.disks.push((senders[1].clone(), Disk::Limited));
         for name in &receivers {
             let node = cast.receiver(stage, settings.part, name, random.u64(..));
             cast.receivers.push(node);
@@ -142,8 +139,9 @@ impl Cast {
         let name = name.to_owned();
         if part == Part::ExactlyOnce {
             note(&stage, &name, Role::Seller, None);
-            let buyers = receivers.to_vec();
-            return Node::start(&name.clone(), Seller { stage, name, url, buyers }, journal, seed);
+            let (buyers, is_limited) = (receivers.to_vec(), self.is_limited(&name));
+            let seller = Seller { stage, name: name.clone(), url, buyers, is_limited };
+            return Node::start(&name, seller, journal, seed);
         }
         note(&stage, &name, Role::Sender, None);
         let readers = CHANNELS.iter().map(|(channel, readers)| {
@@ -152,10 +150,7 @@ impl Cast {
         let sender = Sender {
             readers: Arc::new(readers.collect()),
             random: fastrand::Rng::with_seed(seed),
-            is_limited: self
-                .disks
-                .iter()
-                .any(|(node, disk)| *node == name && matches!(disk, Disk::Limited)),
+            is_limited: self.is_limited(&name),
             stage,
             name: name.clone(),
             url,
@@ -163,6 +158,10 @@ impl Cast {
             feeder: None,
         };
         Node::start(&name, sender, journal, seed)
+    }
+
+    fn is_limited(&self, name: &str) -> bool {
+        self.disks.iter().any(|(node, disk)| node == name && matches!(disk, Disk::Limited))
     }
 
     async fn wait_for_server(&self, port: u16) -> anyhow::Result<()> {

@@ -1,10 +1,12 @@
-//! A disk that can be full: a small filesystem of its own, or a limit on the files of a process where nothing may be mounted.
+//! A disk that can be full, which is a small filesystem of its own, and one on which writes fail: a limit on the files of a process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::journal;
 
 /// As much as a run of a million messages can need.
 const ROOMY: &str = "size=4g";
@@ -29,18 +31,26 @@ impl Disk {
         Ok(Self::Mounted(folder.to_owned()))
     }
 
-    /// Takes the space away, or gives it back.
-    pub(super) fn leave(&self, room: Room, process: Option<u32>) -> anyhow::Result<()> {
+    /// What its fault is called in the journal.
+    pub(super) fn fault(&self) -> &'static str {
+        match self {
+            Self::Mounted(_) => journal::DISK_FULL,
+            Self::Limited => journal::WRITES_FAIL,
+        }
+    }
+
+    /// Takes the space away, or gives it back. Whether there was anybody to take it from.
+    pub(super) fn leave(&self, room: Room, process: Option<u32>) -> anyhow::Result<bool> {
         match (self, room) {
             (Self::Mounted(folder), Room::Enough) => {
-                mount(&["-o", &format!("remount,{ROOMY}")], folder)
+                mount(&["-o", &format!("remount,{ROOMY}")], folder).map(|()| true)
             }
             (Self::Mounted(folder), Room::None) => {
                 let stat = rustix::fs::statvfs(folder).context("looking at a filesystem")?;
                 let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
                 // It may grow while we look: then the system refuses, and there is no fault this time.
                 let size = used.next_multiple_of(PAGE).max(PAGE);
-                mount(&["-o", &format!("remount,size={size}")], folder)
+                mount(&["-o", &format!("remount,size={size}")], folder).map(|()| true)
             }
             (Self::Limited, room) => limit(process, room),
         }
@@ -60,13 +70,13 @@ fn mount(options: &[&str], folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn limit(process: Option<u32>, room: Room) -> anyhow::Result<()> {
+fn limit(process: Option<u32>, room: Room) -> anyhow::Result<bool> {
     // It has ended meanwhile: the next one begins without a limit.
     let Some(pid) = process.and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) else {
-        return Ok(());
+        return Ok(false);
     };
     let current = if room == Room::Enough { None } else { Some(LIMIT_BYTES) };
     prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: None })
         .context("limiting file sizes")?;
-    Ok(())
+    Ok(true)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -35,8 +36,12 @@ pub(super) enum Wire {
 pub(super) struct Link {
     port: u16,
     wire: watch::Sender<Wire>,
+    felt: Felt,
     _tasks: JoinSet<()>,
 }
+
+/// How often a connection was closed, or a piece late or swallowed, because of how the wire was.
+type Felt = Arc<AtomicU64>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -57,9 +62,10 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (wire, state) = watch::channel(Wire::Whole);
+        let felt = Felt::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, state));
-        Ok(Self { port, wire, _tasks: tasks })
+        tasks.spawn(accept(listener, target, state, Arc::clone(&felt)));
+        Ok(Self { port, wire, felt, _tasks: tasks })
     }
 
     /// For a NATS client.
@@ -70,15 +76,20 @@ impl Link {
     pub(super) fn set(&self, wire: Wire) {
         self.wire.send_replace(wire);
     }
+
+    /// How often anybody felt it that the wire was not whole, since this was asked last.
+    pub(super) fn felt(&self) -> u64 {
+        self.felt.swap(0, Ordering::Relaxed)
+    }
 }
 
-async fn accept(listener: TcpListener, target: u16, wire: watch::Receiver<Wire>) {
+async fn accept(listener: TcpListener, target: u16, wire: watch::Receiver<Wire>, felt: Felt) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    connections.spawn(carry(client, target, wire.clone()));
+                    connections.spawn(carry(client, target, wire.clone(), Arc::clone(&felt)));
                 }
                 // Out of descriptors, perhaps: it passes.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -88,8 +99,9 @@ async fn accept(listener: TcpListener, target: u16, wire: watch::Receiver<Wire>)
     }
 }
 
-async fn carry(client: TcpStream, target: u16, wire: watch::Receiver<Wire>) {
+async fn carry(client: TcpStream, target: u16, wire: watch::Receiver<Wire>, felt: Felt) {
     if *wire.borrow() == Wire::Cut {
+        felt.fetch_add(1, Ordering::Relaxed);
         return;
     }
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
@@ -101,9 +113,12 @@ async fn carry(client: TcpStream, target: u16, wire: watch::Receiver<Wire>) {
     let mut broken = wire.clone();
     let [to_client, to_server] = &sockets;
     let end = tokio::select! {
-        end = pump(from_client, to_server, Direction::Up, wire.clone()) => end,
-        end = pump(from_server, to_client, Direction::Down, wire) => end,
-        _ = broken.wait_for(|wire| *wire == Wire::Cut) => Broken::Closed,
+        end = pump(from_client, to_server, Direction::Up, wire.clone(), &felt) => end,
+        end = pump(from_server, to_client, Direction::Down, wire, &felt) => end,
+        _ = broken.wait_for(|wire| *wire == Wire::Cut) => {
+            felt.fetch_add(1, Ordering::Relaxed);
+            Broken::Closed
+        }
     };
     if end == Broken::Reset {
         // Closed with this set, a socket says so to the other side by a reset.
@@ -118,6 +133,7 @@ async fn pump(
     to: &OwnedWriteHalf,
     direction: Direction,
     mut wire: watch::Receiver<Wire>,
+    felt: &Felt,
 ) -> Broken {
     let mut buffer = vec![0; PIECE];
     let mut swallowed = false;
@@ -136,12 +152,16 @@ async fn pump(
                 Err(_) => return Broken::Closed,
             },
         };
+        if matches!(*wire.borrow(), Wire::Held | Wire::Slow { .. }) {
+            felt.fetch_add(1, Ordering::Relaxed);
+        }
         let Ok(state) = wire.wait_for(|wire| *wire != Wire::Held).await.map(|wire| *wire) else {
             return Broken::Closed;
         };
         let piece = &buffer[..count];
         if swallows(state, direction) {
             swallowed = true;
+            felt.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         if swallowed {
@@ -169,6 +189,7 @@ async fn pump(
             return Broken::Closed;
         }
         if left == Some(0) {
+            felt.fetch_add(1, Ordering::Relaxed);
             return Broken::Reset;
         }
     }

@@ -89,12 +89,13 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     };
     stage.journal.note(Event::Plan { seed: settings.seed, faults: settings.faults });
     let mut followers = follow(settings.part, &stage, &senders, &receivers);
+    let reading = Reading(Arc::clone(&stage.progress));
     let cast = Arc::new(Cast::start(settings, &stage).await?);
     let mut trouble = JoinSet::new();
     if settings.faults {
         trouble = torment::begin(&cast, &stage.journal, &calm, settings.seed, settings.kill_every);
     }
-    let done = until(settings.goal, &cast, &stage.progress).await;
+    let done = until(settings, &cast, &stage.progress).await;
     begin_calm.send_replace(true);
     while let Some(ended) = trouble.join_next().await {
         ended.context("a tormentor does not panic")?;
@@ -105,7 +106,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     stage.journal.note(Event::Calm);
     settle(settings, &stage, &cast, &senders).await?;
-    stage.progress.finish();
+    drop(reading);
     while let Some(ended) = followers.join_next().await {
         ended.context("a follower does not panic")?;
     }
@@ -114,6 +115,15 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         account::close(&stage, node).await?;
     }
     Ok(())
+}
+
+/// Ends those who read along, however the part ends: they block threads, for which the end of the program would wait.
+struct Reading(Arc<Progress>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 /// Reads along with what is printed.
@@ -131,7 +141,7 @@ fn follow(part: Part, stage: &Stage, senders: &[String], receivers: &[String]) -
 }
 
 /// Waits until the goal is reached.
-async fn until(goal: Goal, cast: &Cast, progress: &Progress) -> anyhow::Result<()> {
+async fn until(settings: &Settings, cast: &Cast, progress: &Progress) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut told = begun;
     loop {
@@ -139,7 +149,7 @@ async fn until(goal: Goal, cast: &Cast, progress: &Progress) -> anyhow::Result<(
         let kills: u64 =
             cast.nodes().chain([&cast.server]).map(|node| node.kills.load(Ordering::Relaxed)).sum();
         let accepted = progress.accepted.load(Ordering::Relaxed);
-        let over = match goal {
+        let over = match settings.goal {
             Goal::Time(time) => begun.elapsed() >= time,
             Goal::Reached { messages, kills: least } => accepted >= messages && kills >= least,
         };
@@ -148,12 +158,17 @@ async fn until(goal: Goal, cast: &Cast, progress: &Progress) -> anyhow::Result<(
         }
         if over || told.elapsed() >= TELL {
             told = Instant::now();
-            eprintln!(
-                "chaos: {:4} s: {accepted} accepted, {} printed by receivers, at most {} wait for one, {kills} kills",
-                begun.elapsed().as_secs(),
-                progress.delivered.load(Ordering::Relaxed),
-                progress.longest().max(0),
-            );
+            let seconds = begun.elapsed().as_secs();
+            match settings.part {
+                Part::Messages => eprintln!(
+                    "chaos: {seconds:4} s: {accepted} accepted, {} printed by receivers, at most {} wait for one, {kills} kills",
+                    progress.delivered.load(Ordering::Relaxed),
+                    progress.longest().max(0),
+                ),
+                Part::ExactlyOnce => {
+                    eprintln!("chaos: {seconds:4} s: {accepted} sold, {kills} kills")
+                }
+            }
         }
         if over {
             return Ok(());

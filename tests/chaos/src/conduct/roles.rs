@@ -23,14 +23,14 @@ use crate::payload::{Line, Topic, small_among};
 const PRINTED_BYTES: u64 = 27;
 /// Most lines that are fed and not printed; those are in doubt when the sender is killed.
 const WINDOW: u64 = 1_024;
-/// Lines fed at once.
-const PIECE: u64 = 128;
+/// Lines fed at once: few, so that a sender commits often, and is often killed while it does.
+const PIECE: u64 = 16;
 /// No line is fed while one of its receivers has so many before it. Well below the default limit of a queue.
 const MOST_WAITING: i64 = 3_000;
 /// Between two looks at what a sender has printed.
 const LOOK: Duration = Duration::from_millis(3);
 /// After so many lines a sender that was not killed ends in order, so that its next run chooses another channel and lane.
-const LINES_A_RUN: std::ops::Range<u64> = 4_000..24_000;
+const LINES_A_RUN: std::ops::Range<u64> = 1_000..8_000;
 
 /// What all of them need.
 #[derive(Debug, Clone)]
@@ -62,6 +62,23 @@ impl Stage {
         command.env("WAYPOST_NATS", url).env("WAYPOST_ID", node).env("WAYPOST_DB", self.file(node));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(command)
+    }
+
+    /// The same program, for which a write beyond a limit is an error and not the end.
+    fn shielded(&self, node: &str, program: &Command) -> anyhow::Result<Command> {
+        let program = program.as_std();
+        let mut shell = Command::new("sh");
+        // What is ignored stays ignored across exec, and the process id stays too.
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program.get_program());
+        program.get_envs().for_each(|(name, value)| {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        });
+        let log = File::options().append(true).open(self.folder.join("log").join(node))?;
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(shell)
     }
 
     /// This node's folder, a disk of its own for some.
@@ -132,7 +149,7 @@ pub(super) struct Sender {
     /// Channels and their readers.
     pub(super) readers: Arc<Vec<(String, Vec<String>)>>,
     pub(super) random: fastrand::Rng,
-    /// Whether a write beyond a limit is to be an error, not a signal: see `disk`.
+    /// Whether its writes can be made to fail: see `disk`.
     pub(super) is_limited: bool,
     pub(super) next: Option<(PathBuf, Topic, Vec<String>)>,
     pub(super) feeder: Option<JoinHandle<()>>,
@@ -154,20 +171,7 @@ impl Role for Sender {
         let (topic, audience) = self.choose();
         let mut command = self.stage.program("waypost", &self.name, &self.url)?;
         if self.is_limited {
-            // What is ignored stays ignored across exec, and the process id stays too.
-            let mut shell = Command::new("sh");
-            shell
-                .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-                .arg(command.as_std().get_program());
-            command.as_std().get_envs().for_each(|(name, value)| {
-                match value {
-                    Some(value) => shell.env(name, value),
-                    None => shell.env_remove(name),
-                };
-            });
-            let log = self.stage.folder.join("log").join(&self.name);
-            shell.stderr(File::options().append(true).open(log)?);
-            command = shell;
+            command = self.stage.shielded(&self.name, &command)?;
         }
         command.args(["send", &topic.channel, "--lines", "--ttl", "none", "--flush", "0"]);
         command.args(["--priority", &topic.lane]);
@@ -276,11 +280,16 @@ pub(super) struct Seller {
     pub(super) name: String,
     pub(super) url: String,
     pub(super) buyers: Vec<String>,
+    /// Whether its writes can be made to fail: see `disk`.
+    pub(super) is_limited: bool,
 }
 
 impl Role for Seller {
     fn launch(&mut self, run: u32) -> anyhow::Result<(Command, Option<Topic>)> {
         let mut command = self.stage.program("trader", &self.name, &self.url)?;
+        if self.is_limited {
+            command = self.stage.shielded(&self.name, &command)?;
+        }
         command.arg("sell").args(&self.buyers);
         if *self.stage.calm.borrow() {
             command.arg("--closed");

@@ -18,6 +18,9 @@ use crate::payload::SMALL_MAX_PAYLOAD;
 /// Tormentors of links; each has its own links.
 const ON_LINKS: usize = 2;
 
+/// Before a disk is left as it is.
+const TRIES_TO_FILL: u32 = 5;
+
 /// One who breaks things.
 struct Tormentor {
     cast: Arc<Cast>,
@@ -65,8 +68,8 @@ impl Tormentor {
         self.journal.note(Event::Fault { what: what.to_owned(), node: node.to_owned() });
     }
 
-    fn healed(&self, what: &str, node: &str) {
-        self.journal.note(Event::Healed { what: what.to_owned(), node: node.to_owned() });
+    fn healed(&self, what: &str, node: &str, felt: Option<u64>) {
+        self.journal.note(Event::Healed { what: what.to_owned(), node: node.to_owned(), felt });
     }
 
     fn nodes(&self) -> Vec<&Node> {
@@ -93,7 +96,7 @@ impl Tormentor {
             self.nodes()[at].order(Order::Freeze);
             self.rest(200..4_000).await;
             self.nodes()[at].order(Order::Thaw);
-            self.healed("freeze", &name);
+            self.healed("freeze", &name, None);
         }
     }
 
@@ -106,7 +109,7 @@ impl Tormentor {
                     self.cast.server.order(Order::Freeze);
                     self.rest(300..6_000).await;
                     self.cast.server.order(Order::Thaw);
-                    self.healed("freeze", SERVER);
+                    self.healed("freeze", SERVER, None);
                 }
                 _ => {
                     let usual = self.cast.max_payload.load(Ordering::Relaxed) == USUAL_MAX_PAYLOAD;
@@ -128,10 +131,12 @@ impl Tormentor {
             let cast = Arc::clone(&self.cast);
             let (name, link) = &cast.links[at];
             self.fault(what, name);
+            link.felt();
             link.set(wire);
             self.rest(hold_ms).await;
+            let felt = link.felt();
             link.set(Wire::Whole);
-            self.healed(what, name);
+            self.healed(what, name, Some(felt));
         }
     }
 
@@ -160,13 +165,13 @@ impl Tormentor {
             let node =
                 cast.nodes().find(|node| node.name == *name).expect("every disk is a node's");
             let process = || u32::try_from(node.process.load(Ordering::Relaxed)).ok();
-            self.fault("disk", name);
-            if let Err(error) = disk.leave(Room::None, process()) {
-                eprintln!("chaos: the disk of {name} was not filled: {error:#}");
-            }
+            self.fault(disk.fault(), name);
+            // Refused where more is written at that moment than there would be room for.
+            let taken = || matches!(disk.leave(Room::None, process()), Ok(true));
+            let filled = (0..TRIES_TO_FILL).any(|_| taken());
             self.rest(300..4_000).await;
             disk.leave(Room::Enough, process()).expect("what was taken can be given back");
-            self.healed("disk", name);
+            self.healed(disk.fault(), name, Some(filled.into()));
         }
     }
 }

@@ -136,6 +136,18 @@ impl Scene {
         fs::write(self.path(name), text).expect("written");
     }
 
+    /// Puts more into the journal, before the calm.
+    pub(crate) fn journal(&self, events: &[Event]) {
+        let more = TempDir::new().expect("a folder");
+        let journal = Journal::create(more.path()).expect("a journal");
+        events.iter().for_each(|event| journal.note(event.clone()));
+        let text = fs::read_to_string(more.path().join("journal.jsonl")).expect("text");
+        self.doctor("journal.jsonl", |lines| {
+            let calm = lines.len() - 2;
+            lines.splice(calm..calm, text.lines().map(str::to_owned));
+        });
+    }
+
     /// Changes the lines of a file.
     pub(crate) fn doctor(&self, name: &str, change: impl FnOnce(&mut Vec<String>)) -> &Self {
         let text = fs::read_to_string(self.path(name)).expect("text");
