@@ -287,8 +287,13 @@ impl<B> Inbox<B> {
 
     /// Hands waiting messages to handlers while there are free ones.
     fn start_ready(&mut self, out: &mut Vec<Action<B>>) {
+        let mut held_up = VecDeque::new();
         while !self.suspended && self.running < self.limits.handlers {
-            let Some(source) = self.ready.pop_front() else { return };
+            let Some(source) = self.ready.pop_front() else { break };
+            if self.is_held_up(&source) {
+                held_up.push_back(source);
+                continue;
+            }
             let Some(state) = self.active.get_mut(&source) else { continue };
             let Some(work) = state.work.front_mut().filter(|w| w.stage == Stage::Waiting) else {
                 continue;
@@ -304,6 +309,20 @@ impl<B> Inbox<B> {
             self.running += 1;
             out.push(Action::Handle { id: work.id, source, body });
         }
+        held_up.append(&mut self.ready);
+        self.ready = held_up;
+    }
+
+    /// Whether a message of the same sender's stream is being handled that came under another store id of its: the sender's file was
+    /// replaced, and its messages are still handled one at a time (P3).
+    fn is_held_up(&self, source: &Source) -> bool {
+        let of_sender = Source { store: StoreId::from_u128(0), ..source.clone() };
+        let others = self.active.range(of_sender..);
+        let mut others = others.take_while(|(other, _)| other.sender == source.sender);
+        others.any(|(other, state)| {
+            let running = state.work.front().is_some_and(|work| work.stage == Stage::Running);
+            running && other.stream == source.stream && other.store != source.store
+        })
     }
 
     fn finished(

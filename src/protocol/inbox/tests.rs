@@ -292,3 +292,18 @@ fn what_was_committed_after_all_is_not_handled_again() {
     assert_eq!(bench.say(Event::Resumed { known }), [handle("b", 2)]);
     assert_eq!(bench.frame("a", &[1])[1], answer("a", 1, Verdict::Ack, Some(1)));
 }
+
+/// P3: the sender's file was replaced while one of its messages was being handled.
+#[test]
+fn messages_of_one_stream_are_handled_one_at_a_time_whatever_their_store() {
+    let mut bench = Bench::new(4);
+    let renewed = Source { store: StoreId::from_u128(2), ..source("a") };
+    assert_eq!(bench.frame("a", &[1]), [handle("a", 1)]);
+    let messages = vec![Incoming { id: id(2), bytes: 10, body: 2 }];
+    let ack_timeout = Duration::from_secs(9);
+    let arrival =
+        Arrival { source: renewed.clone(), previous: None, skipped: 0, ack_timeout, messages };
+    assert_eq!(bench.say(Event::Frame(arrival)), []);
+    let now = bench.finish("a", 1, Ok(Done::Handled));
+    assert!(now.contains(&Action::Handle { source: renewed, id: id(2), body: 2 }), "{now:?}");
+}

@@ -59,6 +59,8 @@ impl Transaction<'_> {
             return;
         }
         for seq in &doomed {
+            let uid = self.tables.outbox[seq].uid;
+            self.put(Op::Unread(uid));
             self.put(Op::Delete(*seq));
         }
         let row = self.tables.topics[&topic].clone();

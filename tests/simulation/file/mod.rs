@@ -139,6 +139,8 @@ pub(crate) struct Tables {
     pub(crate) fates: BTreeMap<(NodeId, TopicId), BTreeMap<u64, Option<Outcome>>>,
     /// Messages that some receiver did not get, and that is on record.
     pub(crate) given_up: BTreeSet<(NodeId, Uid)>,
+    /// Messages that ended before they had any reader.
+    pub(crate) unread: BTreeSet<Uid>,
     pub(crate) receipts: BTreeMap<Uid, Receipt>,
     pub(crate) effects: BTreeMap<Uid, u32>,
 }
@@ -160,6 +162,7 @@ pub(crate) enum Op {
     Fate(NodeId, TopicId, u64, Option<Outcome>),
     ForgetFates(NodeId, TopicId),
     GivenUp(NodeId, Uid),
+    Unread(Uid),
     Receipt(Uid, Receipt),
     Effect(Uid),
 }
@@ -202,6 +205,9 @@ impl Tables {
             Op::ForgetFates(node, topic) => put(&mut self.fates, (node, topic), None),
             Op::GivenUp(node, uid) => {
                 self.given_up.insert((node, uid));
+            }
+            Op::Unread(uid) => {
+                self.unread.insert(uid);
             }
             Op::Receipt(uid, how) => put(&mut self.receipts, uid, Some(how)),
             Op::Effect(uid) => *self.effects.entry(uid).or_default() += 1,

@@ -47,7 +47,7 @@ impl Oracle {
                 let reader = self.names.iter().position(|name| name == receiver);
                 let taken = reader.is_some_and(|reader| self.taken.contains(&(reader, uid)));
                 let given_up = file.given_up.contains(&(receiver.clone(), uid))
-                    || self.given_up.contains(&(node, receiver.clone(), uid));
+                    || self.went_back.contains(&(node, uid));
                 if !taken && !given_up {
                     let name = &self.names[node];
                     return Err(format!("P2: {name} says that {receiver} took #{uid}"));
@@ -75,7 +75,8 @@ impl Oracle {
                 && *since + Duration::from_millis(1) < accepted.at
                 && row.target.as_ref().is_none_or(|target| target == name);
             let key = (name.clone(), row.uid);
-            let given_up = machines[sender].file.current.given_up.contains(&key);
+            let file = &machines[sender].file.current;
+            let given_up = file.given_up.contains(&key) || file.unread.contains(&row.uid);
             if meant && !given_up && !self.taken.contains(&(*reader, row.uid)) {
                 let from = &self.names[sender];
                 return Err(format!("lost: {name} never took #{} of {from}", row.uid));

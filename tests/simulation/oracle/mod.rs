@@ -24,6 +24,15 @@ struct Accepted {
     at: Duration,
 }
 
+/// A frame that was published.
+#[derive(Debug, Default)]
+struct Flight {
+    /// All that it held.
+    frame: Vec<Rc<Row>>,
+    /// What of it nobody has settled.
+    open: Vec<Rc<Row>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Oracle {
     /// The first thing that was not as promised.
@@ -36,10 +45,10 @@ pub(crate) struct Oracle {
     taken: BTreeSet<(usize, Uid)>,
     /// Messages that a sender has given up for a receiver, whether that is in its file yet or not.
     given_up: BTreeSet<(usize, NodeId, Uid)>,
-    /// Nodes whose file was replaced by an older copy at some time.
-    went_back: BTreeSet<usize>,
+    /// Messages in older copies that took a file's place.
+    went_back: BTreeSet<(usize, Uid)>,
     /// Published and not answered.
-    flights: BTreeMap<(usize, NodeId), Vec<Rc<Row>>>,
+    flights: BTreeMap<(usize, NodeId), Flight>,
     /// Handlers that run.
     running: BTreeMap<(usize, NodeId, Stream), Uid>,
     /// Handled, and not in the file yet.
@@ -106,7 +115,7 @@ impl Oracle {
         rows: &[Rc<Row>],
     ) -> Result<(), String> {
         let flight = self.flights.entry((node, receiver.clone())).or_default();
-        let other = flight.iter().find(|row| !rows.contains(row));
+        let other = flight.open.iter().find(|row| !rows.contains(row));
         let result = match other {
             Some(other) => Err(format!(
                 "P4: {} sends #{} to {receiver} while #{} has no answer",
@@ -114,7 +123,7 @@ impl Oracle {
             )),
             None => Ok(()),
         };
-        *flight = rows.to_vec();
+        *flight = Flight { frame: rows.to_vec(), open: rows.to_vec() };
         result
     }
 
@@ -130,8 +139,11 @@ impl Oracle {
         let Some(flight) = self.flights.get_mut(&(node, receiver.clone())) else { return };
         match verdict {
             Verdict::Working => {}
-            Verdict::Ack => flight.retain(|row| row.topic != topic || row.id > id),
-            _ if flight.iter().any(|row| row.topic == topic && row.id == id) => flight.clear(),
+            Verdict::Ack => flight.open.retain(|row| row.topic != topic || row.id > id),
+            // Also where it names a message that was purged since.
+            _ if flight.frame.iter().any(|row| row.topic == topic && row.id == id) => {
+                flight.open.clear();
+            }
             _ => {}
         }
     }
@@ -145,7 +157,7 @@ impl Oracle {
         up_to: u64,
     ) {
         if let Some(flight) = self.flights.get_mut(&(node, receiver.clone())) {
-            flight.retain(|row| row.topic != topic || row.seq > up_to);
+            flight.open.retain(|row| row.topic != topic || row.seq > up_to);
         }
     }
 
@@ -175,9 +187,8 @@ impl Oracle {
                 self.given_up.insert((node, receiver.clone(), uid));
                 continue;
             }
-            // A file that went back to an older copy has forgotten that it gave the message up; the receiver, which is further, has not.
-            let forgotten = self.given_up.contains(&(node, receiver.clone(), uid))
-                && self.went_back.contains(&node);
+            // A file that went back to an older copy has forgotten how its messages ended; the receiver, which is further, has not.
+            let forgotten = self.went_back.contains(&(node, uid));
             let on_record = file.given_up.contains(&(receiver.clone(), uid));
             if !on_record && !forgotten && !self.taken.contains(&(index[receiver], uid)) {
                 return Err(format!(
@@ -278,11 +289,10 @@ impl Oracle {
 
     /// The node's file is an older copy: what it holds no more was never accepted, as far as anybody can tell.
     /// A node's file gave way to an older copy of itself.
-    pub(crate) fn restored(&mut self, node: usize, lost: &Tables, file: &Tables) {
-        self.given_up.extend(lost.given_up.iter().map(|(to, uid)| (node, to.clone(), *uid)));
+    pub(crate) fn restored(&mut self, node: usize, file: &Tables) {
         let uids: BTreeSet<Uid> = file.outbox.values().map(|row| row.uid).collect();
         self.accepted[node].retain(|uid, _| uids.contains(uid));
-        self.went_back.insert(node);
+        self.went_back.extend(uids.into_iter().map(|uid| (node, uid)));
     }
 
     pub(crate) fn wiped(&mut self, node: usize) {

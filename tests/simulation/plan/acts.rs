@@ -175,8 +175,7 @@ impl World {
             Act::Restore { node, away } => {
                 self.crash(node, Crash::Kill, away);
                 if let Some(backup) = self.machines[node].backup.clone() {
-                    let lost = &self.machines[node].file.current;
-                    self.oracle.restored(node, lost, &backup.current);
+                    self.oracle.restored(node, &backup.current);
                     self.machines[node].file = backup;
                     self.machines[node].restored = true;
                 }
