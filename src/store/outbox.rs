@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::crc::row_crc;
+use super::crc::Stored;
 use super::fault::At;
 use super::job::Group;
 use super::ledger::TopicState;
@@ -50,7 +50,19 @@ fn append(group: &mut Group<'_>, message: &Prepared) -> Result<MessageId, StoreE
         .then(|| serde_json::to_string(&message.headers).expect("a map of texts is JSON"));
     let (kind, data) = (message.kind.as_str(), &message.body.data);
     let encoding = encoding_number(message.body.encoding);
-    let crc = row_crc(id, topic, kind, headers.as_deref(), encoding, data);
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let crc = Stored {
+        id,
+        topic,
+        seq: signed(seq),
+        created_ms: signed(created_ms),
+        expires_ms: expires_ms.map(signed),
+        kind,
+        headers: headers.as_deref(),
+        encoding,
+        payload: data,
+    }
+    .crc();
     let previous_seq = group.ledger.topic(topic).map_or(0, |state| state.topic.last_seq);
     let lane = message.lane.index();
     group
@@ -309,8 +321,18 @@ fn decoded(row: &Row<'_>, topic: &Topic, seq: u64, id: MessageId) -> Option<Entr
     let headers = row.get_ref(6).ok()?.as_str_or_null().ok()?;
     let encoding: u8 = row.get(7).ok()?;
     let payload = row.get_ref(9).ok()?.as_blob().ok()?;
-    let crc: u32 = row.get(8).ok()?;
-    if crc != row_crc(id, topic.topic, kind, headers, encoding, payload) {
+    let stored = Stored {
+        id,
+        topic: topic.topic,
+        seq: row.get(0).ok()?,
+        created_ms: row.get(2).ok()?,
+        expires_ms: row.get(4).ok()?,
+        kind,
+        headers,
+        encoding,
+        payload,
+    };
+    if !stored.fits(row.get(8).ok()?) {
         return None;
     }
     Some(Entry {

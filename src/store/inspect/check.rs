@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::queue::{Cursor, cursors};
 use super::{InspectError, Inspector, row};
 use crate::message::{MessageId, TopicId};
-use crate::store::crc::row_crc;
+use crate::store::crc::{Stored, StoredLetter};
+use crate::store::migrate::user_version;
 use crate::store::open::OpenError;
 
 /// What is checked, in this order.
@@ -86,8 +87,11 @@ pub(super) const REFERENCES: &str =
     WHERE \"table\" LIKE 'waypost\\_%' ESCAPE '\\' GROUP BY 1, 2";
 pub(super) const COUNT: &str = "SELECT count(*) FROM waypost_outbox";
 pub(super) const MESSAGES: &str = "SELECT o.seq, o.id, o.topic, o.lane, o.previous_seq, o.created_ms, o.kind, o.headers, o.encoding,
-        o.crc, o.payload, t.lane, t.last_seq
+        o.crc, o.payload, t.lane, t.last_seq, o.expires_ms
     FROM waypost_outbox o LEFT JOIN waypost_topics t USING (topic) WHERE o.seq > ?1 ORDER BY o.seq LIMIT ?2";
+pub(super) const LETTERS: &str =
+    "SELECT receiver, seq, id, channel, lane, created_ms, kind, headers, encoding, payload, crc
+    FROM waypost_dead_letters";
 pub(super) const IS_THERE: &str = "SELECT 1 FROM waypost_outbox WHERE seq = ?1";
 pub(super) const PLACES: &str = "SELECT seq, topic FROM waypost_outbox ORDER BY seq";
 pub(super) const TOPICS: &str =
@@ -180,9 +184,30 @@ impl Inspector {
             let more = self.read(operation, |connection| log.chunk(connection, report))?;
             progress(Progress { stage: Stage::Messages, done: report.messages, total });
             if !more {
-                return Ok(());
+                break;
             }
         }
+        self.read("checking its dead letters", |connection| {
+            // Only then have they a checksum.
+            if user_version(connection)? < 2 {
+                return Ok(());
+            }
+            let mut statement = connection.prepare(LETTERS)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                match check_letter(row, report) {
+                    Err(error) if is_of_the_row(&error) => {
+                        report.add(
+                            Stage::Messages,
+                            None,
+                            format!("a damaged dead letter ({error})"),
+                        );
+                    }
+                    read => read?,
+                }
+            }
+            Ok(())
+        })
     }
 
     fn check_accounts(
@@ -228,7 +253,16 @@ impl Log {
         while let Some(row) = rows.next()? {
             count += 1;
             report.messages += 1;
-            self.message(connection, row, report)?;
+            let seq = row.get(0)?;
+            match self.message(connection, row, report) {
+                Err(error) if is_of_the_row(&error) => report.add(
+                    Stage::Messages,
+                    None,
+                    format!("at {seq}: it is damaged and will not be delivered ({error})"),
+                ),
+                read => read?,
+            }
+            self.seq = seq;
         }
         Ok(count == CHUNK)
     }
@@ -272,7 +306,7 @@ impl Log {
             wrong(format!("it follows {previous_seq} of its topic instead of {last}"));
         }
         self.topics.insert(topic, seq);
-        (self.seq, self.id, self.created_ms) = (seq, Some(id), created_ms);
+        (self.id, self.created_ms) = (Some(id), created_ms);
         Ok(())
     }
 }
@@ -282,9 +316,49 @@ fn is_intact(row: &Row<'_>, id: MessageId, topic: i64) -> rusqlite::Result<bool>
     else {
         return Ok(false);
     };
-    let payload = row.get_ref(10)?.as_blob()?;
-    let crc = row_crc(id, TopicId(topic), kind, headers, row.get(8)?, payload);
-    Ok(row.get::<_, i64>(9)? == i64::from(crc))
+    let stored = Stored {
+        id,
+        topic: TopicId(topic),
+        seq: row.get(0)?,
+        created_ms: row.get(5)?,
+        expires_ms: row.get(13)?,
+        kind,
+        headers,
+        encoding: row.get(8)?,
+        payload: row.get_ref(10)?.as_blob()?,
+    };
+    Ok(stored.fits(row.get(9)?))
+}
+
+/// Whether it is what the row holds that could not be read, and not the row.
+fn is_of_the_row(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_none()
+}
+
+fn check_letter(row: &Row<'_>, report: &mut Report) -> rusqlite::Result<()> {
+    let id = row::id(row, 2)?;
+    let Some(crc) = row.get::<_, Option<i64>>(10)? else { return Ok(()) };
+    let read = || -> rusqlite::Result<_> {
+        let letter = StoredLetter {
+            id,
+            receiver: row.get_ref(0)?.as_str()?,
+            seq: row.get(1)?,
+            channel: row.get_ref(3)?.as_str()?,
+            lane: row::lane(row, 4)?,
+            created_ms: row.get(5)?,
+            kind: row.get_ref(6)?.as_str()?,
+            headers: row.get_ref(7)?.as_str_or_null()?,
+            encoding: row.get(8)?,
+            payload: row.get_ref(9)?.as_blob()?,
+        };
+        Ok(i64::from(letter.crc()) == crc)
+    };
+    if !read().unwrap_or(false) {
+        let detail =
+            "the dead letter's checksum does not fit: it is damaged and cannot be redriven";
+        report.add(Stage::Messages, Some(id), detail.to_owned());
+    }
+    Ok(())
 }
 
 fn check_meta(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
