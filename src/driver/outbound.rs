@@ -74,6 +74,7 @@ impl<T: Transport> Driver<T> {
                     tracing::error!(node = %self.me, reason, "the file failed");
                     self.tell(Event::StorageFailed { reason });
                 }
+                Notice::LogCut(cut) => self.tell(Event::LogCut(cut)),
                 Notice::ClockJumped { by_ms } => self.tell(Event::ClockJumped { by_ms }),
             }
         }

@@ -51,7 +51,7 @@ impl Bench {
         let mut options = options(&folder.path().join("node.db"));
         change(&mut options);
         let opened = Store::open_at(options, Box::new(clock.clone())).expect("the store opens");
-        let Opened { store, notices, restored } = opened;
+        let Opened { store, notices, restored, .. } = opened;
         Self { folder, clock, store, notices, restored }
     }
 
