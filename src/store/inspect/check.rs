@@ -9,14 +9,18 @@ use super::queue::{Cursor, cursors};
 use super::{InspectError, Inspector, row};
 use crate::message::{MessageId, TopicId};
 use crate::store::crc::{Stored, StoredLetter};
+use crate::store::lock::beside;
 use crate::store::migrate::user_version;
 use crate::store::open::OpenError;
+use crate::store::open::log::{self, Lost};
 
 /// What is checked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Stage {
+    /// The write-ahead log, as it would be read after a crash.
+    Log,
     /// The structure of the database, with the tables of other programs in it.
     Pages,
     /// What rows of one table say about rows of another.
@@ -116,7 +120,8 @@ impl Inspector {
         let mut report = Report::default();
         type Check =
             fn(&Inspector, &mut Report, &mut dyn FnMut(Progress)) -> Result<(), InspectError>;
-        let stages: [(Stage, Check); 4] = [
+        let stages: [(Stage, Check); 5] = [
+            (Stage::Log, Self::check_log),
             (Stage::Pages, Self::check_pages),
             (Stage::References, Self::check_references),
             (Stage::Messages, Self::check_messages),
@@ -132,6 +137,26 @@ impl Inspector {
             }
         }
         Ok(report)
+    }
+
+    fn check_log(
+        &self,
+        report: &mut Report,
+        _: &mut dyn FnMut(Progress),
+    ) -> Result<(), InspectError> {
+        let wal = beside(&self.path, "-wal");
+        let examine = || log::examine(&wal).map_err(|error| OpenError::io(&wal, "examined", error));
+        // A running node may have begun the log again in between: damage is there a second time.
+        if let Some(Lost { frame, transactions }) = examine()?
+            && examine()?.is_some_and(|again| again.frame == frame)
+        {
+            let detail = format!(
+                "the write-ahead log is damaged at frame {frame}: at least {transactions} transactions behind it are lost \
+                 if the node did not end in good order, or does not now"
+            );
+            report.add(Stage::Log, None, detail);
+        }
+        Ok(())
     }
 
     fn check_pages(

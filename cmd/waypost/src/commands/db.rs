@@ -49,6 +49,7 @@ pub(super) async fn check(config: &Config, output: &Output) -> anyhow::Result<Ou
 
 fn name(stage: Stage) -> &'static str {
     match stage {
+        Stage::Log => "log",
         Stage::Pages => "pages",
         Stage::References => "references",
         Stage::Messages => "messages",

@@ -9,7 +9,10 @@ fn a_sound_file_has_no_findings() {
     let report = fixture.open().check(|progress| stages.push(progress.stage)).expect("checked");
     assert_eq!(report, Report { messages: 10, ..Report::default() });
     stages.dedup();
-    assert_eq!(stages, [Stage::Pages, Stage::References, Stage::Messages, Stage::Accounts]);
+    assert_eq!(
+        stages,
+        [Stage::Log, Stage::Pages, Stage::References, Stage::Messages, Stage::Accounts]
+    );
     // Settled messages that were deleted, and one that expired unread between two others.
     fixture.sql(
         "DELETE FROM waypost_outbox WHERE seq < 3; DELETE FROM waypost_outbox WHERE seq = 8;
