@@ -26,6 +26,7 @@ pub(crate) mod open;
 mod outbox;
 mod pager;
 mod requests;
+mod strays;
 mod tx;
 mod types;
 mod writer;

@@ -316,25 +316,29 @@ pub(super) fn loaded(row: &Row<'_>, topic: &Topic) -> rusqlite::Result<Loaded> {
     Ok(entry.unwrap_or(Loaded::Damaged { seq, topic: topic.topic, id }))
 }
 
-fn decoded(row: &Row<'_>, topic: &Topic, seq: u64, id: MessageId) -> Option<Entry> {
-    let kind = row.get_ref(5).ok()?.as_str().ok()?;
-    let headers = row.get_ref(6).ok()?.as_str_or_null().ok()?;
-    let encoding: u8 = row.get(7).ok()?;
-    let payload = row.get_ref(9).ok()?.as_blob().ok()?;
+/// What a row of those columns holds, if its checksum fits.
+fn sealed<'a>(row: &'a Row<'_>, topic: TopicId, id: MessageId) -> Option<Stored<'a>> {
     let stored = Stored {
         id,
-        topic: topic.topic,
+        topic,
         seq: row.get(0).ok()?,
         created_ms: row.get(2).ok()?,
         expires_ms: row.get(4).ok()?,
-        kind,
-        headers,
-        encoding,
-        payload,
+        kind: row.get_ref(5).ok()?.as_str().ok()?,
+        headers: row.get_ref(6).ok()?.as_str_or_null().ok()?,
+        encoding: row.get(7).ok()?,
+        payload: row.get_ref(9).ok()?.as_blob().ok()?,
     };
-    if !stored.fits(row.get(8).ok()?) {
-        return None;
-    }
+    stored.fits(row.get(8).ok()?).then_some(stored)
+}
+
+/// Whether a row of those columns is an undamaged message of this topic.
+pub(super) fn is_intact(row: &Row<'_>, topic: TopicId) -> bool {
+    row.get(3).is_ok_and(|id| sealed(row, topic, MessageId::from_bytes(id)).is_some())
+}
+
+fn decoded(row: &Row<'_>, topic: &Topic, seq: u64, id: MessageId) -> Option<Entry> {
+    let Stored { kind, headers, encoding, payload, .. } = sealed(row, topic.topic, id)?;
     Some(Entry {
         seq,
         id,

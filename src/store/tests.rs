@@ -158,7 +158,7 @@ pub(super) fn page_of(store: &Store, lane: Priority, topics: &[(TopicId, u64)]) 
 #[test]
 fn every_statement_prepares_against_a_fresh_file() {
     use super::{audit, cleanup, cursors, dead_letters, inbox, limits, members, meta, outbox};
-    use super::{pager, writer};
+    use super::{pager, strays, writer};
     let folder = TempDir::new().expect("a folder");
     let holder = Holder { node: "a".to_owned(), pid: 1, host: "h".to_owned() };
     let file = open::open(&folder.path().join("node.db"), &holder).expect("the file opens");
@@ -223,6 +223,8 @@ fn every_statement_prepares_against_a_fresh_file() {
         pager::OTHER,
         pager::TOPIC,
         pager::TIMES,
+        strays::FIND,
+        strays::PUT_BACK,
         tx::SAVEPOINT,
         tx::RELEASE,
         tx::ROLLBACK,

@@ -236,6 +236,15 @@ pub(crate) struct Page {
     pub(crate) scanned_to: u64,
     /// Whether that was all that had been committed.
     pub(crate) end: bool,
+    /// Messages of wanted topics whose rows are damaged so that they say otherwise: they are missing in `entries`.
+    pub(crate) strays: Vec<Stray>,
+}
+
+/// A message at a place where it says that it is of another topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stray {
+    pub(crate) seq: u64,
+    pub(crate) topic: TopicId,
 }
 
 #[derive(Debug, Clone)]
