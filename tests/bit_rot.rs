@@ -9,13 +9,24 @@ mod rot;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
 
 use nodes::{account, begin, settled};
+use power::join;
 use rot::place::{self, Cell};
 use rot::{Arrived, READER, Stock, Told, builder};
+use rusqlite::Connection;
 use support::nats_server::NatsServer;
-use waypost::MessageId;
-use waypost::inspect::Inspector;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use waypost::inspect::{InspectError, Inspector, Stage};
+use waypost::{LogCut, MessageId, Mode};
+use waypost_faultfs::{Disk, Image, Replay, Survival};
+
+/// Nobody listens there.
+const NOWHERE: &str = "nats://127.0.0.1:1";
+const SIDE_BY_SIDE: usize = 8;
 
 /// So many bytes of a row are tried; none is longer.
 const ROW_BYTES: usize = 220;
@@ -38,6 +49,7 @@ struct Flip {
     column: &'static str,
     /// In the file.
     at: usize,
+    page: usize,
     mask: u8,
 }
 
@@ -51,7 +63,7 @@ fn flips(messages: &[(MessageId, String)], cell: impl Fn(MessageId) -> Cell) -> 
             let cell = cell(id);
             let at = cell.body.start + place;
             if cell.body.contains(&at) {
-                flips.push(Flip { id, column: cell.column(at), at, mask });
+                flips.push(Flip { id, column: cell.column(at), at, page: cell.page, mask });
             }
         }
     }
@@ -73,6 +85,7 @@ async fn check_quarantine(
     server: &NatsServer,
     prefix: &str,
     flips: &[Flip],
+    keeps_pages: bool,
 ) {
     let told = Told::by(alice);
     let bob = begin(builder(&server.url(), prefix, stock.folder.path(), READER)).await;
@@ -83,8 +96,15 @@ async fn check_quarantine(
     bob.shutdown().await;
     assert_eq!(arrived.wrong(&stock.sent), Vec::<String>::new());
 
-    let harmed: Vec<&Flip> =
+    let mut harmed: Vec<&Flip> =
         flips.iter().filter(|flip| !OF_ITS_PLACE.contains(&flip.column)).collect();
+    if keeps_pages {
+        // To put a message back, a page is written as the node has it in memory.
+        let written = |flip: &Flip| {
+            flips.iter().any(|other| other.column == "topic" && other.page == flip.page)
+        };
+        harmed.retain(|flip| !written(flip));
+    }
     let places: BTreeMap<MessageId, u64> =
         (1..).zip(&stock.sent).map(|(seq, (id, _))| (*id, seq)).collect();
     let dead: BTreeSet<u64> = letters.iter().map(|letter| letter.seq).collect();
@@ -133,6 +153,146 @@ async fn a_message_that_rots_in_the_file_is_put_aside_and_told() {
     }
     drop(inspector);
     let alice = begin(builder(&server.url(), "file", stock.folder.path(), "alice")).await;
-    check_quarantine(&stock, &alice, &server, "file", &flips).await;
+    check_quarantine(&stock, &alice, &server, "file", &flips, false).await;
     alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_that_rots_in_the_log_of_a_running_node_is_put_aside_and_told() {
+    let server = NatsServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Disk::watch(folder.path());
+    let (mut stock, alice) = Stock::begin(&server, "running", folder).await;
+    // As many as the sender keeps in memory, where they do not rot.
+    stock.send(&alice, 300).await;
+    let kept = stock.sent.len();
+    stock.send(&alice, wanted()).await;
+    let log = disk.log();
+    let mut replay = Replay::new(&log);
+    replay.advance_to(log.ops().len());
+    let image = replay.image(Survival::All);
+    let wal = image.file("alice.db-wal").expect("a log");
+    let flips = flips(&stock.sent[kept..], |id| place::in_log(wal, id));
+    for flip in &flips {
+        disk.rot("alice.db-wal", flip.at as u64, flip.mask);
+    }
+    println!("{} flips in a log of {} bytes", flips.len(), wal.len());
+    check_quarantine(&stock, &alice, &server, "running", &flips, true).await;
+    alice.shutdown().await;
+}
+
+/// A log that was left behind, with what was sent into it.
+struct Left {
+    image: Image,
+    sent: Vec<String>,
+}
+
+/// The files of a node that was killed after so many messages.
+async fn left(messages: usize) -> Left {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Disk::watch(folder.path());
+    let alice = begin(builder(NOWHERE, "left", folder.path(), "alice")).await;
+    let channel = join(&alice, "work", Mode::Writer).await;
+    let mut sent = Vec::new();
+    for n in 0..messages {
+        sent.push(channel.send(format!("message {n}")).await.expect("sent").to_string());
+    }
+    let log = disk.log();
+    let mut replay = Replay::new(&log);
+    replay.advance_to(log.ops().len());
+    let image = replay.image(Survival::All);
+    alice.shutdown().await;
+    Left { image, sent }
+}
+
+/// Starts a node where one bit of the log flipped while it was stopped. What is wrong, or how much was told to be lost.
+async fn starts_with_damaged_log(
+    left: &Left,
+    at: usize,
+    mask: u8,
+) -> Result<Option<LogCut>, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    left.image.write("alice", folder.path()).expect("written");
+    let (file, wal) = (folder.path().join("alice.db"), folder.path().join("alice.db-wal"));
+    let mut bytes = std::fs::read(&wal).expect("readable");
+    bytes[at] ^= mask;
+    std::fs::write(&wal, bytes).expect("written");
+    let report = Inspector::open(&file).and_then(|it| it.check(|_| ()));
+    let found = match &report {
+        Ok(report) => report.findings.iter().any(|finding| finding.stage == Stage::Log),
+        // Nothing is left of a file that never left its log.
+        Err(InspectError::NoNode { .. }) => true,
+        Err(error) => return Err(format!("not checked: {error}")),
+    };
+    let begin = || begin(builder(NOWHERE, "left", folder.path(), "alice"));
+    let alice = begin().await;
+    let cut = alice.status().log_cut;
+    alice.shutdown().await;
+    if found != cut.is_some() {
+        return Err(format!("{cut:?}, and the check says {report:?}"));
+    }
+    let kept = outbox(&file);
+    if !left.sent.starts_with(&kept) {
+        return Err(format!("not a beginning of what was sent: {kept:?}"));
+    }
+    let missing = left.sent.len() - kept.len();
+    if let Some(cut) = cut {
+        let last = kept.last().cloned().unwrap_or(MessageId::ZERO.to_string());
+        if cut.last_id.to_string() != last
+            || (cut.transactions as usize) < missing.saturating_sub(1)
+        {
+            return Err(format!("{cut:?}, with {missing} missing, the last one is {last}"));
+        }
+        let noted = Inspector::open(&file).and_then(|it| it.audit(100)).expect("readable");
+        if noted.iter().filter(|entry| entry.action == LogCut::ACTION).count() != 1 {
+            return Err(format!("not on record: {noted:?}"));
+        }
+    } else if missing > 1 {
+        return Err(format!("{missing} messages are missing, and nobody says so"));
+    }
+    let alice = begin().await;
+    if let Some(again) = alice.status().log_cut {
+        return Err(format!("told again: {again:?}"));
+    }
+    alice.shutdown().await;
+    Ok(cut)
+}
+
+fn outbox(file: &Path) -> Vec<String> {
+    let sql = Connection::open(file).expect("opened");
+    let mut statement = sql.prepare("SELECT id FROM waypost_outbox ORDER BY seq").expect("a table");
+    let ids = statement.query_map([], |row| Ok(MessageId::from_bytes(row.get(0)?).to_string()));
+    ids.expect("readable").collect::<Result<_, _>>().expect("readable")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_log_lost_while_the_node_was_stopped_is_told_once() {
+    let left = Arc::new(left(12).await);
+    let wal = left.image.file("alice.db-wal").expect("a log").to_vec();
+    let pages: Vec<usize> = place::frames(&wal).collect();
+    let mut places: Vec<usize> = (0..32).step_by(if thorough() { 1 } else { 7 }).collect();
+    for (number, page) in pages.iter().enumerate() {
+        // Of each frame's header: page, size, salts, checksum; and of the page.
+        let each =
+            [page - 21, page - 18, page - 13, page - 5, page + number * 61 % 4096, page + 4095];
+        places.extend(each.into_iter().skip(number % 3).step_by(if thorough() { 1 } else { 3 }));
+    }
+    let last_page = *pages.last().expect("frames");
+    let (flips, side_by_side) = (places.len(), Arc::new(Semaphore::new(SIDE_BY_SIDE)));
+    let mut cases = JoinSet::new();
+    for at in places {
+        let (left, turns) = (Arc::clone(&left), Arc::clone(&side_by_side));
+        cases.spawn(async move {
+            let _turn = turns.acquire().await.expect("never closed");
+            let cut = starts_with_damaged_log(&left, at, 1 << (at % 8)).await;
+            (at, cut.unwrap_or_else(|wrong| panic!("at {at}: {wrong}")))
+        });
+    }
+    let cuts = cases.join_all().await;
+    let told = cuts.iter().filter(|(_, cut)| cut.is_some()).count();
+    println!("{flips} flips in {} frames, {told} told", pages.len());
+    // What is left is the last transaction, of a few frames: a bad end of it looks like a write that the power cut short.
+    let unseen: Vec<usize> =
+        cuts.iter().filter(|(_, cut)| cut.is_none()).map(|(at, _)| *at).collect();
+    assert!(unseen.iter().all(|at| at + 6 * 4_120 > last_page), "{unseen:?} of {}", wal.len());
 }

@@ -17,6 +17,8 @@ use crate::message::TopicId;
 pub(super) const FIND: &str = "SELECT seq, topic, created_ms, id, expires_ms, kind, headers, encoding, crc, payload FROM waypost_outbox WHERE seq = ?1";
 pub(super) const PUT_BACK: &str = "UPDATE waypost_outbox SET topic = ?2 WHERE seq = ?1";
 
+const NO_TOPIC: TopicId = TopicId(0);
+
 /// Whether there is a message at this place that says, wrongly, that it is of another topic.
 pub(super) fn is_stray(conn: &Connection, stray: Stray) -> Result<bool, StoreError> {
     conn.prepare_cached(FIND)
@@ -35,12 +37,15 @@ pub(super) fn is_stray(conn: &Connection, stray: Stray) -> Result<bool, StoreErr
 pub(super) fn put_back(group: &mut Group<'_>, strays: &[Stray]) -> Result<(), StoreError> {
     for stray in strays {
         let Stray { seq, topic } = *stray;
-        // Whatever this connection sees of it: it may have the page in memory as it was before it was damaged.
-        group
-            .conn
-            .prepare_cached(PUT_BACK)
-            .and_then(|mut update| update.execute(params![seq, topic.0]))
-            .at("put a message back")?;
+        // This connection may have the page in memory as it was before it was damaged, and SQLite writes no page in which nothing
+        // changes.
+        for topic in [NO_TOPIC, topic] {
+            group
+                .conn
+                .prepare_cached(PUT_BACK)
+                .and_then(|mut update| update.execute(params![seq, topic.0]))
+                .at("put a message back")?;
+        }
         let detail = format!("its row named another topic than {}: the disk damaged it", topic.0);
         audit::record(group, "put back", &format!("message at {seq}"), &detail)?;
         tracing::error!(
