@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use nodes::{account, begin, settled};
 use power::join;
+use rot::fate::{self, Fate};
 use rot::place::{self, Cell};
 use rot::{Arrived, READER, Stock, Told, builder};
 use rusqlite::Connection;
@@ -295,4 +296,47 @@ async fn what_a_log_lost_while_the_node_was_stopped_is_told_once() {
     let unseen: Vec<usize> =
         cuts.iter().filter(|(_, cut)| cut.is_none()).map(|(at, _)| *at).collect();
     assert!(unseen.iter().all(|at| at + 6 * 4_120 > last_page), "{unseen:?} of {}", wal.len());
+}
+
+/// Flips in what holds a row and a page together, and anywhere.
+fn anywhere(file: &[u8], id: MessageId) -> Vec<(usize, u8)> {
+    let cell = place::in_database(file, id);
+    let page_head = cell.page..cell.page + 24;
+    let mut flips: Vec<(usize, u8)> =
+        page_head.chain(cell.head).flat_map(|at| masks(at).map(move |mask| (at, mask))).collect();
+    let mut dice = fastrand::Rng::with_seed(11);
+    let count = if thorough() { 2_000 } else { 60 };
+    flips.extend((0..count).map(|_| (dice.usize(..file.len()), 1 << dice.u8(..8))));
+    flips
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_bit_that_flips_anywhere_in_a_file_delivers_nothing_damaged_and_is_not_passed_over() {
+    let server = NatsServer::start();
+    let stock = Arc::new(Stock::at_rest(&server, "anywhere", 12).await);
+    let file = Arc::new(std::fs::read(stock.path("alice.db")).expect("readable"));
+    let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+    let mut cases = JoinSet::new();
+    for (number, (at, mask)) in anywhere(&file, stock.sent[6].0).into_iter().enumerate() {
+        let (stock, file, turns) = (Arc::clone(&stock), Arc::clone(&file), Arc::clone(&turns));
+        let url = server.url();
+        cases.spawn(async move {
+            let _turn = turns.acquire().await.expect("never closed");
+            let stock = stock.copied();
+            let mut bytes = file.to_vec();
+            bytes[at] ^= mask;
+            std::fs::write(stock.path("alice.db"), bytes).expect("written");
+            let fate = fate::of(&stock, &url, &format!("anywhere-{number}")).await;
+            fate.map_err(|wrong| format!("at {at}, {mask:#x}: {wrong}"))
+        });
+    }
+    let (mut fates, mut wrong) = (BTreeMap::<Fate, usize>::new(), Vec::new());
+    for fate in cases.join_all().await {
+        match fate {
+            Ok(fate) => *fates.entry(fate).or_default() += 1,
+            Err(error) => wrong.push(error),
+        }
+    }
+    println!("{fates:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

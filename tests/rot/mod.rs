@@ -1,6 +1,7 @@
 //! What the tests of bit rot share: a sender with messages for a receiver that is away, and where they lie in its file.
 #![allow(unreachable_pub)]
 
+pub mod fate;
 pub mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
