@@ -45,6 +45,16 @@ impl Disk {
         self.watched.lock().log.clone()
     }
 
+    /// The place in the log where the next operation will stand.
+    pub fn place(&self) -> usize {
+        self.watched.lock().log.ops.len()
+    }
+
+    /// Whether something like this has happened at this place of the log or later.
+    pub fn has_happened(&self, since: usize, what: impl FnMut(&Op) -> bool) -> bool {
+        self.watched.lock().log.ops.iter().skip(since).any(what)
+    }
+
     /// Sets a failure that is to come; it takes the place of the last one.
     pub fn fail(&self, fault: Fault) {
         self.watched.lock().fault = Some(fault);
