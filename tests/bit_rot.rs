@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use support::nats_server::NatsServer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use waypost::inspect::{InspectError, Inspector, Stage};
+use waypost::inspect::{InspectError, Inspector};
 use waypost::{LogCut, MessageId, Mode};
 use waypost_faultfs::{Disk, Image, Replay, Survival};
 
@@ -220,7 +220,7 @@ async fn starts_with_damaged_log(
     std::fs::write(&wal, bytes).expect("written");
     let report = Inspector::open(&file).and_then(|it| it.check(|_| ()));
     let found = match &report {
-        Ok(report) => report.findings.iter().any(|finding| finding.stage == Stage::Log),
+        Ok(report) => report.log.is_some(),
         // Nothing is left of a file that never left its log.
         Err(InspectError::NoNode { .. }) => true,
         Err(error) => return Err(format!("not checked: {error}")),

@@ -224,7 +224,7 @@ impl Pair {
 fn step(operation: Operation) -> u64 {
     match operation {
         _ if thorough() => 1,
-        Operation::Write => 13,
+        Operation::Write => 3,
         Operation::Sync | Operation::Truncate => 1,
     }
 }

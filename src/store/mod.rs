@@ -133,7 +133,7 @@ impl Store {
         if let Some(cut) = &cut {
             audit::note(&file.writer, clock.now_ms(), LogCut::ACTION, &path, cut)
                 .map_err(sorted)?;
-            tracing::error!(path = %path.display(), "{cut}");
+            tracing::warn!(path = %path.display(), "{cut}");
             mailbox.put([Notice::LogCut(*cut)]);
         }
         let (done, is_done) = watch::channel(false);

@@ -57,7 +57,8 @@ const WRITER_SETTINGS: &[Setting] = &[
     ("synchronous", "FULL", "2"),
     ("foreign_keys", "ON", "1"),
     ("journal_size_limit", "16777216", "16777216"),
-    ("wal_autocheckpoint", "1000", "1000"),
+    // The writer does it itself.
+    ("wal_autocheckpoint", "0", "0"),
     ("temp_store", "MEMORY", "2"),
     ("cache_size", "-8000", "-8000"),
     ("trusted_schema", "OFF", "0"),

@@ -233,6 +233,8 @@ fn every_statement_prepares_against_a_fresh_file() {
         writer::ROLLBACK,
         writer::FULL,
         writer::NORMAL,
+        writer::LOG_PAGES,
+        writer::COPY_LOG,
         writer::RESTART_LOG,
         writer::TRUNCATE_LOG,
     ];

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -30,11 +30,17 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// How often the file's place on the disk and the wall clock are looked at, and a failed file is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A log of so many pages is copied into the main file.
+const LONG_LOG_PAGES: i64 = 1_000;
+
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 pub(super) const FULL: &str = "PRAGMA synchronous = FULL";
 pub(super) const NORMAL: &str = "PRAGMA synchronous = NORMAL";
+/// How many pages the log holds, and how many of them are in the main file: does nothing.
+pub(super) const LOG_PAGES: &str = "PRAGMA wal_checkpoint(NOOP)";
+pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 /// Lets the log begin again at its start, where it needs no new space.
 pub(super) const RESTART_LOG: &str = "PRAGMA wal_checkpoint(RESTART)";
 pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -238,8 +244,36 @@ impl Writer {
             return fail_all(jobs, &error);
         }
         match self.attempt(&mut jobs) {
-            Ok(()) => jobs.into_iter().for_each(Job::answer),
+            Ok(()) => {
+                jobs.into_iter().for_each(Job::answer);
+                self.shorten_log();
+            }
             Err(error) => self.recover(jobs, error),
+        }
+    }
+
+    /// Copies a log that has become long into the main file. SQLite would do it by itself, but not tell when an fsync failed: what was
+    /// committed since the last one could be lost from the middle of the log, and what came later with it.
+    fn shorten_log(&mut self) {
+        let Some(file) = &self.file else { return };
+        let waiting = |row: &Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+        let pages = file.writer.prepare_cached(LOG_PAGES);
+        let pages = pages.and_then(|mut pages| pages.query_row([], waiting));
+        if pages.is_ok_and(|pages| pages < LONG_LOG_PAGES) {
+            return;
+        }
+        let copied = file.writer.query_row(COPY_LOG, [], |_| Ok(())).at("copy the log");
+        self.after_copying(copied);
+    }
+
+    /// Nothing is written after a failure before the file was opened again.
+    fn after_copying(&mut self, copied: Result<(), StoreError>) {
+        match copied.map_err(|error| fault::sorted(error, &self.shared.path)) {
+            Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
+                self.go_down(Vec::new(), error);
+            }
+            Err(error) => tracing::debug!(%error, "the log was not copied"),
+            Ok(()) => {}
         }
     }
 
@@ -313,9 +347,13 @@ impl Writer {
                 self.shared.set_health(Health::Full);
                 if let Some(file) = &self.file {
                     // Acknowledgements need little space: this may give them some.
-                    let _ = file.writer.query_row(RESTART_LOG, [], |_| Ok(()));
+                    let begun = file.writer.query_row(RESTART_LOG, [], |_| Ok(()));
+                    self.after_copying(begun.at("begin the log again"));
                 }
-                self.one_by_one(jobs, &error);
+                match &self.down {
+                    Some(down) => fail_all(jobs, &fault::again(&down.error)),
+                    None => self.one_by_one(jobs, &error),
+                }
             }
             StoreError::Failed { .. } | StoreError::Corrupt { .. } => self.go_down(jobs, error),
             StoreError::Sql { .. } if error.is_transient() => fail_all(jobs, &error),
@@ -450,7 +488,12 @@ impl Writer {
     fn maintain(&mut self) -> Result<(), StoreError> {
         self.ready()?;
         let Some(file) = &self.file else { return Ok(()) };
-        cleanup::maintain(&file.writer).map_err(|error| fault::sorted(error, &self.shared.path))
+        let done = cleanup::maintain(&file.writer);
+        let done = done.map_err(|error| fault::sorted(error, &self.shared.path));
+        if let Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) = &done {
+            self.go_down(Vec::new(), fault::again(error));
+        }
+        done
     }
 
     /// Readers first: a checkpoint cannot empty the log while anyone reads. The lock last.

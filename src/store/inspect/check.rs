@@ -63,6 +63,8 @@ pub struct Report {
     pub messages: u64,
     /// What was found, at most [`Report::MAX_FINDINGS`].
     pub findings: Vec<Finding>,
+    /// What of the write-ahead log will not be read, where something is missing before its end. After a power cut that is no fault.
+    pub log: Option<String>,
     /// How many more findings there were.
     pub further: u64,
 }
@@ -151,10 +153,11 @@ impl Inspector {
             && examine()?.is_some_and(|again| again.frame == frame)
         {
             let detail = format!(
-                "the write-ahead log is damaged at frame {frame}: at least {transactions} transactions behind it are lost \
-                 if the node did not end in good order, or does not now"
+                "the write-ahead log cannot be read from frame {frame} on, and with it at least {transactions} later \
+                 transactions, where the node was or is not stopped in good order: after a power cut, that is so for receipts and \
+                 settlements; otherwise the disk has damaged it"
             );
-            report.add(Stage::Log, None, detail);
+            report.log = Some(detail);
         }
         Ok(())
     }

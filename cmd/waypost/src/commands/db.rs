@@ -30,6 +30,9 @@ pub(super) async fn check(config: &Config, output: &Output) -> anyhow::Result<Ou
     if output.json() {
         output.print_json(&json!({ "sound": report.is_sound(), "report": report })).await?;
     } else {
+        if let Some(log) = &report.log {
+            output.print(printable(&format!("log: {log}"))).await?;
+        }
         for finding in &report.findings {
             let about = finding.id.map(|id| format!("message {id}: ")).unwrap_or_default();
             let line = format!("{}: {about}{}", name(finding.stage), finding.detail);
