@@ -342,3 +342,80 @@ async fn a_bit_that_flips_anywhere_in_a_file_delivers_nothing_damaged_and_is_not
     println!("{fates:?}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Lets both run on with a receiver's file in which one bit of its place in the sender's messages flipped. What is wrong.
+async fn goes_on_from(
+    stock: &Stock,
+    taken: usize,
+    at: usize,
+    mask: u8,
+    url: &str,
+    prefix: &str,
+) -> Vec<String> {
+    let path = stock.path("bob.db");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    bytes[at] ^= mask;
+    std::fs::write(&path, bytes).expect("written");
+    let report = Inspector::open(&path).expect("opened").check(|_| ()).expect("checked");
+    let bob = begin(builder(url, prefix, stock.folder.path(), READER)).await;
+    let arrived = Arrived::at(&bob).await;
+    let alice = begin(builder(url, prefix, stock.folder.path(), "alice")).await;
+    settled(&alice).await;
+    alice.shutdown().await;
+    bob.shutdown().await;
+    let ids = arrived.ids();
+    let mut wrong = arrived.wrong(&stock.sent);
+    if report.is_sound() {
+        wrong.push("the check finds nothing".to_owned());
+    }
+    let known = |id: &MessageId| stock.sent[..taken].iter().any(|(taken, _)| taken == id);
+    wrong.extend(ids.iter().filter(|id| known(id)).map(|id| format!("{id} came again")));
+    let missing = stock.sent[taken..].iter().filter(|(id, _)| !ids.contains(id));
+    wrong.extend(missing.map(|(id, _)| format!("{id} is missing")));
+    wrong
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_receivers_place_that_rots_passes_over_nothing() {
+    let server = NatsServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut stock, alice) = Stock::begin(&server, "place", folder).await;
+    stock.send(&alice, 5).await;
+    let taken = stock.sent.len();
+    let bob = begin(builder(&server.url(), "place", stock.folder.path(), READER)).await;
+    let arrived = Arrived::at(&bob).await;
+    settled(&alice).await;
+    assert_eq!(arrived.ids().len(), taken);
+    bob.shutdown().await;
+    // So that a place a little further on lies among them.
+    for count in [5, 4, 3, 2, 1] {
+        stock.send(&alice, count).await;
+    }
+    alice.shutdown().await;
+
+    let file = std::fs::read(stock.path("bob.db")).expect("readable");
+    let place = stock.sent[taken - 1].0.to_bytes();
+    let places: Vec<usize> =
+        (0..file.len() - 16).filter(|at| file[*at..*at + 16] == place).collect();
+    let [place] = places[..] else { panic!("where is it? {places:?}") };
+    let (stock, turns) = (Arc::new(stock), Arc::new(Semaphore::new(SIDE_BY_SIDE)));
+    let mut cases = JoinSet::new();
+    for (at, mask) in
+        (place..place + 16).flat_map(|at| masks(at - place).map(move |mask| (at, mask)))
+    {
+        let (stock, turns, url) = (Arc::clone(&stock), Arc::clone(&turns), server.url());
+        cases.spawn(async move {
+            let _turn = turns.acquire().await.expect("never closed");
+            let stock = stock.copied();
+            let wrong =
+                goes_on_from(&stock, taken, at, mask, &url, &format!("place-{at}-{mask}")).await;
+            wrong
+                .into_iter()
+                .map(move |wrong| format!("at {}, {mask:#x}: {wrong}", at - place))
+                .collect::<Vec<_>>()
+        });
+    }
+    println!("{} flips", cases.len());
+    let wrong = cases.join_all().await.concat();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

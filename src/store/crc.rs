@@ -1,7 +1,7 @@
 //! The checksum that stands with each message, so that a flipped bit is never delivered: SQLite's own `integrity_check`
 //! does not see one in a payload.
 
-use crate::message::{MessageId, Priority, TopicId};
+use crate::message::{MessageId, Priority, StoreId, TopicId};
 
 /// A message as it stands in its row.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +72,29 @@ impl StoredLetter<'_> {
             .text(self.headers.unwrap_or_default())
             .byte(self.encoding)
             .end(self.payload)
+    }
+}
+
+/// Up to where a sender's messages are done with, as it stands in its row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredInbox<'a> {
+    pub(crate) last_id: MessageId,
+    pub(crate) sender: &'a str,
+    pub(crate) channel: &'a str,
+    pub(crate) direct: bool,
+    pub(crate) lane: Priority,
+    pub(crate) store_id: StoreId,
+}
+
+impl StoredInbox<'_> {
+    /// CRC-32 over the fields in their order, written as those of [`Stored::crc`].
+    pub(crate) fn crc(&self) -> u32 {
+        Seal::new(self.last_id)
+            .text(self.sender)
+            .text(self.channel)
+            .byte(u8::from(self.direct))
+            .number(i64::try_from(self.lane.index()).expect("one of three"))
+            .end(&self.store_id.to_bytes())
     }
 }
 

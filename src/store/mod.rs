@@ -127,6 +127,7 @@ impl Store {
             },
         };
         let ledger = meta::load(&file.writer).map_err(sorted)?;
+        inbox::forget_damaged(&file.writer, clock.now_ms(), &path).map_err(sorted)?;
         let restored = meta::restored(&file.writer, &ledger, node).map_err(sorted)?;
         let mailbox = Arc::new(Mailbox::default());
         let cut = lost.map(|lost| LogCut::new(lost, ledger.totals.last_id));

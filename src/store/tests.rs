@@ -187,6 +187,8 @@ fn every_statement_prepares_against_a_fresh_file() {
         inbox::ADVANCE,
         inbox::TRIM,
         inbox::SELECT,
+        inbox::SEALED,
+        inbox::FORGET,
         limits::DELETE,
         limits::RELINK,
         members::UPSERT_PEER,

@@ -9,6 +9,7 @@ use super::queue::{Cursor, cursors};
 use super::{InspectError, Inspector, row};
 use crate::message::{MessageId, TopicId};
 use crate::store::crc::{Stored, StoredLetter};
+use crate::store::inbox;
 use crate::store::lock::beside;
 use crate::store::migrate::user_version;
 use crate::store::open::OpenError;
@@ -232,6 +233,17 @@ impl Inspector {
                         );
                     }
                     read => read?,
+                }
+            }
+            let mut statement = connection.prepare(inbox::SEALED)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                if !inbox::is_intact(row) {
+                    let sender = row.get_ref(0)?.as_str().unwrap_or("a sender");
+                    let detail = format!(
+                        "what says up to where messages of {sender} were received is damaged: the next start forgets it"
+                    );
+                    report.add(Stage::Messages, None, detail);
                 }
             }
             Ok(())
