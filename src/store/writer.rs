@@ -19,9 +19,11 @@ use super::lock::FileLock;
 use super::mailbox::Mailbox;
 use super::open::Readers;
 use super::tx::Guard;
-use super::types::{Cursor, Health, Notice};
+use super::types::{Health, Notice};
 use crate::config::Durability;
 use crate::error::StoreError;
+
+mod recovery;
 
 /// Most jobs that one transaction takes.
 const GROUP_JOBS: usize = 1_024;
@@ -266,17 +268,6 @@ impl Writer {
         self.after_copying(copied);
     }
 
-    /// Nothing is written after a failure before the file was opened again.
-    fn after_copying(&mut self, copied: Result<(), StoreError>) {
-        match copied.map_err(|error| fault::sorted(error, &self.shared.path)) {
-            Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
-                self.go_down(Vec::new(), error);
-            }
-            Err(error) => tracing::debug!(%error, "the log was not copied"),
-            Ok(()) => {}
-        }
-    }
-
     /// Commits these jobs, or leaves nothing of them.
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
         let mut notices = Vec::new();
@@ -336,64 +327,6 @@ impl Writer {
         conn.execute_batch(COMMIT).at("commit")
     }
 
-    /// The group was rolled back. What can still be kept of it is.
-    fn recover(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
-        match &error {
-            StoreError::Full { .. } => {
-                if self.shared.health() != Health::Full {
-                    self.disk_is_full = !fault::has_room(&self.shared.path);
-                    self.looked = Instant::now();
-                }
-                self.shared.set_health(Health::Full);
-                if let Some(file) = &self.file {
-                    // Acknowledgements need little space: this may give them some.
-                    let begun = file.writer.query_row(RESTART_LOG, [], |_| Ok(()));
-                    self.after_copying(begun.at("begin the log again"));
-                }
-                match &self.down {
-                    Some(down) => fail_all(jobs, &fault::again(&down.error)),
-                    None => self.one_by_one(jobs, &error),
-                }
-            }
-            StoreError::Failed { .. } | StoreError::Corrupt { .. } => self.go_down(jobs, error),
-            StoreError::Sql { .. } if error.is_transient() => fail_all(jobs, &error),
-            _ if jobs.len() == 1 => fail_all(jobs, &error),
-            _ => self.one_by_one(jobs, &error),
-        }
-    }
-
-    /// Each job in a transaction of its own, so that it fails alone. A closure that has been called already cannot be called
-    /// again: it gets the group's error.
-    fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
-        let mut jobs = jobs.into_iter();
-        while let Some(job) = jobs.next() {
-            if !job.can_run() {
-                job.fail(fault::again(error));
-                continue;
-            }
-            let mut alone = [job];
-            let result = self.attempt(&mut alone);
-            let [job] = alone;
-            match result {
-                Ok(()) => job.answer(),
-                Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
-                    let rest = std::iter::once(job).chain(jobs).collect();
-                    return self.go_down(rest, error);
-                }
-                Err(error) => job.fail(error),
-            }
-        }
-    }
-
-    /// After a failed write or fsync nobody knows what is on the disk: nothing is written before the file was opened again and
-    /// checked.
-    fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
-        self.shared.set_health(Health::Failed(error.to_string()));
-        fail_all(jobs, &error);
-        self.down = Some(Down { error, for_good: false, tried: Instant::now() });
-        self.try_again();
-    }
-
     /// Whether the file can be written. Looks at it from time to time.
     fn ready(&mut self) -> Result<(), StoreError> {
         if self.looked.elapsed() >= LOOK_EVERY {
@@ -428,61 +361,6 @@ impl Writer {
             self.shared.set_health(Health::Failed(error.to_string()));
             self.down = Some(Down { error, for_good: true, tried: Instant::now() });
         }
-    }
-
-    /// Opens the file anew and takes over what it holds.
-    fn try_again(&mut self) {
-        let (writer, lock) = match self.file.take() {
-            Some(File { writer, lock }) => (Some(writer), Some(lock)),
-            None => (None, self.lock.take()),
-        };
-        let Some(lock) = lock else { return };
-        let opened = File::again(writer, lock, &self.shared, &self.guard);
-        let outcome = opened.and_then(|file| match super::meta::load(&file.writer) {
-            Ok(ledger) => Ok((file, ledger)),
-            Err(error) => Err((file.lock, error)),
-        });
-        match outcome {
-            Ok((file, mut ledger)) => {
-                // Ids that were given out, but may not have reached the disk, are not given out again.
-                let (old, new) = (self.ledger.totals, &mut ledger.totals);
-                new.last_id = old.last_id.max(new.last_id);
-                new.last_created_ms = old.last_created_ms.max(new.last_created_ms);
-                let before = std::mem::replace(&mut self.ledger, ledger);
-                self.identity = Identity::of(&self.shared.path);
-                self.file = Some(file);
-                self.durability = Durability::Full;
-                self.down = None;
-                self.shared.damage_told.store(false, Ordering::SeqCst);
-                self.retell(&before);
-                tracing::info!("the node's file can be written again");
-                self.shared.set_health(Health::Healthy);
-            }
-            Err((lock, error)) => {
-                self.lock = Some(lock);
-                let error = fault::sorted(error, &self.shared.path);
-                self.shared.set_health(Health::Failed(error.to_string()));
-                self.down = Some(Down { error, for_good: false, tried: Instant::now() });
-            }
-        }
-    }
-
-    /// What a failed commit left in the file all the same has not been told. Whoever knows of it already sees nothing new.
-    fn retell(&self, before: &Ledger) {
-        let topics = self.ledger.topics().map(|state| Notice::TopicOpened(state.topic.clone()));
-        let read = self.file.as_ref().map(|file| super::meta::cursors(&file.writer, &self.ledger));
-        let cursors = match read {
-            Some(Ok(cursors)) => cursors,
-            Some(Err(_)) | None => self.ledger.open_cursors(),
-        };
-        let cursors = cursors.into_iter().map(Notice::CursorOpened);
-        let is_open =
-            |it: &Cursor| self.ledger.cursor(&it.receiver, it.topic).is_some_and(|it| it.open);
-        let closed = before.open_cursors().into_iter().filter(|it| !is_open(it));
-        let closed =
-            closed.map(|Cursor { receiver, topic, .. }| Notice::CursorClosed { receiver, topic });
-        let missed = Notice::Missed { end_seq: self.ledger.totals.end_seq };
-        self.shared.mailbox.put(topics.chain(closed).chain(cursors).chain([missed]));
     }
 
     fn maintain(&mut self) -> Result<(), StoreError> {

@@ -6,12 +6,10 @@ use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use super::queue::{Cursor, cursors};
-use super::{InspectError, Inspector, row};
+use super::{InspectError, Inspector, row, seals};
 use crate::message::{MessageId, TopicId};
-use crate::store::crc::{Stored, StoredLetter};
-use crate::store::inbox;
+use crate::store::crc::Stored;
 use crate::store::lock::beside;
-use crate::store::migrate::user_version;
 use crate::store::open::OpenError;
 use crate::store::open::log::{self, Lost};
 
@@ -79,7 +77,7 @@ impl Report {
         self.findings.is_empty()
     }
 
-    fn add(&mut self, stage: Stage, id: Option<MessageId>, detail: String) {
+    pub(super) fn add(&mut self, stage: Stage, id: Option<MessageId>, detail: String) {
         if self.findings.len() < Self::MAX_FINDINGS {
             self.findings.push(Finding { stage, detail, id });
         } else {
@@ -96,9 +94,6 @@ pub(super) const COUNT: &str = "SELECT count(*) FROM waypost_outbox";
 pub(super) const MESSAGES: &str = "SELECT o.seq, o.id, o.topic, o.lane, o.previous_seq, o.created_ms, o.kind, o.headers, o.encoding,
         o.crc, o.payload, t.lane, t.last_seq, o.expires_ms
     FROM waypost_outbox o LEFT JOIN waypost_topics t USING (topic) WHERE o.seq > ?1 ORDER BY o.seq LIMIT ?2";
-pub(super) const LETTERS: &str =
-    "SELECT receiver, seq, id, channel, lane, created_ms, kind, headers, encoding, payload, crc
-    FROM waypost_dead_letters";
 pub(super) const IS_THERE: &str = "SELECT 1 FROM waypost_outbox WHERE seq = ?1";
 pub(super) const PLACES: &str = "SELECT seq, topic FROM waypost_outbox ORDER BY seq";
 pub(super) const TOPICS: &str =
@@ -216,37 +211,8 @@ impl Inspector {
                 break;
             }
         }
-        self.read("checking its dead letters", |connection| {
-            // Only then have they a checksum.
-            if user_version(connection)? < 2 {
-                return Ok(());
-            }
-            let mut statement = connection.prepare(LETTERS)?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                match check_letter(row, report) {
-                    Err(error) if is_of_the_row(&error) => {
-                        report.add(
-                            Stage::Messages,
-                            None,
-                            format!("a damaged dead letter ({error})"),
-                        );
-                    }
-                    read => read?,
-                }
-            }
-            let mut statement = connection.prepare(inbox::SEALED)?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                if !inbox::is_intact(row) {
-                    let sender = row.get_ref(0)?.as_str().unwrap_or("a sender");
-                    let detail = format!(
-                        "what says up to where messages of {sender} were received is damaged: the next start forgets it"
-                    );
-                    report.add(Stage::Messages, None, detail);
-                }
-            }
-            Ok(())
+        self.read("checking its dead letters and its inbox", |connection| {
+            seals::check(connection, report)
         })
     }
 
@@ -371,34 +337,8 @@ fn is_intact(row: &Row<'_>, id: MessageId, topic: i64) -> rusqlite::Result<bool>
 }
 
 /// Whether it is what the row holds that could not be read, and not the row.
-fn is_of_the_row(error: &rusqlite::Error) -> bool {
+pub(super) fn is_of_the_row(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_none()
-}
-
-fn check_letter(row: &Row<'_>, report: &mut Report) -> rusqlite::Result<()> {
-    let id = row::id(row, 2)?;
-    let Some(crc) = row.get::<_, Option<i64>>(10)? else { return Ok(()) };
-    let read = || -> rusqlite::Result<_> {
-        let letter = StoredLetter {
-            id,
-            receiver: row.get_ref(0)?.as_str()?,
-            seq: row.get(1)?,
-            channel: row.get_ref(3)?.as_str()?,
-            lane: row::lane(row, 4)?,
-            created_ms: row.get(5)?,
-            kind: row.get_ref(6)?.as_str()?,
-            headers: row.get_ref(7)?.as_str_or_null()?,
-            encoding: row.get(8)?,
-            payload: row.get_ref(9)?.as_blob()?,
-        };
-        Ok(i64::from(letter.crc()) == crc)
-    };
-    if !read().unwrap_or(false) {
-        let detail =
-            "the dead letter's checksum does not fit: it is damaged and cannot be redriven";
-        report.add(Stage::Messages, Some(id), detail.to_owned());
-    }
-    Ok(())
 }
 
 fn check_meta(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {

@@ -163,7 +163,7 @@ fn every_statement_fits_the_schema() {
         check::REFERENCES,
         check::COUNT,
         check::MESSAGES,
-        check::LETTERS,
+        seals::LETTERS,
         check::IS_THERE,
         check::PLACES,
         check::TOPICS,
