@@ -260,6 +260,13 @@ impl Log {
             count += 1;
             report.messages += 1;
             let seq = row.get(0)?;
+            // A damaged page may lead back to where it was come from.
+            if seq <= self.seq {
+                let detail =
+                    format!("{seq} follows {}: the check of messages ended there", self.seq);
+                report.add(Stage::Messages, None, detail);
+                return Ok(false);
+            }
             match self.message(connection, row, report) {
                 Err(error) if is_of_the_row(&error) => report.add(
                     Stage::Messages,
