@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId};
+use crate::store::LogCut;
 
 /// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
 /// and nothing that matters is known from events alone.
@@ -208,6 +209,8 @@ pub enum Event {
         /// What went wrong, and what to do.
         reason: String,
     },
+    /// Some of the file's write-ahead log could not be read when the node was started; see also [`Status::log_cut`].
+    LogCut(LogCut),
     /// The wall clock jumped; ids and times to live go on undisturbed.
     ClockJumped {
         /// By how many milliseconds, ahead if above zero.
@@ -345,6 +348,8 @@ pub struct Status {
     pub link: Link,
     /// The file.
     pub storage: crate::store::Health,
+    /// What was missing of the file when the node was started, if anything was.
+    pub log_cut: Option<LogCut>,
     /// How many peers are online.
     pub peers_online: usize,
     /// Since the start.

@@ -130,7 +130,7 @@ pub use message::{
 };
 pub use node::{Builder, Events, Node};
 pub use store::inspect;
-pub use store::{DeadLetter, Health, Tx};
+pub use store::{DeadLetter, Health, LogCut, Tx};
 
 /// The SQLite library that the node's file is written with, for use in transactions.
 pub use rusqlite;

@@ -83,6 +83,7 @@ impl<T: Transport> Driver<T> {
                     tracing::error!(node = %self.me, reason, "the file failed");
                     self.tell(Event::StorageFailed { reason });
                 }
+                Notice::LogCut(cut) => self.tell(Event::LogCut(cut)),
                 Notice::ClockJumped { by_ms } => self.tell(Event::ClockJumped { by_ms }),
             }
         }
@@ -240,12 +241,19 @@ impl<T: Transport> Driver<T> {
         let max_bytes = share.clamp(*BUFFER_BYTES_EACH.start(), *BUFFER_BYTES_EACH.end());
         let wanted = topics.clone();
         let request = PageRequest { lane, topics, max_messages, max_bytes };
-        let store = self.store.clone();
+        let (store, reader) = (self.store.clone(), self.store.clone());
         self.jobs.push(Box::pin(async move {
-            let page = tokio::task::spawn_blocking(move || store.page(&request)).await;
+            let page = tokio::task::spawn_blocking(move || reader.page(&request)).await;
             let page = page
                 .map_err(|error| error.to_string())
                 .and_then(|page| page.map_err(|error| error.to_string()));
+            let page = match page {
+                Ok(page) if !page.strays.is_empty() => match store.put_back(page.strays).await {
+                    Ok(()) => Err("messages in it were out of place".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                },
+                page => page,
+            };
             Completion::Page { receiver, token, topics: wanted, page }
         }));
     }
@@ -258,7 +266,7 @@ impl<T: Transport> Driver<T> {
         page: Result<Page, String>,
     ) {
         let event = match page {
-            Ok(Page { entries, scanned_to, end }) => {
+            Ok(Page { entries, scanned_to, end, .. }) => {
                 let heads = entries.into_iter().map(|loaded| match loaded {
                     Loaded::Good(entry) => head(entry),
                     Loaded::Damaged { seq, topic, id } => {

@@ -28,7 +28,7 @@ impl<T: Transport> Driver<T> {
     pub(crate) async fn new(parts: Parts, transport: T) -> Self {
         let Parts { config, opened, host, incarnation, tally, events, status, commands, .. } =
             parts;
-        let Opened { store, notices, restored } = opened;
+        let Opened { store, notices, restored, .. } = opened;
         let Restored {
             node,
             stores,

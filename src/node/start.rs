@@ -63,6 +63,7 @@ pub(super) fn assemble(
         incarnation,
         link: Link::Connecting,
         storage: store.health(),
+        log_cut: opened.cut,
         peers_online: 0,
         uptime: Duration::ZERO,
     });

@@ -1,6 +1,9 @@
 //! What was decided about peers, messages and the file.
 
-use rusqlite::params;
+use std::fmt::Display;
+use std::path::Path;
+
+use rusqlite::{Connection, params};
 
 use super::fault::At;
 use super::job::Group;
@@ -19,6 +22,20 @@ pub(super) fn record(
         .conn
         .prepare_cached(INSERT)
         .and_then(|mut insert| insert.execute(params![group.now_ms, action, subject, detail]))
+        .at("write the audit")?;
+    Ok(())
+}
+
+/// The same about the file itself, outside of a group.
+pub(super) fn note(
+    conn: &Connection,
+    at_ms: u64,
+    action: &str,
+    path: &Path,
+    detail: &impl Display,
+) -> Result<(), StoreError> {
+    let subject = path.to_string_lossy();
+    conn.execute(INSERT, params![at_ms, action, subject, detail.to_string()])
         .at("write the audit")?;
     Ok(())
 }

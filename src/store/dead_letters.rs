@@ -1,7 +1,8 @@
 //! Messages that a receiver refused or failed too often.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::crc::StoredLetter;
 use super::fault::At;
 use super::job::Group;
 use super::meta::{id, lane, parsed};
@@ -9,15 +10,15 @@ use super::types::{DeadLetter, Loaded, Settlement};
 use super::{audit, outbox};
 use crate::error::{RedriveError, StoreError};
 use crate::message::{
-    ChannelName, Encoding, Headers, Kind, MAX_HEADERS, MessageId, NodeId, Prepared, Priority,
+    Body, ChannelName, Encoding, Headers, Kind, MAX_HEADERS, MessageId, NodeId, Prepared, Priority,
 };
 
 /// The header of a redriven message that names the dead letter.
 pub(crate) const REDRIVE_OF: &str = "waypost-redrive-of";
 
-pub(super) const INSERT: &str = "INSERT OR IGNORE INTO waypost_dead_letters (receiver, seq, id, channel, lane, created_ms, died_ms, reason, kind, headers, encoding, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+pub(super) const INSERT: &str = "INSERT OR IGNORE INTO waypost_dead_letters (receiver, seq, id, channel, lane, created_ms, died_ms, reason, kind, headers, encoding, payload, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 pub(super) const SELECT: &str = "SELECT receiver, seq, id, channel, lane, created_ms, died_ms, reason, kind, redriven_as FROM waypost_dead_letters ORDER BY died_ms DESC, seq DESC LIMIT ?1";
-pub(super) const FIND: &str = "SELECT seq, channel, lane, kind, headers, encoding, payload, redriven_as FROM waypost_dead_letters WHERE receiver = ?1 AND id = ?2";
+pub(super) const FIND: &str = "SELECT seq, channel, lane, kind, headers, encoding, payload, redriven_as, created_ms, crc FROM waypost_dead_letters WHERE receiver = ?1 AND id = ?2";
 pub(super) const REDRIVEN: &str =
     "UPDATE waypost_dead_letters SET redriven_as = ?3 WHERE receiver = ?1 AND seq = ?2";
 
@@ -41,6 +42,23 @@ pub(super) fn bury(
         Encoding::Raw => 0,
         Encoding::Snappy => 1,
     });
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let lane = state.topic.lane;
+    let crc = entry.zip(encoding).map(|(entry, encoding)| {
+        let letter = StoredLetter {
+            id,
+            receiver: run.receiver.as_str(),
+            seq: signed(seq),
+            channel: state.topic.channel.as_str(),
+            lane,
+            created_ms: signed(created_ms),
+            kind: entry.kind.as_str(),
+            headers: headers.as_deref(),
+            encoding,
+            payload: &entry.body.data,
+        };
+        letter.crc()
+    });
     group
         .conn
         .prepare_cached(INSERT)
@@ -50,14 +68,15 @@ pub(super) fn bury(
                 seq,
                 id.to_bytes(),
                 state.topic.channel.as_str(),
-                state.topic.lane.index(),
+                lane.index(),
                 created_ms,
                 run.at_ms,
                 reason,
                 entry.map(|entry| entry.kind.as_str()),
                 headers,
                 encoding,
-                entry.map(|entry| &entry.body.data[..])
+                entry.map(|entry| &entry.body.data[..]),
+                crc
             ])
         })
         .at("keep a dead letter")?;
@@ -88,12 +107,14 @@ pub(super) fn list(conn: &Connection, limit: usize) -> Result<Vec<DeadLetter>, S
         .at("read the dead letters")
 }
 
+type Content = (Kind, Headers, Body);
+
 /// A dead letter as it was sent.
 struct Kept {
     seq: u64,
     channel: ChannelName,
     lane: Priority,
-    content: Option<(Kind, Headers, crate::message::Body)>,
+    content: Option<Content>,
     redriven_as: Option<MessageId>,
 }
 
@@ -142,24 +163,44 @@ fn find(group: &Group<'_>, receiver: &NodeId, id: MessageId) -> Result<Option<Ke
         .prepare_cached(FIND)
         .and_then(|mut select| {
             let row = select.query_row(params![receiver.as_str(), id.to_bytes()], |row| {
-                let content = || -> Option<_> {
-                    let kind = Kind::new(row.get_ref(3).ok()?.as_str().ok()?).ok()?;
-                    let headers = match row.get_ref(4).ok()?.as_str_or_null().ok()? {
-                        Some(headers) => serde_json::from_str(headers).ok()?,
-                        None => Headers::new(),
-                    };
-                    let payload = row.get_ref(6).ok()?.as_blob().ok()?;
-                    Some((kind, headers, outbox::body(row.get(5).ok()?, payload)?))
-                };
                 Ok(Kept {
                     seq: row.get(0)?,
                     channel: parsed(row, 1)?,
                     lane: lane(row, 2)?,
-                    content: content(),
+                    content: content(row, receiver, id),
                     redriven_as: row.get::<_, Option<_>>(7)?.map(MessageId::from_bytes),
                 })
             });
             row.optional()
         })
         .at("read a dead letter")
+}
+
+/// What a row holds of the message. `None`: nothing, or it is damaged.
+fn content(row: &Row<'_>, receiver: &NodeId, id: MessageId) -> Option<Content> {
+    let kind = row.get_ref(3).ok()?.as_str().ok()?;
+    let headers = row.get_ref(4).ok()?.as_str_or_null().ok()?;
+    let encoding = row.get(5).ok()?;
+    let payload = row.get_ref(6).ok()?.as_blob().ok()?;
+    let letter = StoredLetter {
+        id,
+        receiver: receiver.as_str(),
+        seq: row.get(0).ok()?,
+        channel: row.get_ref(1).ok()?.as_str().ok()?,
+        lane: lane(row, 2).ok()?,
+        created_ms: row.get(8).ok()?,
+        kind,
+        headers,
+        encoding,
+        payload,
+    };
+    // A letter of before schema 2 has no checksum.
+    if row.get::<_, Option<i64>>(9).ok()?.is_some_and(|crc| crc != i64::from(letter.crc())) {
+        return None;
+    }
+    let headers = match headers {
+        Some(headers) => serde_json::from_str(headers).ok()?,
+        None => Headers::new(),
+    };
+    Some((Kind::new(kind).ok()?, headers, outbox::body(encoding, payload)?))
 }

@@ -30,6 +30,7 @@ mod copy;
 mod queue;
 mod records;
 mod row;
+mod seals;
 mod story;
 
 pub use crate::exposure::{Exposure, exposure};

@@ -26,6 +26,7 @@ pub(crate) mod open;
 mod outbox;
 mod pager;
 mod requests;
+mod strays;
 mod tx;
 mod types;
 mod writer;
@@ -55,7 +56,7 @@ use open::OpenFile;
 use tx::Guard;
 pub use tx::Tx;
 pub(crate) use types::*;
-pub use types::{DeadLetter, Health};
+pub use types::{DeadLetter, Health, LogCut};
 use writer::{Begin, Message, Shared, Writer};
 
 /// Jobs that may wait for the writer; who comes after them waits for a place.
@@ -89,6 +90,7 @@ pub(crate) struct Opened {
     pub(crate) store: Store,
     pub(crate) notices: Notices,
     pub(crate) restored: Restored,
+    pub(crate) cut: Option<LogCut>,
 }
 
 impl Store {
@@ -105,7 +107,8 @@ impl Store {
         let asked = options.id.as_ref().unwrap_or(&options.fallback_id);
         let holder =
             Holder { node: asked.to_string(), pid: std::process::id(), host: options.host.clone() };
-        let OpenFile { writer, readers, lock, path, .. } = open::open(&options.path, &holder)?;
+        let OpenFile { writer, readers, lock, path, lost, .. } =
+            open::open(&options.path, &holder)?;
         let sorted = |error| fault::sorted(error, &path);
         let guard = Arc::new(Guard::default());
         let file = File::new(writer, lock, &guard).map_err(|(_, error)| sorted(error))?;
@@ -124,8 +127,16 @@ impl Store {
             },
         };
         let ledger = meta::load(&file.writer).map_err(sorted)?;
+        inbox::forget_damaged(&file.writer, clock.now_ms(), &path).map_err(sorted)?;
         let restored = meta::restored(&file.writer, &ledger, node).map_err(sorted)?;
         let mailbox = Arc::new(Mailbox::default());
+        let cut = lost.map(|lost| LogCut::new(lost, ledger.totals.last_id));
+        if let Some(cut) = &cut {
+            audit::note(&file.writer, clock.now_ms(), LogCut::ACTION, &path, cut)
+                .map_err(sorted)?;
+            tracing::warn!(path = %path.display(), "{cut}");
+            mailbox.put([Notice::LogCut(*cut)]);
+        }
         let (done, is_done) = watch::channel(false);
         let shared = Arc::new(Shared {
             path,
@@ -162,7 +173,8 @@ impl Store {
             durability: options.durability,
             inbox_durability: options.inbox_durability,
         };
-        Ok(Opened { store: Self { inner: Arc::new(inner) }, notices: Notices(mailbox), restored })
+        let store = Self { inner: Arc::new(inner) };
+        Ok(Opened { store, notices: Notices(mailbox), restored, cut })
     }
 
     /// The file's time in milliseconds since 1970; see [`clock`].

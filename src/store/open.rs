@@ -19,9 +19,11 @@ use crate::store::lock::{FileLock, Holder, LockError, beside, lock_path};
 use crate::store::migrate::migrate;
 
 mod error;
+pub(crate) mod log;
 pub(crate) mod look;
 
 pub use error::OpenError;
+use log::Lost;
 use look::{BUSY_TIMEOUT, Depth, Found, Identity, bytes, identify, look, resolve};
 
 /// A node's file, ready for use. To close it, drop the readers, then the writer, so that the writer is the last connection and
@@ -35,6 +37,8 @@ pub(crate) struct OpenFile {
     pub(crate) fresh: bool,
     /// The file's one true path, links followed.
     pub(crate) path: PathBuf,
+    /// Transactions of its log that SQLite has left out.
+    pub(crate) lost: Option<Lost>,
 }
 
 /// The oldest SQLite without the defect that damages a log used by two connections: 3.51.3.
@@ -43,6 +47,7 @@ const MAX_READERS: u32 = 4;
 /// How long a read waits for a free connection.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
+const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 const COUNT_META: &str = "SELECT count(*) FROM waypost_meta";
 /// Name, what is set, and what SQLite then says it is.
 type Setting = (&'static str, &'static str, &'static str);
@@ -52,7 +57,8 @@ const WRITER_SETTINGS: &[Setting] = &[
     ("synchronous", "FULL", "2"),
     ("foreign_keys", "ON", "1"),
     ("journal_size_limit", "16777216", "16777216"),
-    ("wal_autocheckpoint", "1000", "1000"),
+    // The writer does it itself.
+    ("wal_autocheckpoint", "0", "0"),
     ("temp_store", "MEMORY", "2"),
     ("cache_size", "-8000", "-8000"),
     ("trusted_schema", "OFF", "0"),
@@ -80,8 +86,18 @@ pub(crate) fn open(path: &Path, holder: &Holder) -> Result<OpenFile, OpenError> 
             "the file is on a network filesystem: locks and shared memory may fail there and damage it; use a local disk"
         );
     }
-    let found = look(&path, Depth::Quick)?;
-    establish(lock, path, found)
+    // Before SQLite: once it has written to the log, nothing is left to be seen.
+    let wal = beside(&path, "-wal");
+    let lost = log::examine(&wal).map_err(|error| OpenError::io(&wal, "examined", error))?;
+    // A page may then be in the database as a later transaction left it, and its neighbour in the log as an earlier one did.
+    let depth = if lost.is_some() { Depth::Full } else { Depth::Quick };
+    let found = look(&path, depth)?;
+    let opened = establish(lock, path, found)?;
+    if lost.is_some() {
+        // What is left of those transactions is not to be found again. Where somebody reads the file, it may be.
+        let _ = opened.writer.query_row(TRUNCATE_LOG, [], |_| Ok(()));
+    }
+    Ok(OpenFile { lost, ..opened })
 }
 
 /// Opens the file again after an input or output error, under the lock that never was given back. Every page is checked,
@@ -98,7 +114,8 @@ pub(crate) fn reopen(lock: FileLock, path: &Path) -> Result<OpenFile, Box<NotReo
     };
     match connections {
         Ok((writer, readers, fresh)) => {
-            Ok(OpenFile { writer, readers, lock, fresh, path: path.to_owned() })
+            // What the connections before it had written, they saw themselves until they were closed.
+            Ok(OpenFile { writer, readers, lock, fresh, path: path.to_owned(), lost: None })
         }
         Err(error) => Err(Box::new(NotReopened { lock, error })),
     }
@@ -156,7 +173,7 @@ fn establish(lock: FileLock, path: PathBuf, found: Found) -> Result<OpenFile, Op
         sync_folder(&path)?;
         undo.keep();
     }
-    Ok(OpenFile { writer, readers, lock, fresh, path })
+    Ok(OpenFile { writer, readers, lock, fresh, path, lost: None })
 }
 
 /// Private to its owner from the first moment; SQLite gives its companions the same mode.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::crc::row_crc;
+use super::crc::Stored;
 use super::fault::At;
 use super::job::Group;
 use super::ledger::TopicState;
@@ -50,7 +50,19 @@ fn append(group: &mut Group<'_>, message: &Prepared) -> Result<MessageId, StoreE
         .then(|| serde_json::to_string(&message.headers).expect("a map of texts is JSON"));
     let (kind, data) = (message.kind.as_str(), &message.body.data);
     let encoding = encoding_number(message.body.encoding);
-    let crc = row_crc(id, topic, kind, headers.as_deref(), encoding, data);
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let crc = Stored {
+        id,
+        topic,
+        seq: signed(seq),
+        created_ms: signed(created_ms),
+        expires_ms: expires_ms.map(signed),
+        kind,
+        headers: headers.as_deref(),
+        encoding,
+        payload: data,
+    }
+    .crc();
     let previous_seq = group.ledger.topic(topic).map_or(0, |state| state.topic.last_seq);
     let lane = message.lane.index();
     group
@@ -304,15 +316,29 @@ pub(super) fn loaded(row: &Row<'_>, topic: &Topic) -> rusqlite::Result<Loaded> {
     Ok(entry.unwrap_or(Loaded::Damaged { seq, topic: topic.topic, id }))
 }
 
+/// What a row of those columns holds, if its checksum fits.
+fn sealed<'a>(row: &'a Row<'_>, topic: TopicId, id: MessageId) -> Option<Stored<'a>> {
+    let stored = Stored {
+        id,
+        topic,
+        seq: row.get(0).ok()?,
+        created_ms: row.get(2).ok()?,
+        expires_ms: row.get(4).ok()?,
+        kind: row.get_ref(5).ok()?.as_str().ok()?,
+        headers: row.get_ref(6).ok()?.as_str_or_null().ok()?,
+        encoding: row.get(7).ok()?,
+        payload: row.get_ref(9).ok()?.as_blob().ok()?,
+    };
+    stored.fits(row.get(8).ok()?).then_some(stored)
+}
+
+/// Whether a row of those columns is an undamaged message of this topic.
+pub(super) fn is_intact(row: &Row<'_>, topic: TopicId) -> bool {
+    row.get(3).is_ok_and(|id| sealed(row, topic, MessageId::from_bytes(id)).is_some())
+}
+
 fn decoded(row: &Row<'_>, topic: &Topic, seq: u64, id: MessageId) -> Option<Entry> {
-    let kind = row.get_ref(5).ok()?.as_str().ok()?;
-    let headers = row.get_ref(6).ok()?.as_str_or_null().ok()?;
-    let encoding: u8 = row.get(7).ok()?;
-    let payload = row.get_ref(9).ok()?.as_blob().ok()?;
-    let crc: u32 = row.get(8).ok()?;
-    if crc != row_crc(id, topic.topic, kind, headers, encoding, payload) {
-        return None;
-    }
+    let Stored { kind, headers, encoding, payload, .. } = sealed(row, topic.topic, id)?;
     Some(Entry {
         seq,
         id,

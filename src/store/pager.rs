@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::fault::At;
 use super::meta::{SELECT_END_SEQ, lane, parsed};
 use super::outbox::loaded;
-use super::types::{Loaded, Page, PageRequest, Topic};
+use super::strays;
+use super::types::{Loaded, Page, PageRequest, Stray, Topic};
 use crate::error::StoreError;
 use crate::message::{Priority, TopicId};
 
@@ -18,10 +19,10 @@ const MAX_ROWS: usize = 50_000;
 const MAX_TIME: Duration = Duration::from_millis(5);
 const ROWS_BETWEEN_LOOKS_AT_THE_CLOCK: usize = 256;
 
-// The columns that `loaded` reads. The payload comes last: a row that is not wanted is never read that far.
-pub(super) const NORMAL: &str = "SELECT seq, topic, created_ms, id, expires_ms, kind, headers, encoding, crc, payload FROM waypost_outbox WHERE seq > ?1 ORDER BY seq";
+// The columns that `loaded` reads, and the link.
+pub(super) const NORMAL: &str = "SELECT seq, topic, created_ms, id, expires_ms, kind, headers, encoding, crc, payload, previous_seq FROM waypost_outbox WHERE seq > ?1 ORDER BY seq";
 // `lane <> 1` stands there for the partial index.
-pub(super) const OTHER: &str = "SELECT seq, topic, created_ms, id, expires_ms, kind, headers, encoding, crc, payload FROM waypost_outbox WHERE lane <> 1 AND lane = ?2 AND seq > ?1 ORDER BY seq";
+pub(super) const OTHER: &str = "SELECT seq, topic, created_ms, id, expires_ms, kind, headers, encoding, crc, payload, previous_seq FROM waypost_outbox WHERE lane <> 1 AND lane = ?2 AND seq > ?1 ORDER BY seq";
 pub(super) const TOPIC: &str =
     "SELECT topic, channel, target, lane, accepted, last_seq FROM waypost_topics WHERE topic = ?1";
 pub(super) const TIMES: &str =
@@ -36,8 +37,14 @@ pub(super) fn page(conn: &Connection, request: &PageRequest) -> Result<Page, Sto
         .prepare_cached(SELECT_END_SEQ)
         .and_then(|mut end| end.query_row([], |row| row.get(0)))
         .at("read a page")?;
-    let mut page = Page { entries: Vec::new(), scanned_to: end_seq.max(lowest), end: true };
+    let mut page = Page {
+        entries: Vec::new(),
+        scanned_to: end_seq.max(lowest),
+        end: true,
+        strays: Vec::new(),
+    };
     let wanted = wanted(conn, request)?;
+    let mut links = Links { conn, passed: HashMap::new() };
     if wanted.is_empty() {
         return Ok(page);
     }
@@ -55,6 +62,7 @@ pub(super) fn page(conn: &Connection, request: &PageRequest) -> Result<Page, Sto
     while let Some(row) = rows.next().at("read a page")? {
         let seq: u64 = row.get(0).at("read a page")?;
         if let Some(loaded) = wanted_row(row, seq, &wanted)? {
+            page.strays.extend(links.pass(row, seq, &loaded)?);
             bytes += size(&loaded);
             let full = bytes > request.max_bytes || page.entries.len() >= request.max_messages;
             // One is always taken, so that a message larger than the page is no obstacle.
@@ -73,7 +81,49 @@ pub(super) fn page(conn: &Connection, request: &PageRequest) -> Result<Page, Sto
         }
     }
     page.scanned_to = page.scanned_to.max(end_seq);
+    for (topic, after) in wanted.values() {
+        page.strays.extend(links.end(topic, *after, page.scanned_to)?);
+    }
     Ok(page)
+}
+
+/// Whether each message follows the one that it says it follows.
+struct Links<'a> {
+    conn: &'a Connection,
+    /// The last message of each topic so far.
+    passed: HashMap<TopicId, u64>,
+}
+
+impl Links<'_> {
+    fn pass(
+        &mut self,
+        row: &Row<'_>,
+        seq: u64,
+        loaded: &Loaded,
+    ) -> Result<Option<Stray>, StoreError> {
+        let topic = match loaded {
+            Loaded::Good(entry) => entry.topic,
+            Loaded::Damaged { topic, .. } => *topic,
+        };
+        let passed = self.passed.insert(topic, seq);
+        // A damaged link leads nowhere.
+        let previous = row.get(10).unwrap_or(0);
+        let is_next = match passed {
+            Some(passed) => previous <= passed,
+            // The page before may have ended between the two.
+            None => previous == 0,
+        };
+        let stray = Stray { seq: previous, topic };
+        Ok((!is_next && strays::is_stray(self.conn, stray)?).then_some(stray))
+    }
+
+    /// The same for the topic's end.
+    fn end(&self, topic: &Topic, after: u64, scanned_to: u64) -> Result<Option<Stray>, StoreError> {
+        let passed = self.passed.get(&topic.topic).copied().unwrap_or(after);
+        let is_missing = (passed + 1..=scanned_to).contains(&topic.last_seq);
+        let stray = Stray { seq: topic.last_seq, topic: topic.topic };
+        Ok((is_missing && strays::is_stray(self.conn, stray)?).then_some(stray))
+    }
 }
 
 /// The topics that were asked for, as the file names them, each with the place after which it is wanted.

@@ -7,9 +7,9 @@ use super::job::{Group, Task};
 use super::tx::{self, Tx};
 use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
-    Settlement, Start,
+    Settlement, Start, Stray,
 };
-use super::{Store, audit, cursors, dead_letters, inbox, members, meta, outbox, pager};
+use super::{Store, audit, cursors, dead_letters, inbox, members, meta, outbox, pager, strays};
 use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::management::Account;
@@ -210,6 +210,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let work = move |group: &mut Group<'_>| audit::record(group, action, &subject, &detail);
         self.run(Durability::Normal, work).await
+    }
+
+    /// Puts messages back into their topics. Fsynced, if the node's durability is `Full`.
+    pub(crate) async fn put_back(&self, strays: Vec<Stray>) -> Result<(), StoreError> {
+        self.run(self.inner.durability, move |group| strays::put_back(group, &strays)).await
     }
 
     /// Reads a page of a backlog. Blocks.

@@ -51,7 +51,7 @@ impl Bench {
         let mut options = options(&folder.path().join("node.db"));
         change(&mut options);
         let opened = Store::open_at(options, Box::new(clock.clone())).expect("the store opens");
-        let Opened { store, notices, restored } = opened;
+        let Opened { store, notices, restored, .. } = opened;
         Self { folder, clock, store, notices, restored }
     }
 
@@ -158,7 +158,7 @@ pub(super) fn page_of(store: &Store, lane: Priority, topics: &[(TopicId, u64)]) 
 #[test]
 fn every_statement_prepares_against_a_fresh_file() {
     use super::{audit, cleanup, cursors, dead_letters, inbox, limits, members, meta, outbox};
-    use super::{pager, writer};
+    use super::{pager, strays, writer};
     let folder = TempDir::new().expect("a folder");
     let holder = Holder { node: "a".to_owned(), pid: 1, host: "h".to_owned() };
     let file = open::open(&folder.path().join("node.db"), &holder).expect("the file opens");
@@ -187,6 +187,8 @@ fn every_statement_prepares_against_a_fresh_file() {
         inbox::ADVANCE,
         inbox::TRIM,
         inbox::SELECT,
+        inbox::SEALED,
+        inbox::FORGET,
         limits::DELETE,
         limits::RELINK,
         members::UPSERT_PEER,
@@ -223,6 +225,8 @@ fn every_statement_prepares_against_a_fresh_file() {
         pager::OTHER,
         pager::TOPIC,
         pager::TIMES,
+        strays::FIND,
+        strays::PUT_BACK,
         tx::SAVEPOINT,
         tx::RELEASE,
         tx::ROLLBACK,
@@ -231,6 +235,8 @@ fn every_statement_prepares_against_a_fresh_file() {
         writer::ROLLBACK,
         writer::FULL,
         writer::NORMAL,
+        writer::LOG_PAGES,
+        writer::COPY_LOG,
         writer::RESTART_LOG,
         writer::TRUNCATE_LOG,
     ];

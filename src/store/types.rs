@@ -1,9 +1,11 @@
 //! What goes into the store and comes out of it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::open::log::Lost;
 use crate::config::{Durability, Overflow};
 use crate::message::{
     ChannelName, Entry, Incarnation, Kind, MessageId, NodeId, Priority, StoreId, TopicId,
@@ -236,6 +238,15 @@ pub(crate) struct Page {
     pub(crate) scanned_to: u64,
     /// Whether that was all that had been committed.
     pub(crate) end: bool,
+    /// Messages of wanted topics whose rows are damaged so that they say otherwise: they are missing in `entries`.
+    pub(crate) strays: Vec<Stray>,
+}
+
+/// A message at a place where it says that it is of another topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stray {
+    pub(crate) seq: u64,
+    pub(crate) topic: TopicId,
 }
 
 #[derive(Debug, Clone)]
@@ -260,6 +271,42 @@ pub enum Health {
     Full,
     /// It cannot be written; why, and what to do.
     Failed(String),
+}
+
+/// SQLite could not read its write-ahead log to the end when the node was started, although committed transactions follow: what
+/// was accepted, received or settled in them may be lost. After a power cut that is in order for what had not been synced yet (receipts
+/// and settlements, which are made good with the peers); otherwise the disk has damaged the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct LogCut {
+    /// The first frame of the log that could not be read, counted from 1; 0 for its header.
+    pub frame: u64,
+    /// How many transactions are known to be lost, at least.
+    pub transactions: u64,
+    /// The last message id that the file knows now: messages of this node above it may be lost.
+    pub last_id: MessageId,
+}
+
+impl LogCut {
+    /// How it is named in the audit.
+    pub const ACTION: &str = "log cut short";
+
+    pub(crate) const fn new(lost: Lost, last_id: MessageId) -> Self {
+        let Lost { frame, transactions } = lost;
+        Self { frame, transactions, last_id }
+    }
+}
+
+impl fmt::Display for LogCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { frame, transactions, last_id } = self;
+        write!(
+            f,
+            "the write-ahead log could not be read from frame {frame} on, and with it at least {transactions} later transactions: \
+             messages that were accepted after {last_id} may be lost. After a power cut, receipts and settlements are lost in this way \
+             and made good; otherwise check the disk"
+        )
+    }
 }
 
 /// What the writer tells the driver, always after the commit.
@@ -309,4 +356,5 @@ pub(crate) enum Notice {
     ClockJumped {
         by_ms: i64,
     },
+    LogCut(LogCut),
 }

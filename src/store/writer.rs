@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -19,9 +19,11 @@ use super::lock::FileLock;
 use super::mailbox::Mailbox;
 use super::open::Readers;
 use super::tx::Guard;
-use super::types::{Cursor, Health, Notice};
+use super::types::{Health, Notice};
 use crate::config::Durability;
 use crate::error::StoreError;
+
+mod recovery;
 
 /// Most jobs that one transaction takes.
 const GROUP_JOBS: usize = 1_024;
@@ -30,11 +32,17 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// How often the file's place on the disk and the wall clock are looked at, and a failed file is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A log of so many pages is copied into the main file.
+const LONG_LOG_PAGES: i64 = 1_000;
+
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 pub(super) const FULL: &str = "PRAGMA synchronous = FULL";
 pub(super) const NORMAL: &str = "PRAGMA synchronous = NORMAL";
+/// How many pages the log holds, and how many of them are in the main file: does nothing.
+pub(super) const LOG_PAGES: &str = "PRAGMA wal_checkpoint(NOOP)";
+pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 /// Lets the log begin again at its start, where it needs no new space.
 pub(super) const RESTART_LOG: &str = "PRAGMA wal_checkpoint(RESTART)";
 pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -238,9 +246,26 @@ impl Writer {
             return fail_all(jobs, &error);
         }
         match self.attempt(&mut jobs) {
-            Ok(()) => jobs.into_iter().for_each(Job::answer),
+            Ok(()) => {
+                jobs.into_iter().for_each(Job::answer);
+                self.shorten_log();
+            }
             Err(error) => self.recover(jobs, error),
         }
+    }
+
+    /// Copies a log that has become long into the main file. SQLite would do it by itself, but not tell when an fsync failed: what was
+    /// committed since the last one could be lost from the middle of the log, and what came later with it.
+    fn shorten_log(&mut self) {
+        let Some(file) = &self.file else { return };
+        let waiting = |row: &Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+        let pages = file.writer.prepare_cached(LOG_PAGES);
+        let pages = pages.and_then(|mut pages| pages.query_row([], waiting));
+        if pages.is_ok_and(|pages| pages < LONG_LOG_PAGES) {
+            return;
+        }
+        let copied = file.writer.query_row(COPY_LOG, [], |_| Ok(())).at("copy the log");
+        self.after_copying(copied);
     }
 
     /// Commits these jobs, or leaves nothing of them.
@@ -302,61 +327,6 @@ impl Writer {
         conn.execute_batch(COMMIT).at("commit")
     }
 
-    /// The group was rolled back. What can still be kept of it is.
-    fn recover(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
-        match &error {
-            StoreError::Full { .. } => {
-                if self.shared.health() != Health::Full {
-                    self.disk_is_full = !fault::has_room(&self.shared.path);
-                    self.looked = Instant::now();
-                }
-                self.shared.set_health(Health::Full);
-                if let Some(file) = &self.file {
-                    // Acknowledgements need little space: this may give them some.
-                    let _ = file.writer.query_row(RESTART_LOG, [], |_| Ok(()));
-                }
-                self.one_by_one(jobs, &error);
-            }
-            StoreError::Failed { .. } | StoreError::Corrupt { .. } => self.go_down(jobs, error),
-            StoreError::Sql { .. } if error.is_transient() => fail_all(jobs, &error),
-            _ if jobs.len() == 1 => fail_all(jobs, &error),
-            _ => self.one_by_one(jobs, &error),
-        }
-    }
-
-    /// Each job in a transaction of its own, so that it fails alone. A closure that has been called already cannot be called
-    /// again: it gets the group's error.
-    fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
-        let mut jobs = jobs.into_iter();
-        while let Some(job) = jobs.next() {
-            if !job.can_run() {
-                job.fail(fault::again(error));
-                continue;
-            }
-            let mut alone = [job];
-            let result = self.attempt(&mut alone);
-            let [job] = alone;
-            match result {
-                Ok(()) => job.answer(),
-                Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
-                    let rest = std::iter::once(job).chain(jobs).collect();
-                    return self.go_down(rest, error);
-                }
-                Err(error) => job.fail(error),
-            }
-        }
-    }
-
-    /// After a failed write or fsync nobody knows what is on the disk: nothing is written before the file was opened again and
-    /// checked.
-    fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
-        self.shared.set_health(Health::Failed(error.to_string()));
-        self.shared.mailbox.put([Notice::Down]);
-        fail_all(jobs, &error);
-        self.down = Some(Down { error, for_good: false, tried: Instant::now() });
-        self.try_again();
-    }
-
     /// Whether the file can be written. Looks at it from time to time.
     fn ready(&mut self) -> Result<(), StoreError> {
         if self.looked.elapsed() >= LOOK_EVERY {
@@ -394,68 +364,15 @@ impl Writer {
         }
     }
 
-    /// Opens the file anew and takes over what it holds.
-    fn try_again(&mut self) {
-        let (writer, lock) = match self.file.take() {
-            Some(File { writer, lock }) => (Some(writer), Some(lock)),
-            None => (None, self.lock.take()),
-        };
-        let Some(lock) = lock else { return };
-        let opened = File::again(writer, lock, &self.shared, &self.guard);
-        let read =
-            |file: &File| Ok((super::meta::load(&file.writer)?, super::inbox::rows(&file.writer)?));
-        let outcome = opened.and_then(|file| match read(&file) {
-            Ok(held) => Ok((file, held)),
-            Err(error) => Err((file.lock, error)),
-        });
-        match outcome {
-            Ok((file, (mut ledger, received))) => {
-                // Ids that were given out, but may not have reached the disk, are not given out again.
-                let (old, new) = (self.ledger.totals, &mut ledger.totals);
-                new.last_id = old.last_id.max(new.last_id);
-                new.last_created_ms = old.last_created_ms.max(new.last_created_ms);
-                let before = std::mem::replace(&mut self.ledger, ledger);
-                self.identity = Identity::of(&self.shared.path);
-                self.file = Some(file);
-                self.durability = Durability::Full;
-                self.down = None;
-                self.shared.damage_told.store(false, Ordering::SeqCst);
-                self.retell(&before);
-                self.shared.mailbox.put([Notice::Up { received }]);
-                tracing::info!("the node's file can be written again");
-                self.shared.set_health(Health::Healthy);
-            }
-            Err((lock, error)) => {
-                self.lock = Some(lock);
-                let error = fault::sorted(error, &self.shared.path);
-                self.shared.set_health(Health::Failed(error.to_string()));
-                self.down = Some(Down { error, for_good: false, tried: Instant::now() });
-            }
-        }
-    }
-
-    /// What a failed commit left in the file all the same has not been told. Whoever knows of it already sees nothing new.
-    fn retell(&self, before: &Ledger) {
-        let topics = self.ledger.topics().map(|state| Notice::TopicOpened(state.topic.clone()));
-        let read = self.file.as_ref().map(|file| super::meta::cursors(&file.writer, &self.ledger));
-        let cursors = match read {
-            Some(Ok(cursors)) => cursors,
-            Some(Err(_)) | None => self.ledger.open_cursors(),
-        };
-        let cursors = cursors.into_iter().map(Notice::CursorOpened);
-        let is_open =
-            |it: &Cursor| self.ledger.cursor(&it.receiver, it.topic).is_some_and(|it| it.open);
-        let closed = before.open_cursors().into_iter().filter(|it| !is_open(it));
-        let closed =
-            closed.map(|Cursor { receiver, topic, .. }| Notice::CursorClosed { receiver, topic });
-        let missed = Notice::Missed { end_seq: self.ledger.totals.end_seq };
-        self.shared.mailbox.put(topics.chain(closed).chain(cursors).chain([missed]));
-    }
-
     fn maintain(&mut self) -> Result<(), StoreError> {
         self.ready()?;
         let Some(file) = &self.file else { return Ok(()) };
-        cleanup::maintain(&file.writer).map_err(|error| fault::sorted(error, &self.shared.path))
+        let done = cleanup::maintain(&file.writer);
+        let done = done.map_err(|error| fault::sorted(error, &self.shared.path));
+        if let Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) = &done {
+            self.go_down(Vec::new(), fault::again(error));
+        }
+        done
     }
 
     /// Readers first: a checkpoint cannot empty the log while anyone reads. The lock last.

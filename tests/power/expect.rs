@@ -46,7 +46,7 @@ impl Told {
                 ["handled", PLAIN, id] => drop(told.handled.insert(id.to_owned())),
                 ["effect", EXACT, id] => drop(told.effects.insert(id.to_owned())),
                 ["delivered", id] => drop(told.delivered.insert(id.to_owned())),
-                ["dead", _] | ["purged", _] => {}
+                ["handled", EXACT, _] | ["dead", _] | ["purged", _] | ["trying"] => {}
                 _ => panic!("a mark of a kind unknown: {mark}"),
             }
         }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod expect;
+pub mod faults;
 pub mod workload;
 
 use std::path::Path;
@@ -90,6 +91,9 @@ pub async fn receive(bob: &Node, handled: &Handled, disk: Option<&Disk>) {
             async move {
                 seen.add(&message);
                 let id = message.id().to_string();
+                if let Some(disk) = &disk {
+                    disk.mark(format!("handled {EXACT} {id}"));
+                }
                 let row = id.clone();
                 message
                     .ack_in(move |tx| tx.execute("INSERT INTO effects (id) VALUES (?1)", [row]))

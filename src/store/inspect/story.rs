@@ -9,7 +9,7 @@ use super::queue::{Cursor, cursors};
 use super::records::{DEAD_LETTERS_OF, DeadLetter, FAILURES_OF, Failure, dead_letter, failure};
 use super::{InspectError, Inspector, row};
 use crate::message::{ChannelName, Headers, Kind, MessageId, NodeId, Priority, StoreId, TopicId};
-use crate::store::crc::row_crc;
+use crate::store::crc::Stored;
 
 /// All that the file knows about a message.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -195,7 +195,18 @@ fn accepted(connection: &Connection, id: MessageId, seq: u64) -> rusqlite::Resul
         let kind = String::from_utf8_lossy(row.get_ref(6)?.as_bytes()?);
         let payload = row.get_ref(10)?.as_blob()?;
         let topic = row.get(11)?;
-        let crc = row_crc(id, TopicId(topic), &kind, headers.as_deref(), row.get(8)?, payload);
+        let stored = Stored {
+            id,
+            topic: TopicId(topic),
+            seq: row.get(0)?,
+            created_ms: row.get(1)?,
+            expires_ms: row.get(2)?,
+            kind: &kind,
+            headers: headers.as_deref(),
+            encoding: row.get(8)?,
+            payload,
+        };
+        let intact = stored.fits(row.get(9)?);
         let accepted = Accepted {
             seq: row.get(0)?,
             created_ms: row.get(1)?,
@@ -207,7 +218,7 @@ fn accepted(connection: &Connection, id: MessageId, seq: u64) -> rusqlite::Resul
             kind: kind.parse().unwrap_or_default(),
             headers: headers.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             stored_bytes: payload.len() as u64,
-            intact: row.get::<_, i64>(9)? == i64::from(crc),
+            intact,
         };
         Ok((topic, accepted))
     })

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::message::TopicId;
-use crate::store::crc::row_crc;
+use crate::store::crc::Stored;
 use crate::store::lock::lock_path;
 use crate::store::migrate::SCHEMA_VERSION;
 use crate::store::open::tests::{Other, created, listing, me, sql};
@@ -73,7 +73,7 @@ impl Fixture {
              UPDATE waypost_topics SET unclaimed_expired = 2, accepted = accepted + 2 WHERE topic = 4;
              INSERT INTO waypost_audit VALUES (NULL, 5, 'forget', 'erin', 'pending 3'), (NULL, 6, 'purge', 'bob', '1');
              INSERT INTO waypost_dead_letters
-               SELECT 'bob', seq, id, 'orders', 1, created_ms, 2222, 'no stock', kind, headers, encoding, payload, NULL
+               SELECT 'bob', seq, id, 'orders', 1, created_ms, 2222, 'no stock', kind, headers, encoding, payload, NULL, NULL
                FROM waypost_outbox WHERE seq = 4",
         );
         fixture
@@ -83,7 +83,19 @@ impl Fixture {
         let connection = Connection::open(&self.path).expect("opened");
         let payload = format!("payload {seq}");
         let headers = r#"{"unit":"percent"}"#;
-        let crc = row_crc(id(seq), TopicId(topic), "reading", Some(headers), 0, payload.as_bytes());
+        let signed = |number| i64::try_from(number).expect("small");
+        let stored = Stored {
+            id: id(seq),
+            topic: TopicId(topic),
+            seq: signed(seq),
+            created_ms: signed(T0 + seq),
+            expires_ms: Some(signed(T0 + seq + 1000)),
+            kind: "reading",
+            headers: Some(headers),
+            encoding: 0,
+            payload: payload.as_bytes(),
+        };
+        let crc = stored.crc();
         connection
             .execute(
                 "INSERT INTO waypost_outbox SELECT ?1, ?2, topic, lane, last_seq, ?3, ?3 + 1000, 'reading', ?4, 0, ?5, ?6
@@ -151,6 +163,7 @@ fn every_statement_fits_the_schema() {
         check::REFERENCES,
         check::COUNT,
         check::MESSAGES,
+        seals::LETTERS,
         check::IS_THERE,
         check::PLACES,
         check::TOPICS,

@@ -121,6 +121,60 @@ async fn a_damaged_message_is_reported_and_the_others_are_read() {
 }
 
 #[tokio::test]
+async fn a_message_whose_topic_was_damaged_is_missed_and_put_back() {
+    let bench = Bench::new();
+    bench.subscribe("a", "c", Start::Now).await;
+    bench.send("d", "x").await;
+    let ids = bench.send_many("c", 5).await;
+    let harm = bench.sql();
+    let (topic, places) = (TopicId(2), [2, 4, 6]);
+    // The first, one between others, and the last; one of another topic that is there, and one whose payload is damaged, too.
+    for sql in [
+        "UPDATE waypost_outbox SET topic = 9 WHERE seq = 2",
+        "UPDATE waypost_outbox SET topic = 1 WHERE seq = 4",
+        "UPDATE waypost_outbox SET topic = 0, payload = X'00' WHERE seq = 6",
+    ] {
+        harm.execute_batch(sql).expect("harm is done");
+    }
+    let page = page_of(&bench.store, Priority::Normal, &[(topic, 0)]);
+    assert_eq!(seqs(&page), [3, 5]);
+    let strays: Vec<Stray> = places.into_iter().map(|seq| Stray { seq, topic }).collect();
+    assert_eq!(page.strays, strays);
+    // Also where the page before ended just behind it.
+    let after = page_of(&bench.store, Priority::Normal, &[(topic, 4)]);
+    assert_eq!(after.strays, strays[1..]);
+    // Another topic has nothing to do with it, and gets none of it.
+    let other = page_of(&bench.store, Priority::Normal, &[(TopicId(1), 0)]);
+    assert_eq!((seqs(&other), other.strays), (vec![1, 4], vec![]));
+    assert!(matches!(other.entries[1], Loaded::Damaged { seq: 4, .. }));
+
+    bench.notices.take();
+    bench.store.put_back(strays).await.expect("put back");
+    let told = bench.notices.take();
+    let again = |it: &Notice| matches!(it, Notice::CursorOpened(cursor) if cursor.acked_seq < 2);
+    assert!(told.iter().any(again), "who has read past them reads again: {told:?}");
+    let page = page_of(&bench.store, Priority::Normal, &[(topic, 0)]);
+    assert_eq!((seqs(&page), page.strays), (vec![2, 3, 4, 5, 6], vec![]));
+    let sound = |at: usize| matches!(&page.entries[at], Loaded::Good(it) if it.id == ids[at]);
+    assert!((0..4).all(sound));
+    assert!(matches!(page.entries[4], Loaded::Damaged { seq: 6, .. }));
+}
+
+#[tokio::test]
+async fn a_damaged_link_takes_no_message_from_another_topic() {
+    let bench = Bench::new();
+    bench.send("c", "x").await;
+    bench.send("d", "x").await;
+    bench.send("c", "x").await;
+    bench
+        .sql()
+        .execute_batch("UPDATE waypost_outbox SET previous_seq = 2 WHERE seq = 3")
+        .expect("harm");
+    let page = page_of(&bench.store, Priority::Normal, &[(TopicId(1), 0)]);
+    assert_eq!((seqs(&page), page.strays), (vec![1, 3], vec![]));
+}
+
+#[tokio::test]
 async fn cleanup_keeps_what_anybody_waits_for_and_what_is_young() {
     let bench = Bench::new();
     bench.subscribe("quick", "c", Start::Now).await;

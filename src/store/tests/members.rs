@@ -220,3 +220,31 @@ async fn a_damaged_message_becomes_a_dead_letter_that_cannot_be_sent_again() {
     let again = bench.store.redrive(node("a"), id, None).await;
     assert!(matches!(again, Err(RedriveError::Damaged { .. })), "{again:?}");
 }
+
+#[tokio::test]
+async fn a_dead_letter_that_was_damaged_later_is_not_sent_again() {
+    let bench = Bench::new();
+    bench.subscribe("a", "c", Start::Now).await;
+    for (seq, damage) in (1..).zip([
+        "payload = X'00'",
+        "kind = 'other'",
+        "channel = 'd'",
+        "lane = 0",
+        "created_ms = 7",
+    ]) {
+        let id = bench.send("c", "x").await;
+        bench.store.settle(vec![dead(&bench, seq)], vec![]).await.expect("settled");
+        bench
+            .sql()
+            .execute(&format!("UPDATE waypost_dead_letters SET {damage} WHERE seq = ?1"), [seq])
+            .expect("harm is done");
+        let again = bench.store.redrive(node("a"), id, None).await;
+        assert!(matches!(again, Err(RedriveError::Damaged { .. })), "{damage}: {again:?}");
+    }
+    let id = bench.send("c", "x").await;
+    bench.store.settle(vec![dead(&bench, 6)], vec![]).await.expect("settled");
+    bench.store.redrive(node("a"), id, None).await.expect("sound");
+    bench.store.close().await;
+    let report = crate::inspect::Inspector::open(bench.path()).expect("opened").check(|_| ());
+    assert_eq!(report.expect("checked").findings.len(), 5);
+}

@@ -354,3 +354,39 @@ async fn a_sender_with_ever_new_store_ids_takes_no_more_room() {
     assert_eq!(bench.count(second), 0, "the one not heard of for the longest time went");
     assert_eq!(bench.count("SELECT count(*) FROM waypost_inbox"), 32);
 }
+
+#[tokio::test]
+async fn a_damaged_row_of_the_inbox_is_forgotten_and_on_record() {
+    let mut bench = Bench::new();
+    let advance = |sender: &str, id: u128| InboxAdvance {
+        sender: node(sender),
+        store_id: StoreId::from_bytes([1; 16]),
+        channel: name("c"),
+        direct: false,
+        lane: Priority::Normal,
+        id: MessageId::from_u128(id),
+    };
+    for (count, damage) in (1..).zip([
+        "last_id = X'000000000000000000000000000000ff'",
+        "channel = 'd'",
+        "sender = 'not a name'",
+        "lane = 2",
+        "store_id = X'01010101010101010101010101010102'",
+    ]) {
+        for id in [5, 6] {
+            bench.store.accept(advance("a", id)).await.expect("accepted");
+            bench.store.accept(advance("b", id)).await.expect("accepted");
+        }
+        let harm = format!("UPDATE waypost_inbox SET {damage} WHERE sender = 'a'");
+        bench.sql().execute_batch(&harm).expect("harm is done");
+        let report = crate::inspect::Inspector::open(bench.path()).expect("opened").check(|_| ());
+        assert_eq!(report.expect("checked").findings.len(), 1, "{damage}");
+        bench = bench.reopened().await;
+        let [row] = &bench.restored.inbox[..] else {
+            panic!("{damage}: {:?}", bench.restored.inbox)
+        };
+        assert_eq!((row.sender.as_str(), row.last_id), ("b", MessageId::from_u128(6)));
+        let noted = "SELECT count(*) FROM waypost_audit WHERE action = 'inbox damaged'";
+        assert_eq!(bench.count(noted), count);
+    }
+}

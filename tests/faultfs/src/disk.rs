@@ -1,6 +1,6 @@
 //! A folder that is watched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,9 +45,25 @@ impl Disk {
         self.watched.lock().log.clone()
     }
 
+    /// The place in the log where the next operation will stand.
+    pub fn place(&self) -> usize {
+        self.watched.lock().log.ops.len()
+    }
+
+    /// Whether something like this has happened at this place of the log or later.
+    pub fn has_happened(&self, since: usize, what: impl FnMut(&Op) -> bool) -> bool {
+        self.watched.lock().log.ops.iter().skip(since).any(what)
+    }
+
     /// Sets a failure that is to come; it takes the place of the last one.
     pub fn fail(&self, fault: Fault) {
         self.watched.lock().fault = Some(fault);
+    }
+
+    /// Flips these bits of a file from now on, until that place is written again: as a disk does that has gone bad.
+    pub fn rot(&self, file: &str, offset: u64, mask: u8) {
+        let mut state = self.watched.lock();
+        *state.rot.entry(Name::from(file)).or_default().0.entry(offset).or_default() ^= mask;
     }
 
     /// Takes the failure away. How often it struck.
@@ -72,6 +88,19 @@ pub(crate) struct Watched {
     state: Mutex<State>,
 }
 
+/// Bits of a file that are read otherwise than they were written.
+#[derive(Default)]
+pub(crate) struct Rot(BTreeMap<u64, u8>);
+
+impl Rot {
+    /// Flips them in what was read from this place.
+    pub(crate) fn harm(&self, offset: u64, bytes: &mut [u8]) {
+        for (at, mask) in self.0.range(offset..offset + bytes.len() as u64) {
+            bytes[usize::try_from(at - offset).expect("within the buffer")] ^= mask;
+        }
+    }
+}
+
 /// Locked while an operation is done, so that the log's order is the disk's.
 #[derive(Default)]
 pub(crate) struct State {
@@ -79,6 +108,7 @@ pub(crate) struct State {
     /// Files of which the log knows.
     known: BTreeSet<Name>,
     fault: Option<Fault>,
+    rot: BTreeMap<Name, Rot>,
 }
 
 impl Watched {
@@ -114,7 +144,19 @@ impl State {
         self.note(Op::Open { file: file.clone() });
     }
 
+    pub(crate) fn rot_of(&self, file: &Name) -> Option<&Rot> {
+        self.rot.get(file)
+    }
+
+    /// So many bytes were written there: they are sound again.
+    pub(crate) fn written(&mut self, file: &Name, offset: u64, bytes: usize) {
+        if let Some(Rot(places)) = self.rot.get_mut(file) {
+            places.retain(|at, _| !(offset..offset + bytes as u64).contains(at));
+        }
+    }
+
     pub(crate) fn deleted(&mut self, file: &Name, folder: bool) {
+        self.rot.remove(file);
         if self.known.remove(file) {
             self.note(Op::Delete { file: file.clone(), folder });
         }

@@ -256,9 +256,33 @@ unsafe extern "C" fn write(
         // SAFETY: SQLite's buffer holds at least so many bytes, and stays as it is during the call.
         let bytes = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), count) };
         let offset = u64::try_from(offset).expect("a place in a file");
+        state.written(&watch.name, offset, bytes.len());
         state.note(Op::Write { file: watch.name.clone(), offset, bytes: bytes.into() });
     }
     struck.map_or(code, |(code, _)| code)
+}
+
+unsafe extern "C" fn read(
+    file: *mut ffi::sqlite3_file,
+    into: *mut c_void,
+    length: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    let handle = file.cast::<Handle>();
+    // SAFETY: SQLite's own arguments, for a file that is open.
+    let code = unsafe { call!(handle, xRead, into, length, offset) };
+    // SAFETY: SQLite calls methods of a file only while it is open, from one thread at a time.
+    if let Some(watch) = unsafe { (*handle).watch.as_ref() } {
+        let state = watch.watched.lock();
+        if let Some(rot) = state.rot_of(&watch.name) {
+            let count = usize::try_from(length).expect("a length");
+            // SAFETY: SQLite's buffer holds at least so many bytes, which nobody else has during the call; the unix VFS has set all
+            // of them, with zeros behind the end of the file.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(into.cast::<u8>(), count) };
+            rot.harm(u64::try_from(offset).expect("a place in a file"), bytes);
+        }
+    }
+    code
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_int64) -> c_int {

@@ -11,7 +11,7 @@ use waypost::protocol::inbox::{Done, Source};
 use waypost::protocol::settling::Run;
 use waypost::{ChannelName, MessageId, NodeId};
 
-use crate::file::{Group, Outcome, Receipt, Row, Tables, Uid};
+use crate::file::{Group, Receipt, Row, Tables, Uid};
 use crate::machine::Machine;
 
 mod accounts;

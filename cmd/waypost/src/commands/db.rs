@@ -30,6 +30,9 @@ pub(super) async fn check(config: &Config, output: &Output) -> anyhow::Result<Ou
     if output.json() {
         output.print_json(&json!({ "sound": report.is_sound(), "report": report })).await?;
     } else {
+        if let Some(log) = &report.log {
+            output.print(printable(&format!("log: {log}"))).await?;
+        }
         for finding in &report.findings {
             let about = finding.id.map(|id| format!("message {id}: ")).unwrap_or_default();
             let line = format!("{}: {about}{}", name(finding.stage), finding.detail);
@@ -49,6 +52,7 @@ pub(super) async fn check(config: &Config, output: &Output) -> anyhow::Result<Ou
 
 fn name(stage: Stage) -> &'static str {
     match stage {
+        Stage::Log => "log",
         Stage::Pages => "pages",
         Stage::References => "references",
         Stage::Messages => "messages",

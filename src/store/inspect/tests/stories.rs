@@ -86,7 +86,7 @@ fn a_received_message_is_told_by_its_sender() {
     let connection = Connection::open(&fixture.path).expect("opened");
     connection
         .execute(
-            "INSERT INTO waypost_inbox VALUES ('erin', zeroblob(16), 'orders', 0, 1, ?1, ?2, 2, 99)",
+            "INSERT INTO waypost_inbox VALUES ('erin', zeroblob(16), 'orders', 0, 1, ?1, ?2, 2, 99, NULL)",
             (id(100).to_bytes(), id(200).to_bytes()),
         )
         .expect("inserted");

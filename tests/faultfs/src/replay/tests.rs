@@ -132,6 +132,30 @@ fn a_database_that_does_not_sync_loses_rows() {
 }
 
 #[test]
+fn rot_is_read_until_it_is_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Disk::watch(folder.path());
+    let path = folder.path().join("a.db");
+    let write = |text: &str| {
+        let sql = Connection::open(&path).expect("opened");
+        sql.execute_batch("CREATE TABLE IF NOT EXISTS t (text); DELETE FROM t").expect("set up");
+        sql.execute("INSERT INTO t VALUES (?1)", [text]).expect("inserted");
+    };
+    let read = || -> String {
+        let sql = Connection::open(&path).expect("opened");
+        sql.query_row("SELECT text FROM t", [], |row| row.get(0)).expect("read")
+    };
+    write("sound");
+    let bytes = std::fs::read(&path).expect("readable");
+    let place = bytes.windows(5).rposition(|bytes| bytes == b"sound").expect("it is there");
+    disk.rot("a.db", place as u64, 0x20);
+    assert_eq!(read(), "Sound");
+    assert_eq!(std::fs::read(&path).expect("readable"), bytes);
+    write("fresh");
+    assert_eq!(read(), "fresh");
+}
+
+#[test]
 fn a_fault_makes_sqlite_fail_and_stands_in_the_log() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = Disk::watch(folder.path());

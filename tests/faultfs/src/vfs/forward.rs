@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use rusqlite::ffi;
 
-use super::{Handle, call, close, real_vfs, sync, truncate, write};
+use super::{Handle, call, close, read, real_vfs, sync, truncate, write};
 
 /// What SQLite can do with an open file.
 pub(super) static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
@@ -41,7 +41,6 @@ macro_rules! file_methods {
 }
 
 file_methods! {
-    read => xRead(into: *mut c_void, length: c_int, offset: ffi::sqlite3_int64) -> c_int;
     file_size => xFileSize(size: *mut ffi::sqlite3_int64) -> c_int;
     lock => xLock(level: c_int) -> c_int;
     unlock => xUnlock(level: c_int) -> c_int;

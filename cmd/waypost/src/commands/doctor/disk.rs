@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use waypost::LogCut;
 use waypost::error::OpenError;
 use waypost::inspect::{self, InspectError, Inspector};
 
 use super::Check;
-use crate::output::{bytes, count};
+use crate::output::{age, bytes, count};
 
 /// Less free space than this fails: a write-ahead log and a little more.
 const FREE_LEAST: u64 = 32 * 1024 * 1024;
@@ -24,7 +25,9 @@ pub(super) fn checks(path: &Path) -> Vec<Check> {
         let remedy = "create it, or mount what belongs there";
         return vec![Check::fail("folder", format!("{} is no folder", folder.display()), remedy)];
     }
-    vec![writable(folder), space(folder), filesystem(folder), file(path)]
+    let mut checks = vec![writable(folder), space(folder), filesystem(folder), file(path)];
+    checks.extend(log(path));
+    checks
 }
 
 fn writable(folder: &Path) -> Check {
@@ -92,4 +95,23 @@ fn file(path: &Path) -> Check {
         }
         Err(error) => Check::fail("file", error.to_string(), "see there"),
     }
+}
+
+/// Decisions that are looked through.
+const AUDIT_ROWS: u32 = 1_000;
+
+/// What is on record of a log that could not be read to its end.
+fn log(path: &Path) -> Option<Check> {
+    let audit = Inspector::open(path).and_then(|inspector| inspector.audit(AUDIT_ROWS)).ok()?;
+    Some(match audit.into_iter().find(|entry| entry.action == LogCut::ACTION) {
+        Some(cut) => {
+            let found = format!("{} ago: {}", age(cut.at_ms), cut.detail);
+            Check::warn(
+                "log",
+                found,
+                "compare with the receivers what arrived; look at the disk's own log",
+            )
+        }
+        None => Check::ok("log", "nothing on record of one that could not be read"),
+    })
 }

@@ -1,0 +1,148 @@
+//! After a failure: what can still be kept of a group, and the file opened anew.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::{Down, RESTART_LOG, Writer, fail_all};
+use crate::config::Durability;
+use crate::error::StoreError;
+use crate::store::fault::{self, At};
+use crate::store::file::{File, Identity};
+use crate::store::job::Job;
+use crate::store::ledger::Ledger;
+use crate::store::types::{Cursor, Health, Notice};
+use crate::store::{inbox, meta};
+
+impl Writer {
+    /// The group was rolled back. What can still be kept of it is.
+    pub(super) fn recover(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
+        match &error {
+            StoreError::Full { .. } => {
+                if self.shared.health() != Health::Full {
+                    self.disk_is_full = !fault::has_room(&self.shared.path);
+                    self.looked = Instant::now();
+                }
+                self.shared.set_health(Health::Full);
+                if let Some(file) = &self.file {
+                    // Acknowledgements need little space: this may give them some.
+                    let begun = file.writer.query_row(RESTART_LOG, [], |_| Ok(()));
+                    self.after_copying(begun.at("begin the log again"));
+                }
+                match &self.down {
+                    Some(down) => fail_all(jobs, &fault::again(&down.error)),
+                    None => self.one_by_one(jobs, &error),
+                }
+            }
+            StoreError::Failed { .. } | StoreError::Corrupt { .. } => self.go_down(jobs, error),
+            StoreError::Sql { .. } if error.is_transient() => fail_all(jobs, &error),
+            _ if jobs.len() == 1 => fail_all(jobs, &error),
+            _ => self.one_by_one(jobs, &error),
+        }
+    }
+
+    /// Each job in a transaction of its own, so that it fails alone. A closure that has been called already cannot be called
+    /// again: it gets the group's error.
+    fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            if !job.can_run() {
+                job.fail(fault::again(error));
+                continue;
+            }
+            let mut alone = [job];
+            let result = self.attempt(&mut alone);
+            let [job] = alone;
+            match result {
+                Ok(()) => job.answer(),
+                Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
+                    let rest = std::iter::once(job).chain(jobs).collect();
+                    return self.go_down(rest, error);
+                }
+                Err(error) => job.fail(error),
+            }
+        }
+    }
+
+    /// After a failed write or fsync nobody knows what is on the disk: nothing is written before the file was opened again and
+    /// checked.
+    pub(super) fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
+        self.shared.set_health(Health::Failed(error.to_string()));
+        self.shared.mailbox.put([Notice::Down]);
+        fail_all(jobs, &error);
+        self.down = Some(Down { error, for_good: false, tried: Instant::now() });
+        self.try_again();
+    }
+
+    /// Nothing is written after a failure before the file was opened again.
+    pub(super) fn after_copying(&mut self, copied: Result<(), StoreError>) {
+        match copied.map_err(|error| fault::sorted(error, &self.shared.path)) {
+            Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
+                self.go_down(Vec::new(), error);
+            }
+            Err(error) => tracing::debug!(%error, "the log was not copied"),
+            Ok(()) => {}
+        }
+    }
+
+    /// Opens the file anew and takes over what it holds.
+    pub(super) fn try_again(&mut self) {
+        let (writer, lock) = match self.file.take() {
+            Some(File { writer, lock }) => (Some(writer), Some(lock)),
+            None => (None, self.lock.take()),
+        };
+        let Some(lock) = lock else { return };
+        let opened = File::again(writer, lock, &self.shared, &self.guard);
+        let at_ms = self.shared.clock.now_ms();
+        let read = |file: &File| {
+            let ledger = meta::load(&file.writer)?;
+            inbox::forget_damaged(&file.writer, at_ms, &self.shared.path)?;
+            Ok((ledger, inbox::rows(&file.writer)?))
+        };
+        let outcome = opened.and_then(|file| match read(&file) {
+            Ok(held) => Ok((file, held)),
+            Err(error) => Err((file.lock, error)),
+        });
+        match outcome {
+            Ok((file, (mut ledger, received))) => {
+                // Ids that were given out, but may not have reached the disk, are not given out again.
+                let (old, new) = (self.ledger.totals, &mut ledger.totals);
+                new.last_id = old.last_id.max(new.last_id);
+                new.last_created_ms = old.last_created_ms.max(new.last_created_ms);
+                let before = std::mem::replace(&mut self.ledger, ledger);
+                self.identity = Identity::of(&self.shared.path);
+                self.file = Some(file);
+                self.durability = Durability::Full;
+                self.down = None;
+                self.shared.damage_told.store(false, Ordering::SeqCst);
+                self.retell(&before);
+                self.shared.mailbox.put([Notice::Up { received }]);
+                tracing::info!("the node's file can be written again");
+                self.shared.set_health(Health::Healthy);
+            }
+            Err((lock, error)) => {
+                self.lock = Some(lock);
+                let error = fault::sorted(error, &self.shared.path);
+                self.shared.set_health(Health::Failed(error.to_string()));
+                self.down = Some(Down { error, for_good: false, tried: Instant::now() });
+            }
+        }
+    }
+
+    /// What a failed commit left in the file all the same has not been told. Whoever knows of it already sees nothing new.
+    fn retell(&self, before: &Ledger) {
+        let topics = self.ledger.topics().map(|state| Notice::TopicOpened(state.topic.clone()));
+        let read = self.file.as_ref().map(|file| meta::cursors(&file.writer, &self.ledger));
+        let cursors = match read {
+            Some(Ok(cursors)) => cursors,
+            Some(Err(_)) | None => self.ledger.open_cursors(),
+        };
+        let cursors = cursors.into_iter().map(Notice::CursorOpened);
+        let is_open =
+            |it: &Cursor| self.ledger.cursor(&it.receiver, it.topic).is_some_and(|it| it.open);
+        let closed = before.open_cursors().into_iter().filter(|it| !is_open(it));
+        let closed =
+            closed.map(|Cursor { receiver, topic, .. }| Notice::CursorClosed { receiver, topic });
+        let missed = Notice::Missed { end_seq: self.ledger.totals.end_seq };
+        self.shared.mailbox.put(topics.chain(closed).chain(cursors).chain([missed]));
+    }
+}
