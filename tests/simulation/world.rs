@@ -87,6 +87,8 @@ pub(crate) enum Event {
         node: usize,
         run: u64,
         timer: Timer,
+        /// When it was to fire; it may be late.
+        due: Duration,
     },
     Command {
         node: usize,
@@ -223,8 +225,8 @@ impl World {
             Event::HandlerEnds { node, run, source, id, ending } if self.is_run(node, run) => {
                 self.handler_ends(node, source, id, ending);
             }
-            Event::Timer { node, run, timer } if self.is_run(node, run) => {
-                self.input(node, Input::Timer(timer, self.now));
+            Event::Timer { node, run, timer, due } if self.is_run(node, run) => {
+                self.input(node, Input::Timer(timer, due));
             }
             Event::Command { node, run, command } if self.is_run(node, run) => {
                 log!(self, "{}: {command:?}", self.machines[node].id);
@@ -279,7 +281,7 @@ impl World {
     }
 
     pub(crate) fn set_timer(&mut self, node: usize, run: u64, timer: Timer, at: Duration) {
-        self.schedule(at, Event::Timer { node, run, timer });
+        self.schedule(at, Event::Timer { node, run, timer, due: at });
     }
 
     pub(crate) fn run_of(&self, node: usize) -> u64 {

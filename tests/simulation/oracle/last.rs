@@ -15,7 +15,13 @@ impl Oracle {
             file.cursors.iter().filter(waits).find_map(|((receiver, topic), row)| {
                 let pending = row.pending(file.topics[topic].accepted);
                 let id = &machine.id;
-                (pending > 0).then(|| format!("at {id}, {pending} wait for {receiver} {topic:?}"))
+                let told = || {
+                    format!(
+                        "at {id}, {pending} wait for {receiver} {topic:?}: {row:?}, {:?}",
+                        file.topics[topic]
+                    )
+                };
+                (pending > 0).then(told)
             })
         })
     }

@@ -318,9 +318,12 @@ impl Process {
         Work::Settle(self.settling.take())
     }
 
-    /// What its deliveries have in memory, for a story that ends badly.
+    /// What it has in memory, for a story that ends badly.
     pub(crate) fn memory(&self) -> String {
-        format!("{}: {:#?}", self.id, self.receivers)
+        let Self { id, receivers, settling, settle_running, armed, .. } = self;
+        format!(
+            "{id}: {receivers:#?}\n{settling:#?}\nwriting them: {settle_running}, timers: {armed:?}"
+        )
     }
 
     /// Whether everything that it decided is in the file.
