@@ -377,14 +377,19 @@ impl<B: Clone> Delivery<B> {
     }
 
     fn dropped(&mut self, topic: TopicId, up_to_seq: u64, count: u64) {
-        if let Some(queue) = self.queues.get_mut(&topic) {
-            queue.settle_to(up_to_seq);
-            queue.skipped += count;
-        }
+        let Some(queue) = self.queues.get_mut(&topic) else { return };
+        let attempts = queue.attempts;
+        queue.settle_to(up_to_seq);
+        queue.skipped += count;
         let gone = |flight: &mut Flight<B>| {
             flight.topic == topic && flight.heads.iter().all(|head| head.seq <= up_to_seq)
         };
         self.flight.take_if(gone);
+        if let Some(flight) = self.flight.as_ref().filter(|flight| flight.topic == topic) {
+            // What is left of the frame has gone out, once at least.
+            let whole = flight.heads.iter().all(|head| head.seq > up_to_seq);
+            queue.attempts = if whole { attempts } else { 1 };
+        }
     }
 
     fn unsent(&mut self, now: Now, reason: Unsent, out: &mut Vec<Action<B>>) {
