@@ -411,6 +411,10 @@ impl<B: Clone> Delivery<B> {
                     self.kill_front(topic, reason, out);
                 } else {
                     self.single = true;
+                    // It did not leave, which is no attempt.
+                    if let Some(queue) = self.queues.get_mut(&topic) {
+                        queue.attempts = queue.attempts.saturating_sub(1);
+                    }
                 }
             }
         }

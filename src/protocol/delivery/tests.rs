@@ -503,6 +503,32 @@ fn what_a_purge_leaves_of_a_frame_keeps_its_attempts() {
 }
 
 #[test]
+fn a_batch_that_a_new_server_does_not_take_is_sent_one_by_one_with_no_attempt_more() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=3 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+    bench.wake();
+    assert_eq!(sent(&bench.wake()), [(2, 3), (3, 3)]);
+    let actions = bench.say(Event::Unsent(Unsent::TooLarge { size: 2, limit: 1 }));
+    assert_eq!(sent(&actions), [(2, 3)]);
+}
+
+#[test]
+fn a_refusal_of_a_later_message_is_no_attempt_of_those_before_it() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=3 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+    for _ in 0..5 {
+        bench.answer(A, 3, Verdict::Failed { detail: "no".to_owned() });
+        assert_eq!(sent(&bench.wake()), [(2, 1), (3, 1)]);
+    }
+}
+
+#[test]
 fn a_batch_is_acknowledged_up_to_an_id() {
     let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
     bench.append(A, 1);
