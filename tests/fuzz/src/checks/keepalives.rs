@@ -12,7 +12,7 @@ use super::choices::Choices;
 
 const MAX_PEERS: usize = 6;
 /// The bound that `protocol::membership` keeps strangers within.
-const MAX_STRANGERS: usize = 256;
+const MAX_STRANGERS: usize = 1_024;
 /// Least time between two keepalives of a node.
 const FLOOR: Duration = Duration::from_millis(50);
 
@@ -37,6 +37,18 @@ pub fn check(input: &[u8]) {
     while !choices.is_empty() {
         model.step(&mut choices);
     }
+}
+
+/// The same in a crowd that nobody has room for. It takes as long as a thousand other choices.
+pub fn check_in_a_crowd(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let mut model = Model::new(&mut choices);
+    model.say(Event::LinkUp);
+    model.flood(&mut choices);
+    while !choices.is_empty() {
+        model.step(&mut choices);
+    }
+    model.flood(&mut choices);
 }
 
 fn name(n: usize) -> NodeId {
@@ -71,7 +83,7 @@ impl Model {
     }
 
     fn step(&mut self, choices: &mut Choices) {
-        match choices.below(12) {
+        match choices.below(13) {
             0 => self.say(Event::LinkUp),
             1 => self.say(Event::LinkDown),
             2..=4 => {
@@ -97,11 +109,41 @@ impl Model {
                 self.now = due.unwrap_or(self.now).max(self.now);
                 self.say(Event::Woke);
             }
+            11 => self.spoke(name(choices.below(12))),
             _ => {
                 self.now += choices.time();
                 self.say(Event::Woke);
             }
         }
+    }
+
+    /// A message or an answer comes from this node.
+    fn spoke(&mut self, node: NodeId) {
+        let now = self.now();
+        let good = self.membership.spoke(now, &node);
+        assert_eq!(good, self.online.get(&node) == Some(&true), "a sign of life of a peer's");
+        if !good && node != name(0) {
+            self.say(Event::Unknown(node));
+        }
+    }
+
+    /// More nodes than there is room for, all invented; as fast as they can come, or over some seconds.
+    fn flood(&mut self, choices: &mut Choices) {
+        let pause = Duration::from_millis(u64::from(choices.byte() % 8));
+        for n in 0..MAX_STRANGERS + 100 {
+            self.now += pause;
+            let from = name(1000 + n);
+            self.hear(match n % 3 {
+                0 => Event::Unknown(from),
+                1 => Event::Keepalive(Keepalive { from, ..keepalive(&mut Choices::new(&[])) }),
+                _ => Event::Hello {
+                    nonce: 1,
+                    keepalive: Keepalive { from, ..keepalive(&mut Choices::new(&[])) },
+                },
+            });
+            assert!(self.membership.strangers() <= MAX_STRANGERS, "invented nodes take no room");
+        }
+        self.say(Event::Woke);
     }
 
     /// The answer to a question that was asked, or to none.
@@ -119,19 +161,27 @@ impl Model {
         self.say(Event::Welcome { nonce, keepalive });
     }
 
+    fn now(&self) -> Now {
+        Now { mono: self.start + self.now, file_ms: 0 }
+    }
+
     fn say(&mut self, event: Event) {
         match event {
             Event::LinkUp => self.link = true,
             Event::LinkDown => self.link = false,
             _ => {}
         }
-        let now = Now { mono: self.start + self.now, file_ms: 0 };
+        self.hear(event);
+        self.is_consistent(self.now());
+    }
+
+    fn hear(&mut self, event: Event) {
+        let now = self.now();
         let mut actions = Vec::new();
         self.membership.handle(now, event, &mut actions);
         for action in actions {
             self.judge(action);
         }
-        self.is_consistent(now);
     }
 
     fn judge(&mut self, action: Action) {
