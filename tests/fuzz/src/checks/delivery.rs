@@ -30,13 +30,21 @@ struct Model {
     /// What was settled without the receiver's word, and is not in the file yet.
     unrecorded: VecDeque<(TopicId, u64)>,
     /// The page that was asked for.
-    page: Option<(u64, Vec<(TopicId, u64)>, usize)>,
+    page: Option<Page>,
     /// The frame that has neither been answered nor given up.
     open: Option<Open>,
     /// The last action was a publication: the transport can still refuse it.
     just_published: bool,
     /// What the event that is being handled says: the messages that it can acknowledge.
     acknowledges: Vec<MessageId>,
+}
+
+#[derive(Clone)]
+struct Page {
+    token: u64,
+    /// Each from after this message.
+    topics: Vec<(TopicId, u64)>,
+    most: usize,
 }
 
 #[derive(Clone)]
@@ -207,7 +215,7 @@ impl Model {
     }
 
     fn load(&mut self, choices: &mut Choices) {
-        let Some((token, topics, most)) = self.page.clone() else {
+        let Some(Page { token, topics, most }) = self.page.clone() else {
             return self.say(Event::LoadFailed { token: choices.number() });
         };
         if choices.below(8) == 0 {
@@ -293,9 +301,9 @@ impl Model {
 
     fn judge(&mut self, action: Action<()>) {
         match action {
-            Action::Load { token, topics, max_messages, .. } => {
-                assert!(self.page.is_none() && max_messages > 0, "one page at a time");
-                self.page = Some((token, topics, max_messages));
+            Action::Load { token, topics, max_messages: most, .. } => {
+                assert!(self.page.is_none() && most > 0, "one page at a time");
+                self.page = Some(Page { token, topics, most });
             }
             Action::Publish { topic, heads, .. } => self.published(topic, &heads),
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
