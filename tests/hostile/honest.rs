@@ -78,6 +78,8 @@ struct Log {
     wrong: AtomicU64,
     /// Alice sends as fast as she can.
     flows: AtomicBool,
+    /// Held while she does.
+    turn: Mutex<()>,
 }
 
 /// Does what this process was started for; nothing in a process that was not started by [`Honest::start`].
@@ -114,7 +116,12 @@ async fn obey(log: Arc<Log>) {
             "report" => report(&node, &log).await,
             "send" => send(&work, &log, argument.parse().expect("a number")).await,
             "flow" => json!(log.flows.swap(true, SeqCst)),
-            "rest" => json!(log.flows.swap(false, SeqCst)),
+            "rest" => {
+                let flowed = log.flows.swap(false, SeqCst);
+                // What she was about to send is sent.
+                drop(log.turn.lock().await);
+                json!(flowed)
+            }
             "pause" => json!(work.pause().await.is_ok()),
             "resume" => json!(work.resume().await.is_ok()),
             other => panic!("no order: {other}"),
@@ -161,25 +168,33 @@ async fn send(work: &Channel, log: &Log, count: u64) -> Value {
 
 async fn flow(work: Channel, log: Arc<Log>) {
     loop {
-        let first = log.sent.load(SeqCst);
-        let full = match log.flows.load(SeqCst) {
-            false => true,
-            true => match work
-                .send_all((first..first + BATCH).map(|n| n.to_string().into()).collect())
-                .await
-            {
+        let turn = log.turn.lock().await;
+        let mut full = true;
+        if log.flows.load(SeqCst) {
+            let first = log.sent.load(SeqCst);
+            let texts = (first..first + BATCH).map(|n| n.to_string().into());
+            match work.send_all(texts.collect()).await {
                 Ok(_) => {
                     log.sent.store(first + BATCH, SeqCst);
-                    false
+                    full = false;
                 }
-                Err(SendError::QueueFull { .. }) => true,
+                Err(SendError::QueueFull { .. }) => {}
                 Err(error) => panic!("not sent: {error}"),
-            },
-        };
+            }
+        }
+        drop(turn);
         if full {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+/// Processor time that this process has used, in hundredths of a second.
+fn processor_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let (_, fields) = stat.rsplit_once(')').expect("the program's name in brackets");
+    let number = |field: &str| field.parse::<u64>().expect("a number");
+    fields.split_whitespace().skip(11).take(2).map(number).sum()
 }
 
 async fn report(node: &Node, log: &Log) -> Value {
@@ -193,5 +208,6 @@ async fn report(node: &Node, log: &Log) -> Value {
         "received": log.received.load(SeqCst),
         "wrong": log.wrong.load(SeqCst),
         "peak_kb": peak_kb(),
+        "processor_ticks": processor_ticks(),
     })
 }

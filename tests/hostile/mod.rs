@@ -213,7 +213,8 @@ pub fn nuisance(n: u64) -> Shot {
     }
 }
 
-/// A keepalive in the name of one of the pair, from another run of it, or beyond all counters of this one; it is believed by nobody for long.
+/// A keepalive in the name of one of the pair, from another run of it, or beyond all counters of this one; it is believed by nobody
+/// for long.
 pub fn forged_keepalive(of: &'static str, incarnation: &str, n: u64) -> Shot {
     let mut forged = extreme(of, n);
     forged["left"] = json!([]);
