@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use waypost::protocol::Now;
 use waypost::protocol::frame::{ChannelPresence, Keepalive};
-use waypost::protocol::membership::{Action, Event, Limits, Membership};
+use waypost::protocol::membership::{Action, Event, Limits, Membership, PeerView};
 use waypost::{ChannelName, Incarnation, Mode, NodeId, StartAt, StoreId};
 
 use super::choices::Choices;
 
+const NAMES: usize = 12;
 const MAX_PEERS: usize = 6;
 /// The bound that `protocol::membership` keeps strangers within.
 const MAX_STRANGERS: usize = 1_024;
@@ -18,6 +19,8 @@ const FLOOR: Duration = Duration::from_millis(50);
 
 /// What happened so far, as far as promises depend on it.
 struct Model {
+    /// Everybody, this node first.
+    names: Vec<NodeId>,
     membership: Membership,
     start: Instant,
     now: Duration,
@@ -71,6 +74,7 @@ impl Model {
         let now = Now { mono: start, file_ms: 0 };
         let (me, mine) = (name(0), Incarnation::from_u128(1));
         Self {
+            names: (0..NAMES).map(name).collect(),
             membership: Membership::new(me, mine, limits, known, 7, now),
             start,
             now: Duration::ZERO,
@@ -95,10 +99,10 @@ impl Model {
                 self.say(Event::Hello { nonce: choices.number(), keepalive });
             }
             6 | 7 => self.welcome(choices),
-            8 => self.say(Event::Unknown(name(choices.below(12)))),
+            8 => self.say(Event::Unknown(name(choices.below(NAMES)))),
             9 if choices.coin() => self.say(Event::Changed),
             9 => {
-                let node = name(choices.below(12));
+                let node = name(choices.below(NAMES));
                 self.say(Event::Forget(node.clone()));
                 self.online.remove(&node);
                 self.proven.remove(&node);
@@ -109,7 +113,7 @@ impl Model {
                 self.now = due.unwrap_or(self.now).max(self.now);
                 self.say(Event::Woke);
             }
-            11 => self.spoke(name(choices.below(12))),
+            11 => self.spoke(name(choices.below(NAMES))),
             _ => {
                 self.now += choices.time();
                 self.say(Event::Woke);
@@ -143,6 +147,8 @@ impl Model {
             });
             assert!(self.membership.strangers() <= MAX_STRANGERS, "invented nodes take no room");
         }
+        let known = |peer: PeerView| self.names.contains(&peer.node);
+        assert!(self.membership.peers().all(known), "nobody of the crowd is a peer");
         self.say(Event::Woke);
     }
 
@@ -222,13 +228,15 @@ impl Model {
     }
 
     fn is_consistent(&self, now: Now) {
-        let peers: Vec<_> = self.membership.peers().collect();
-        assert!(peers.len() <= MAX_PEERS && self.membership.strangers() <= MAX_STRANGERS);
-        for peer in peers {
-            assert!(self.proven.contains(&peer.node), "{} has proved nothing", peer.node);
-            let online = self.online.get(&peer.node) == Some(&true);
-            assert_eq!(peer.online, online, "{}: what is told and what is believed", peer.node);
+        let peers = self.names.iter().filter(|node| self.membership.is_peer(node));
+        let mut count = 0;
+        for node in peers {
+            count += 1;
+            assert!(self.proven.contains(node), "{node} has proved nothing");
+            let online = self.online.get(node) == Some(&true);
+            assert_eq!(self.membership.is_online(node), online, "{node}: told, and believed");
         }
+        assert!(count <= MAX_PEERS && self.membership.strangers() <= MAX_STRANGERS);
         match self.membership.wake_at() {
             Some(at) => assert!(at > now.mono, "a timer that is due was not acted upon"),
             None => assert!(!self.link, "a node with a link has always something to wait for"),
@@ -249,7 +257,7 @@ fn keepalive(choices: &mut Choices) -> Keepalive {
         start: StartAt::SinceMs(u64::MAX),
     };
     Keepalive {
-        from: name(choices.below(12)),
+        from: name(choices.below(NAMES)),
         incarnation: Incarnation::from_u128(choices.id() % 5),
         store: StoreId::from_u128(1 + u128::from(set(0))),
         counter: choices.number(),
