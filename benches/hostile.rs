@@ -113,8 +113,8 @@ async fn measure(args: &Args) -> ExitCode {
     let whole = frame.expect("the client runs").payload.to_vec();
     drop(frames);
     let store = wire::header(&whole)["store"].as_str().expect("a text").to_owned();
-    let waiting = serde_json::from_value(ids).expect("a list of ids");
-    let overheard = Overheard { whole, store, waiting };
+    let messages = serde_json::from_value(ids).expect("a list of ids");
+    let overheard = Overheard { whole, store, messages };
     alice.ask("flow").await;
     tokio::time::sleep(WARM_UP).await;
     let before = [peak(&alice).await, peak(&bob).await];

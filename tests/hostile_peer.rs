@@ -51,7 +51,7 @@ impl Scene {
         let frame = tokio::time::timeout(SOON, frames.next()).await.expect("a frame comes");
         let whole = frame.expect("the client runs").payload.to_vec();
         let store = wire::header(&whole)["store"].as_str().expect("a text").to_owned();
-        let overheard = Overheard { whole, store, waiting: Vec::new() };
+        let overheard = Overheard { whole, store, messages: Vec::new() };
         // Until the pair's memory is what their work takes.
         alice.ask("flow").await;
         bob.is("the pair works", |report| number(&report["received"]) > 500).await;
@@ -144,8 +144,7 @@ async fn p8_forged_answers_settle_nothing() {
     let report = alice.report().await;
     let (sent, before) = (number(&report["sent"]), account(&report).clone());
     assert_eq!(before["pending"], 100);
-    // Not the first: in bob's name, about what he may have been sent, an answer is as good as his.
-    scene.overheard.waiting = ids[1..].to_vec();
+    scene.overheard.messages = ids.clone();
     scene.fire(5_000, "unmatched_answers", hostile::forged_answer).await;
     let [alice, bob] = &scene.pair;
     assert_eq!(account(&alice.report().await), &before, "nothing is settled");
@@ -153,7 +152,7 @@ async fn p8_forged_answers_settle_nothing() {
     alice.ask("flow").await;
     bob.is("they arrive", |report| number(&report["received"]) >= sent).await;
     // And about what bob has taken already.
-    scene.overheard.waiting = ids;
+    scene.overheard.messages = ids;
     scene.fire(2_000, "unmatched_answers", hostile::forged_answer).await;
     scene.end().await;
 }

@@ -42,8 +42,8 @@ pub struct Overheard {
     pub whole: Vec<u8>,
     /// Alice's file.
     pub store: String,
-    /// Messages of alice's that wait, and that bob has not been sent.
-    pub waiting: Vec<String>,
+    /// Messages of alice's. Bob may have been sent the first: in his name, about that one, an answer is as good as his.
+    pub messages: Vec<String>,
 }
 
 /// Numbers that look like chance and are the same each time.
@@ -144,11 +144,14 @@ fn kick(from: &str, to: &str) -> Vec<u8> {
 pub fn forged_answer(n: u64, overheard: &Overheard) -> Shot {
     let verdicts = ["ack", "working", "busy", "paused", "not_joined", "failed", "refused"];
     let verdict = verdicts[n as usize % verdicts.len()];
-    let known = |n: u64| match overheard.waiting.len() {
+    let any = |of: &[String]| match of.len() {
         0 => ulid(u128::from(n)),
-        count => overheard.waiting[n as usize % count].clone(),
+        count => of[n as usize / 49 % count].clone(),
     };
-    let (mut from, mut store, mut id) = ("bob", overheard.store.clone(), known(n / 7));
+    let (mut from, mut store) = ("bob", overheard.store.clone());
+    // The first as often as all others, where something else about the answer is wrong.
+    let first = if n / 49 % 2 == 0 { 1 } else { overheard.messages.len() };
+    let mut id = any(overheard.messages.get(..first).unwrap_or_default());
     let mut stream = ("work", "normal", false);
     match n / 7 % 7 {
         0 => from = "eve",
@@ -160,8 +163,8 @@ pub fn forged_answer(n: u64, overheard: &Overheard) -> Shot {
             stream = [("work", "high", false), ("play", "normal", false), ("work", "normal", true)]
                 [n as usize % 3]
         }
-        // Of alice's, and waiting, but nothing that bob can have seen.
-        _ => {}
+        // All is right, but that bob cannot have seen it.
+        _ => id = any(overheard.messages.get(1..).unwrap_or_default()),
     }
     let last = [Value::Null, json!(ulid(u128::MAX)), json!(id)][n as usize / 49 % 3].clone();
     let header = json!({

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use waypost::protocol::Now;
 use waypost::protocol::frame::{ChannelPresence, Keepalive};
-use waypost::protocol::membership::{Action, Event, Limits, Membership, PeerView};
+use waypost::protocol::membership::{Action, Event, Limits, Membership};
 use waypost::{ChannelName, Incarnation, Mode, NodeId, StartAt, StoreId};
 
 use super::choices::Choices;
@@ -147,8 +147,8 @@ impl Model {
             });
             assert!(self.membership.strangers() <= MAX_STRANGERS, "invented nodes take no room");
         }
-        let known = |peer: PeerView| self.names.contains(&peer.node);
-        assert!(self.membership.peers().all(known), "nobody of the crowd is a peer");
+        let peers: Vec<_> = self.membership.peers().map(|peer| peer.node).collect();
+        assert!(peers.len() <= MAX_PEERS && peers.iter().all(|node| self.proven.contains(node)));
         self.say(Event::Woke);
     }
 
