@@ -6,6 +6,7 @@
 #[path = "fuzz/src/checks/mod.rs"]
 mod checks;
 
+use std::ops::Range;
 use std::path::Path;
 
 use proptest::collection::vec;
@@ -27,6 +28,8 @@ enum Change {
     /// From here on as another one goes on from there.
     Splice(Index, Index, Index),
     Cut(Index),
+    /// A word in quotes, in the place of another one.
+    Word(Index, Index),
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -42,6 +45,7 @@ fn change() -> impl Strategy<Value = Change> {
         (at(), 1_usize..60, at()).prop_map(|(from, count, to)| Change::Copy(from, count, to)),
         (at(), at(), at()).prop_map(|(at, other, from)| Change::Splice(at, other, from)),
         at().prop_map(Change::Cut),
+        (at(), at()).prop_map(|(at, from)| Change::Word(at, from)),
     ]
 }
 
@@ -72,8 +76,22 @@ fn changed(mut bytes: Vec<u8>, change: &Change, seeds: &[Vec<u8>]) -> Vec<u8> {
             bytes.extend_from_slice(&other[place(from, other)..]);
         }
         Change::Cut(at) => bytes.truncate(place(at, &bytes)),
+        Change::Word(at, from) => {
+            let words = words(&bytes);
+            if !words.is_empty() {
+                let other = bytes[from.get(&words).clone()].to_vec();
+                bytes.splice(at.get(&words).clone(), other);
+            }
+        }
     }
     bytes
+}
+
+/// Where words in quotes are, without them. Those of a header, or what stands between two of them.
+fn words(bytes: &[u8]) -> Vec<Range<usize>> {
+    let quotes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| at);
+    let quotes: Vec<usize> = quotes.collect();
+    quotes.windows(2).map(|pair| pair[0] + 1..pair[1]).collect()
 }
 
 /// What the fuzzer begins with: a good one of each kind.
