@@ -12,6 +12,7 @@ use std::path::Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use serde_json::json;
 
 /// Longest input, but for the seeds that are longer themselves.
 const LONGEST: usize = 600;
@@ -128,6 +129,28 @@ fn survives(target: &str, cases: u32, check: fn(&[u8])) {
 #[test]
 fn p8_no_bytes_are_a_frame_that_is_out_of_bounds_or_reads_back_otherwise() {
     survives("frames", 6_000, checks::frames::check);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Few ids and short bodies, so that they are in and out of order, equal, too long and too short.
+    #[test]
+    fn p8_messages_of_a_frame_come_in_order_and_with_bodies_that_are_there(
+        previous in proptest::option::of(0_u8..4),
+        messages in vec((0_u8..6, 0_usize..4, any::<bool>()), 0..4),
+        bodies in vec(any::<u8>(), 0..8),
+    ) {
+        let id = |n: u8| waypost::MessageId::from_u128(n.into()).to_string();
+        let message = |&(n, bytes, compressed): &(u8, usize, bool)| {
+            json!({"id": id(n), "kind": "k", "at": 0, "len": bytes, "z": compressed})
+        };
+        let header = json!({
+            "t": "msg", "from": "a", "to": "b", "store": id(7), "ch": "c", "try": 1, "wait": 1,
+            "prev": previous.map(id), "messages": messages.iter().map(message).collect::<Vec<_>>(),
+        });
+        checks::frames::check(&[header.to_string().as_bytes(), &[0], &bodies].concat());
+    }
 }
 
 #[test]
