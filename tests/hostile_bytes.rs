@@ -151,6 +151,17 @@ proptest! {
         });
         checks::frames::check(&[header.to_string().as_bytes(), &[0], &bodies].concat());
     }
+
+    #[test]
+    fn p8_a_body_is_within_the_limit_however_well_it_was_packed(bytes in 0_usize..20_000) {
+        let packed = snap::raw::Encoder::new().compress_vec(&vec![0; bytes]).expect("it is short");
+        let id = waypost::MessageId::from_u128(7).to_string();
+        let header = json!({
+            "t": "msg", "from": "a", "to": "b", "store": id, "ch": "c", "try": 1, "wait": 1,
+            "messages": [{"id": id, "kind": "k", "at": 0, "len": packed.len(), "z": true}],
+        });
+        checks::frames::check(&[header.to_string().as_bytes(), &[0], &packed].concat());
+    }
 }
 
 #[test]
