@@ -60,7 +60,7 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 /// The `n`th of the frames that everybody has to refuse: on each kind of subject, under the name of each of the pair and a stranger's.
 pub fn malformed(n: u64, overheard: &Overheard) -> Shot {
     let from = ["alice", "eve", "bob"][n as usize % 3];
-    let to = if n / 3 % 2 == 0 { "bob" } else { "alice" };
+    let to = if (n / 3).is_multiple_of(2) { "bob" } else { "alice" };
     let bytes = bad(n / 30, from, to, overheard);
     match n / 6 % 5 {
         0 => Shot::to(to, "msg", from, bytes),
@@ -150,7 +150,7 @@ pub fn forged_answer(n: u64, overheard: &Overheard) -> Shot {
     };
     let (mut from, mut store) = ("bob", overheard.store.clone());
     // The first as often as all others, where something else about the answer is wrong.
-    let first = if n / 49 % 2 == 0 { 1 } else { overheard.messages.len() };
+    let first = if (n / 49).is_multiple_of(2) { 1 } else { overheard.messages.len() };
     let mut id = any(overheard.messages.get(..first).unwrap_or_default());
     let mut stream = ("work", "normal", false);
     match n / 7 % 7 {
@@ -197,7 +197,7 @@ fn extreme(name: &str, n: u64) -> Value {
 /// The `n`th of what an invented node may say, and nobody takes: greetings, welcomes to no question, questions, messages.
 pub fn nuisance(n: u64) -> Shot {
     let name = format!("guest-{n}");
-    let to = if n % 2 == 0 { "alice" } else { "bob" };
+    let to = if n.is_multiple_of(2) { "alice" } else { "bob" };
     let mine = extreme(&name, n);
     match n / 2 % 4 {
         0 => {
