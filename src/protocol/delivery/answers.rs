@@ -110,6 +110,7 @@ impl<B: Clone> Delivery<B> {
         let Some(queue) = self.queues.get_mut(&topic) else { return };
         // A refusal of a later message of the frame leaves those before it unanswered: they go first, as if never sent.
         let Some(front) = queue.front().filter(|head| head.id == id) else {
+            queue.attempts = queue.attempts.saturating_sub(1);
             queue.rest_until = Some(now.mono + backoff.first);
             return;
         };

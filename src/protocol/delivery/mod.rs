@@ -312,7 +312,7 @@ impl<B: Clone> Delivery<B> {
             if at.acked_seq >= before.acked_seq {
                 // What is in flight stays there: nothing else is sent before its answer (P4).
                 before.told(at, last_seq);
-                return self.end_flight(topic, at.acked_seq);
+                return self.settled_elsewhere(topic, at.acked_seq);
             }
             queue.active = before.active;
         }
@@ -320,11 +320,17 @@ impl<B: Clone> Delivery<B> {
         self.queues.insert(topic, queue);
     }
 
-    /// Nothing is in flight any more where all of it is settled.
-    fn end_flight(&mut self, topic: TopicId, acked_seq: u64) {
-        self.flight.take_if(|flight| {
-            flight.topic == topic && flight.heads.iter().all(|head| head.seq <= acked_seq)
-        });
+    /// All up to here is settled in the file: what is in flight of it needs no answer any more.
+    fn settled_elsewhere(&mut self, topic: TopicId, up_to_seq: u64) {
+        let Some(queue) = self.queues.get_mut(&topic) else { return };
+        let attempts = queue.attempts;
+        queue.settle_to(up_to_seq);
+        let settled = |head: &Head<B>| head.seq <= up_to_seq;
+        self.flight.take_if(|flight| flight.topic == topic && flight.heads.iter().all(settled));
+        if let Some(flight) = self.flight.as_ref().filter(|flight| flight.topic == topic) {
+            // What is left of the frame has gone out, once at least.
+            queue.attempts = if flight.heads.iter().any(settled) { 1 } else { attempts };
+        }
     }
 
     fn loaded(
@@ -385,11 +391,10 @@ impl<B: Clone> Delivery<B> {
     }
 
     fn dropped(&mut self, topic: TopicId, up_to_seq: u64, count: u64) {
+        self.settled_elsewhere(topic, up_to_seq);
         if let Some(queue) = self.queues.get_mut(&topic) {
-            queue.settle_to(up_to_seq);
             queue.skipped += count;
         }
-        self.end_flight(topic, up_to_seq);
     }
 
     fn unsent(&mut self, now: Now, reason: Unsent, out: &mut Vec<Action<B>>) {
@@ -411,6 +416,10 @@ impl<B: Clone> Delivery<B> {
                     self.kill_front(topic, reason, out);
                 } else {
                     self.single = true;
+                    // It did not leave, which is no attempt.
+                    if let Some(queue) = self.queues.get_mut(&topic) {
+                        queue.attempts = queue.attempts.saturating_sub(1);
+                    }
                 }
             }
         }

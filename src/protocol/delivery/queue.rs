@@ -183,7 +183,6 @@ impl<B> Queue<B> {
         if at.acked_seq > self.acked_seq {
             (self.acked_id, self.skipped) = (at.acked_id, at.skipped);
         }
-        self.settle_to(at.acked_seq);
         self.missed(last_seq);
     }
 

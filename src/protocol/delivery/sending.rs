@@ -59,7 +59,9 @@ impl<B: Clone> Delivery<B> {
         // Silence that is not the frame's alone is an outage, of the wire or of the receiver.
         if !flight.excused && self.heard {
             let attempt = queue.attempts;
-            if let Some(Head { seq, id, .. }) = flight.heads.first() {
+            // The first may have been purged since it was sent.
+            let open = flight.heads.iter().find(|head| head.seq > queue.acked_seq);
+            if let Some(Head { seq, id, .. }) = open {
                 let answer = "no answer in time".to_owned();
                 out.push(Action::Attempted { topic, seq: *seq, id: *id, attempt, answer });
             }

@@ -505,6 +505,56 @@ fn purged_messages_are_not_sent_and_their_late_ack_counts_nothing() {
 }
 
 #[test]
+fn what_a_purge_leaves_of_a_frame_keeps_its_attempts() {
+    let attempted = |actions: &[Action<()>]| {
+        let attempt = |action: &Action<()>| match action {
+            Action::Attempted { seq, attempt, .. } => Some((*seq, *attempt)),
+            _ => None,
+        };
+        actions.iter().filter_map(attempt).collect::<Vec<_>>()
+    };
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=4 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1), (4, 1)]);
+    bench.say(Event::Dropped { topic: A, up_to_seq: 2, count: 1 });
+    let actions = bench.wake();
+    assert_eq!((attempted(&actions), sent(&actions)), (vec![(3, 1)], vec![(3, 2), (4, 2)]));
+    // What lies before the frame is no part of it.
+    bench.say(Event::Dropped { topic: A, up_to_seq: 2, count: 0 });
+    let actions = bench.wake();
+    assert_eq!((attempted(&actions), sent(&actions)), (vec![(3, 2)], vec![(3, 3), (4, 3)]));
+    assert_eq!(settled(&bench.wake()).len(), 1, "three attempts are the most");
+}
+
+#[test]
+fn a_batch_that_a_new_server_does_not_take_is_sent_one_by_one_with_no_attempt_more() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=3 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+    bench.wake();
+    assert_eq!(sent(&bench.wake()), [(2, 3), (3, 3)]);
+    let actions = bench.say(Event::Unsent(Unsent::TooLarge { size: 2, limit: 1 }));
+    assert_eq!(sent(&actions), [(2, 3)]);
+}
+
+#[test]
+fn a_refusal_of_a_later_message_is_no_attempt_of_those_before_it() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=3 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+    for _ in 0..5 {
+        bench.answer(A, 3, Verdict::Failed { detail: "no".to_owned() });
+        assert_eq!(sent(&bench.wake()), [(2, 1), (3, 1)]);
+    }
+}
+
+#[test]
 fn a_batch_is_acknowledged_up_to_an_id() {
     let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
     bench.append(A, 1);

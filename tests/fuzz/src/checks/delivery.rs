@@ -1,13 +1,15 @@
 //! One receiver's queues under forged answers, lost frames, purges and outages: each message is settled once (P2), in order
-//! (P3), with one frame open at a time (P4), by nobody's word but its receiver's about it (P8), and all of them in the end.
+//! (P3), behind nothing that is not on record, with one frame open at a time (P4), by nobody's word but its receiver's about it
+//! (P8), and all of them in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use waypost::protocol::backoff::Backoff;
 use waypost::protocol::delivery::{Action, Delivery, Event, Head, Limits, Reply, Settled, Unsent};
 use waypost::protocol::frame::Verdict;
-use waypost::protocol::origin::{Judgement, Origin};
+use waypost::protocol::origin::Origin;
+use waypost::protocol::settling::Position;
 use waypost::protocol::{Now, TopicId};
 use waypost::{MessageId, Priority, StoreId};
 
@@ -26,14 +28,33 @@ struct Model {
     now: Duration,
     log: Vec<Head<()>>,
     settled: BTreeMap<TopicId, u64>,
+    /// What was settled without the receiver's word, and is not in the file yet.
+    unrecorded: VecDeque<(TopicId, u64)>,
     /// The page that was asked for.
-    page: Option<(u64, Vec<(TopicId, u64)>, usize)>,
+    page: Option<Page>,
     /// The frame that has neither been answered nor given up.
-    open: Option<(TopicId, Vec<u64>)>,
+    open: Option<Open>,
     /// The last action was a publication: the transport can still refuse it.
     just_published: bool,
     /// What the event that is being handled says: the messages that it can acknowledge.
     acknowledges: Vec<MessageId>,
+}
+
+#[derive(Clone)]
+struct Page {
+    token: u64,
+    /// Each from after this message.
+    topics: Vec<(TopicId, u64)>,
+    most: usize,
+}
+
+#[derive(Clone)]
+struct Open {
+    topic: TopicId,
+    /// Its messages that are not settled.
+    seqs: Vec<u64>,
+    /// Those that were purged since it went out: the receiver can still refuse the frame by naming one of them.
+    purged: Vec<u64>,
 }
 
 /// Bytes that choose what happens to a receiver's queues.
@@ -69,6 +90,7 @@ impl Model {
             now: Duration::ZERO,
             log: Vec::new(),
             settled: TOPICS.iter().map(|(topic, _)| (*topic, 0)).collect(),
+            unrecorded: VecDeque::new(),
             page: None,
             open: None,
             just_published: false,
@@ -87,7 +109,7 @@ impl Model {
 
     fn step(&mut self, choices: &mut Choices) {
         let (topic, _) = TOPICS[choices.below(TOPICS.len())];
-        match choices.below(20) {
+        match choices.below(22) {
             0..=3 => self.append(topic, choices),
             4..=7 => self.answer(topic, choices),
             8 | 9 => self.load(choices),
@@ -116,6 +138,7 @@ impl Model {
                 self.now += wait.unwrap_or_default();
                 self.say(Event::Woke);
             }
+            19 | 20 => self.record(),
             _ => {
                 self.now += choices.time();
                 self.say(Event::Woke);
@@ -148,7 +171,7 @@ impl Model {
             0 => MessageId::from_u128(choices.id()),
             _ => id(choices.number()),
         };
-        let open = self.open.as_ref().and_then(|(_, seqs)| choices.pick(seqs).copied());
+        let open = self.open.as_ref().and_then(|open| choices.pick(&open.seqs).copied());
         let about = match open.filter(|_| choices.coin()) {
             Some(seq) => id(seq),
             None => any(choices),
@@ -176,23 +199,24 @@ impl Model {
         verdict: Verdict,
     ) {
         let judgement = self.origin.judge(store, about, last);
-        self.acknowledges = match (&judgement, &verdict) {
-            (Judgement::OtherStore, _) | (_, Verdict::Working) => Vec::new(),
-            (_, Verdict::Ack) => vec![about],
+        self.acknowledges = match verdict {
+            _ if store != STORE => Vec::new(),
+            Verdict::Working => Vec::new(),
+            Verdict::Ack => vec![about],
             _ => last.into_iter().filter(|last| *last < about).collect(),
         };
-        if !matches!(verdict, Verdict::Ack | Verdict::Working) && judgement != Judgement::OtherStore
-        {
+        if !matches!(verdict, Verdict::Ack | Verdict::Working) && store == STORE {
             // A refusal gives the frame back, where it is about one of its messages.
-            self.open
-                .take_if(|(open, seqs)| *open == topic && seqs.iter().any(|s| id(*s) == about));
+            self.open.take_if(|open| {
+                open.topic == topic && open.seqs.iter().chain(&open.purged).any(|s| id(*s) == about)
+            });
         }
         self.say(Event::Answered(Reply { topic, id: about, last, verdict, judgement }));
         self.acknowledges.clear();
     }
 
     fn load(&mut self, choices: &mut Choices) {
-        let Some((token, topics, most)) = self.page.clone() else {
+        let Some(Page { token, topics, most }) = self.page.clone() else {
             return self.say(Event::LoadFailed { token: choices.number() });
         };
         if choices.below(8) == 0 {
@@ -228,28 +252,39 @@ impl Model {
         let gone =
             |head: &&Head<()>| head.topic == topic && head.seq > settled && head.seq <= up_to_seq;
         let count = self.log.iter().filter(gone).count() as u64;
+        let purged = match self.open.as_ref().filter(|open| open.topic == topic) {
+            Some(open) => open.seqs.iter().copied().filter(|seq| *seq <= up_to_seq).collect(),
+            None => Vec::new(),
+        };
         self.settle(topic, settled.max(up_to_seq));
+        if let Some(open) = &mut self.open {
+            open.purged.extend(purged);
+        }
         self.say(Event::Dropped { topic, up_to_seq, count });
     }
 
-    /// The file tells a cursor, new or anew.
+    /// The file has taken the oldest settlement that it was told.
+    fn record(&mut self) {
+        if let Some((topic, up_to_seq)) = self.unrecorded.pop_front() {
+            self.say(Event::Recorded { topic, up_to_seq });
+        }
+    }
+
+    /// The file tells a cursor, new, or anew where it was: what is in flight stays there, and what is not on record is still waited for.
     fn reopen(&mut self, topic: TopicId) {
         let of_topic = |head: &&Head<()>| head.topic == topic;
         let last_seq = self.log.iter().rfind(of_topic).map_or(0, |head| head.seq);
         let lane = TOPICS.iter().find(|(t, _)| *t == topic).expect("one of ours").1;
-        self.open.take_if(|(open, _)| *open == topic);
-        let acked_seq = self.settled[&topic];
-        self.say(Event::Opened { topic, lane, acked_seq, acked_id: None, skipped: 0, last_seq });
+        let at = Position { acked_seq: self.settled[&topic], acked_id: None, skipped: 0 };
+        self.say(Event::Opened { topic, lane, at, last_seq });
     }
 
     fn settle(&mut self, topic: TopicId, seq: u64) {
         self.settled.insert(topic, seq);
-        if let Some((open, seqs)) = &mut self.open
-            && *open == topic
-        {
-            seqs.retain(|s| *s > seq);
+        if let Some(open) = self.open.as_mut().filter(|open| open.topic == topic) {
+            open.seqs.retain(|s| *s > seq);
         }
-        self.open.take_if(|(_, seqs)| seqs.is_empty());
+        self.open.take_if(|open| open.seqs.is_empty());
     }
 
     fn say(&mut self, event: Event<()>) {
@@ -265,9 +300,9 @@ impl Model {
 
     fn judge(&mut self, action: Action<()>) {
         match action {
-            Action::Load { token, topics, max_messages, .. } => {
-                assert!(self.page.is_none() && max_messages > 0, "one page at a time");
-                self.page = Some((token, topics, max_messages));
+            Action::Load { token, topics, max_messages: most, .. } => {
+                assert!(self.page.is_none() && most > 0, "one page at a time");
+                self.page = Some(Page { token, topics, most });
             }
             Action::Publish { topic, heads, .. } => self.published(topic, &heads),
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
@@ -279,6 +314,9 @@ impl Model {
                 assert_eq!(these.len() as u64, count, "each message is settled once");
                 assert_eq!(these.first().map(|head| head.seq), Some(first_seq));
                 assert_eq!(these.last().map(|head| head.id), Some(last_id));
+                if how != Settled::Acknowledged {
+                    self.unrecorded.push_back((topic, last_seq));
+                }
                 match how {
                     Settled::Acknowledged => {
                         assert!(
@@ -290,7 +328,11 @@ impl Model {
                         let file_ms = self.now().file_ms;
                         assert!(these.iter().all(|h| h.expires_ms.is_some_and(|at| at <= file_ms)));
                     }
-                    Settled::Dead { .. } => assert_eq!(count, 1),
+                    Settled::Dead { .. } => {
+                        assert_eq!(count, 1);
+                        // A frame that nobody answers is given up, with what else it holds.
+                        self.open.take_if(|open| open.topic == topic);
+                    }
                 }
                 self.settle(topic, last_seq);
             }
@@ -305,11 +347,13 @@ impl Model {
         let next = self.log.iter().filter(|head| head.topic == topic && head.seq > settled);
         let next: Vec<u64> = next.take(seqs.len()).map(|head| head.seq).collect();
         assert_eq!(seqs, next, "the next messages, in order, and none that is settled");
+        let recorded = self.unrecorded.iter().all(|(other, _)| *other != topic);
+        assert!(recorded, "it is not in the file yet what became of the messages before it");
         assert!(!seqs.is_empty() && heads.iter().all(|head| head.body.is_some()));
-        if let Some((open, unanswered)) = &self.open {
-            assert_eq!((*open, unanswered), (topic, &seqs), "one frame at a time");
+        if let Some(open) = &self.open {
+            assert_eq!((open.topic, &open.seqs), (topic, &seqs), "one frame at a time");
         }
-        self.open = Some((topic, seqs));
+        self.open = Some(Open { topic, seqs, purged: Vec::new() });
     }
 
     /// Once the receiver answers what it is sent, nothing waits for ever.
@@ -325,9 +369,11 @@ impl Model {
             if !waits(self) {
                 return;
             }
-            if self.page.is_some() {
+            if !self.unrecorded.is_empty() {
+                self.record();
+            } else if self.page.is_some() {
                 self.load(&mut Choices::new(&[1]));
-            } else if let Some((topic, seqs)) = self.open.clone() {
+            } else if let Some(Open { topic, seqs, .. }) = self.open.clone() {
                 let newest = id(*seqs.last().expect("not empty"));
                 self.reply(topic, newest, Some(newest), STORE, Verdict::Ack);
             } else {

@@ -10,14 +10,17 @@ use waypost::{ChannelName, Incarnation, Mode, NodeId, StartAt, StoreId};
 
 use super::choices::Choices;
 
+const NAMES: usize = 12;
 const MAX_PEERS: usize = 6;
 /// The bound that `protocol::membership` keeps strangers within.
-const MAX_STRANGERS: usize = 256;
+const MAX_STRANGERS: usize = 1_024;
 /// Least time between two keepalives of a node.
 const FLOOR: Duration = Duration::from_millis(50);
 
 /// What happened so far, as far as promises depend on it.
 struct Model {
+    /// Everybody, this node first.
+    names: Vec<NodeId>,
     membership: Membership,
     start: Instant,
     now: Duration,
@@ -37,6 +40,18 @@ pub fn check(input: &[u8]) {
     while !choices.is_empty() {
         model.step(&mut choices);
     }
+}
+
+/// The same in a crowd that nobody has room for. It takes as long as a thousand other choices.
+pub fn check_in_a_crowd(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let mut model = Model::new(&mut choices);
+    model.say(Event::LinkUp);
+    model.flood(&mut choices);
+    while !choices.is_empty() {
+        model.step(&mut choices);
+    }
+    model.flood(&mut choices);
 }
 
 fn name(n: usize) -> NodeId {
@@ -59,6 +74,7 @@ impl Model {
         let now = Now { mono: start, file_ms: 0 };
         let (me, mine) = (name(0), Incarnation::from_u128(1));
         Self {
+            names: (0..NAMES).map(name).collect(),
             membership: Membership::new(me, mine, limits, known, 7, now),
             start,
             now: Duration::ZERO,
@@ -71,7 +87,7 @@ impl Model {
     }
 
     fn step(&mut self, choices: &mut Choices) {
-        match choices.below(12) {
+        match choices.below(13) {
             0 => self.say(Event::LinkUp),
             1 => self.say(Event::LinkDown),
             2..=4 => {
@@ -83,10 +99,10 @@ impl Model {
                 self.say(Event::Hello { nonce: choices.number(), keepalive });
             }
             6 | 7 => self.welcome(choices),
-            8 => self.say(Event::Unknown(name(choices.below(12)))),
+            8 => self.say(Event::Unknown(name(choices.below(NAMES)))),
             9 if choices.coin() => self.say(Event::Changed),
             9 => {
-                let node = name(choices.below(12));
+                let node = name(choices.below(NAMES));
                 self.say(Event::Forget(node.clone()));
                 self.online.remove(&node);
                 self.proven.remove(&node);
@@ -97,11 +113,43 @@ impl Model {
                 self.now = due.unwrap_or(self.now).max(self.now);
                 self.say(Event::Woke);
             }
+            11 => self.spoke(name(choices.below(NAMES))),
             _ => {
                 self.now += choices.time();
                 self.say(Event::Woke);
             }
         }
+    }
+
+    /// A message or an answer comes from this node.
+    fn spoke(&mut self, node: NodeId) {
+        let now = self.now();
+        let good = self.membership.spoke(now, &node);
+        assert_eq!(good, self.online.get(&node) == Some(&true), "a sign of life of a peer's");
+        if !good && node != name(0) {
+            self.say(Event::Unknown(node));
+        }
+    }
+
+    /// More nodes than there is room for, all invented; as fast as they can come, or over some seconds.
+    fn flood(&mut self, choices: &mut Choices) {
+        let pause = Duration::from_millis(u64::from(choices.byte() % 8));
+        for n in 0..MAX_STRANGERS + 100 {
+            self.now += pause;
+            let from = name(1000 + n);
+            self.hear(match n % 3 {
+                0 => Event::Unknown(from),
+                1 => Event::Keepalive(Keepalive { from, ..keepalive(&mut Choices::new(&[])) }),
+                _ => Event::Hello {
+                    nonce: 1,
+                    keepalive: Keepalive { from, ..keepalive(&mut Choices::new(&[])) },
+                },
+            });
+            assert!(self.membership.strangers() <= MAX_STRANGERS, "invented nodes take no room");
+        }
+        let peers: Vec<_> = self.membership.peers().map(|peer| peer.node).collect();
+        assert!(peers.len() <= MAX_PEERS && peers.iter().all(|node| self.proven.contains(node)));
+        self.say(Event::Woke);
     }
 
     /// The answer to a question that was asked, or to none.
@@ -119,19 +167,27 @@ impl Model {
         self.say(Event::Welcome { nonce, keepalive });
     }
 
+    fn now(&self) -> Now {
+        Now { mono: self.start + self.now, file_ms: 0 }
+    }
+
     fn say(&mut self, event: Event) {
         match event {
             Event::LinkUp => self.link = true,
             Event::LinkDown => self.link = false,
             _ => {}
         }
-        let now = Now { mono: self.start + self.now, file_ms: 0 };
+        self.hear(event);
+        self.is_consistent(self.now());
+    }
+
+    fn hear(&mut self, event: Event) {
+        let now = self.now();
         let mut actions = Vec::new();
         self.membership.handle(now, event, &mut actions);
         for action in actions {
             self.judge(action);
         }
-        self.is_consistent(now);
     }
 
     fn judge(&mut self, action: Action) {
@@ -172,13 +228,15 @@ impl Model {
     }
 
     fn is_consistent(&self, now: Now) {
-        let peers: Vec<_> = self.membership.peers().collect();
-        assert!(peers.len() <= MAX_PEERS && self.membership.strangers() <= MAX_STRANGERS);
-        for peer in peers {
-            assert!(self.proven.contains(&peer.node), "{} has proved nothing", peer.node);
-            let online = self.online.get(&peer.node) == Some(&true);
-            assert_eq!(peer.online, online, "{}: what is told and what is believed", peer.node);
+        let peers = self.names.iter().filter(|node| self.membership.is_peer(node));
+        let mut count = 0;
+        for node in peers {
+            count += 1;
+            assert!(self.proven.contains(node), "{node} has proved nothing");
+            let online = self.online.get(node) == Some(&true);
+            assert_eq!(self.membership.is_online(node), online, "{node}: told, and believed");
         }
+        assert!(count <= MAX_PEERS && self.membership.strangers() <= MAX_STRANGERS);
         match self.membership.wake_at() {
             Some(at) => assert!(at > now.mono, "a timer that is due was not acted upon"),
             None => assert!(!self.link, "a node with a link has always something to wait for"),
@@ -199,7 +257,7 @@ fn keepalive(choices: &mut Choices) -> Keepalive {
         start: StartAt::SinceMs(u64::MAX),
     };
     Keepalive {
-        from: name(choices.below(12)),
+        from: name(choices.below(NAMES)),
         incarnation: Incarnation::from_u128(choices.id() % 5),
         store: StoreId::from_u128(1 + u128::from(set(0))),
         counter: choices.number(),
