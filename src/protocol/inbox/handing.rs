@@ -1,0 +1,98 @@
+//! Handing messages to handlers, and giving back what none will take now.
+
+use std::collections::VecDeque;
+
+use super::work::{Stage, State, Work};
+use super::{Action, Inbox, Source};
+use crate::message::StoreId;
+use crate::protocol::frame::Verdict;
+
+impl<B> Inbox<B> {
+    /// Hands waiting messages to handlers while there are free ones.
+    pub(super) fn start_ready(&mut self, out: &mut Vec<Action<B>>) {
+        let mut held_up = VecDeque::new();
+        while !self.suspended && self.running < self.limits.handlers {
+            let Some(source) = self.ready.pop_front() else { break };
+            if self.is_held_up(&source) {
+                held_up.push_back(source);
+                continue;
+            }
+            let Some(state) = self.active.get_mut(&source) else { continue };
+            let Some(work) = state.work.front_mut().filter(|w| w.stage == Stage::Waiting) else {
+                continue;
+            };
+            if self.last.get(&source).is_some_and(|last| work.id <= *last) {
+                // Committed after all, by a commit that seemed to have failed.
+                let id = work.id;
+                self.committed(&source, id, out);
+                continue;
+            }
+            let Some(body) = work.body.take() else { continue };
+            work.stage = Stage::Running;
+            self.running += 1;
+            out.push(Action::Handle { id: work.id, source, body });
+        }
+        held_up.append(&mut self.ready);
+        self.ready = held_up;
+    }
+
+    /// Whether a message of the same sender's stream is being handled that came under another store id of its: the sender's file was
+    /// replaced, and its messages are still handled one at a time (P3).
+    fn is_held_up(&self, source: &Source) -> bool {
+        let of_sender = Source { store: StoreId::from_u128(0), ..source.clone() };
+        let others = self.active.range(of_sender..);
+        let mut others = others.take_while(|(other, _)| other.sender == source.sender);
+        others.any(|(other, state)| {
+            let running = state.work.front().is_some_and(|work| work.stage == Stage::Running);
+            running && other.stream == source.stream && other.store != source.store
+        })
+    }
+
+    /// Drops what is not being handled of this source, and says `verdict` about the first of it. What was handled before it is
+    /// committed first, so that it does not come again.
+    pub(super) fn give_back(&mut self, source: Source, verdict: Verdict, out: &mut Vec<Action<B>>) {
+        let Some(state) = self.active.get_mut(&source) else { return };
+        let mut first = None;
+        let held_bytes = &mut self.held_bytes;
+        state.work.retain(|work| {
+            let keep = work.stage != Stage::Waiting;
+            if !keep {
+                *held_bytes -= work.bytes;
+                first = first.or(Some(work.id));
+            }
+            keep
+        });
+        let Some(first) = first else { return };
+        if let Some(work) = state.work.back_mut() {
+            work.last_of_frame = true;
+            state.then = Some((first, verdict));
+        } else if let Some(id) = state.handled.take() {
+            let stage = Stage::Committing;
+            state.work.push_back(Work { id, bytes: 0, body: None, stage, last_of_frame: true });
+            state.then = Some((first, verdict));
+            out.push(Action::Commit { source, id });
+        } else {
+            self.active.remove(&source);
+            let last = self.last.get(&source).copied();
+            out.push(Action::Answer { source, id: first, verdict, last });
+        }
+    }
+
+    pub(super) fn give_back_all(
+        &mut self,
+        which: impl Fn(&Source) -> bool,
+        verdict: &Verdict,
+        out: &mut Vec<Action<B>>,
+    ) {
+        let waits = |state: &State<B>| state.work.iter().any(|work| work.stage == Stage::Waiting);
+        let sources: Vec<Source> = self
+            .active
+            .iter()
+            .filter(|(source, state)| which(source) && waits(state))
+            .map(|(source, _)| source.clone())
+            .collect();
+        for source in sources {
+            self.give_back(source, verdict.clone(), out);
+        }
+    }
+}
