@@ -12,7 +12,7 @@ use support::nats_server::NatsServer;
 
 /// A small disk of its own needs a mount, which not every container allows. `$0` is the program, run in a folder with `small` in it.
 fn on_a_small_disk(script: &str) -> Option<Command> {
-    const MOUNT: &str = "mount -t tmpfs -o size=3m tmpfs";
+    const MOUNT: &str = "mount -t tmpfs -o size=8m tmpfs";
     let tried =
         Command::new("unshare").args(["-rm", "sh", "-c", &format!("{MOUNT} /mnt")]).output();
     if !tried.is_ok_and(|output| output.status.success()) {
@@ -28,7 +28,7 @@ fn on_a_small_disk(script: &str) -> Option<Command> {
 #[test]
 fn p6_lines_wait_while_the_disk_is_full_and_all_arrive_when_there_is_room() {
     const LINES: usize = 4_000;
-    let script = "head -c 2500000 /dev/zero > small/ballast
+    let script = "head -c 7500000 /dev/zero > small/ballast
         \"$0\" --db small/alice.db --id alice send chat --lines --wait 60s < lines > ids 2> err &
         until grep -q 'has to wait' err; do kill -0 $! || exit 98; sleep 0.05; done
         rm small/ballast; wait $!; code=$?; cat err >&2
@@ -58,7 +58,7 @@ fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
         until [ -e known ]; do kill -0 $! || exit 96; sleep 0.05; done
         echo two >&7; echo three >&7
         until [ $(wc -l < ids) = 3 ]; do kill -0 $! || exit 98; sleep 0.05; done
-        head -c 5000000 /dev/zero > small/ballast; exec 7>&-; touch full
+        head -c 9000000 /dev/zero > small/ballast; exec 7>&-; touch full
         until [ -e delivered ]; do kill -0 $! || exit 97; sleep 0.05; done
         rm small/ballast; wait $!; code=$?; cat err >&2
         \"$0\" --db small/alice.db db check || exit 95
