@@ -51,7 +51,9 @@ impl<T: Transport> Driver<T> {
                 Notice::TopicOpened(topic) => self.know_topic(topic),
                 Notice::CursorOpened(cursor) => self.open(cursor).await,
                 Notice::CursorBehind(cursor) => {
-                    self.settling.runs.forget(&cursor.receiver, cursor.topic);
+                    let Cursor { receiver, topic, .. } = &cursor;
+                    self.settling.runs.forget(receiver, *topic);
+                    self.deliver(receiver, delivery::Event::Closed { topic: *topic }).await;
                     self.open(cursor).await;
                 }
                 Notice::CursorClosed { receiver, topic } => self.close(&receiver, topic).await,

@@ -50,14 +50,14 @@ impl Settling {
         self.waiting.is_empty()
     }
 
-    /// Whether the messages behind a dead letter wait for its being on record.
+    /// Whether messages wait for it: what is behind a dead letter or an expired message is not sent before that is on record.
     pub fn is_urgent(&self) -> bool {
         self.urgent
     }
 
     /// Adds a run, which begins after all earlier ones of its cursor.
     pub fn add(&mut self, run: Run) {
-        self.urgent |= !is_mergeable(&run.how);
+        self.urgent |= run.how != Settled::Acknowledged;
         let runs = self.waiting.entry((run.receiver.clone(), run.topic)).or_default();
         match runs.last_mut() {
             Some(last) if last.how == run.how && is_mergeable(&run.how) => {
@@ -86,7 +86,8 @@ impl Settling {
     /// What was taken could not be written: it comes before what was added since.
     pub fn failed(&mut self) {
         let later = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.writing));
-        self.urgent |= self.waiting.values().flatten().any(|run| !is_mergeable(&run.how));
+        let settled_otherwise = |run: &Run| run.how != Settled::Acknowledged;
+        self.urgent |= self.waiting.values().flatten().any(settled_otherwise);
         later.into_values().flatten().for_each(|run| self.add(run));
     }
 
@@ -185,6 +186,15 @@ mod tests {
         settling.add(run(2, Settled::Acknowledged));
         settling.failed();
         assert_eq!(shape(&settling.take()), [(1, 2, 2)]);
+    }
+
+    #[test]
+    fn what_expired_is_written_at_once_and_what_was_acknowledged_is_not() {
+        let mut settling = Settling::default();
+        settling.add(run(1, Settled::Acknowledged));
+        assert!(!settling.is_urgent());
+        settling.add(run(2, Settled::Expired));
+        assert!(settling.is_urgent());
     }
 
     #[test]

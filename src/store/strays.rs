@@ -56,7 +56,7 @@ pub(super) fn put_back(group: &mut Group<'_>, strays: &[Stray]) -> Result<(), St
         let behind = |cursor: &Cursor| cursor.topic == topic && cursor.acked_seq < seq;
         for mut cursor in group.ledger.open_cursors().into_iter().filter(behind) {
             cursor.skipped = meta::skipped(group.conn, &cursor.receiver, topic)?;
-            group.notices.push(Notice::CursorOpened(cursor));
+            group.notices.push(Notice::CursorBehind(cursor));
         }
     }
     Ok(())

@@ -320,7 +320,8 @@ pub(crate) enum Notice {
     TopicOpened(Topic),
     /// Where a receiver's cursor begins, or where it stands as far as the file knows.
     CursorOpened(Cursor),
-    /// Where a cursor stands of which a run was ignored, because messages lie before it of which nothing is known.
+    /// Where a cursor stands that has to begin anew from there: a run of it was ignored, because messages lie before it of which nothing is
+    /// known, or a message turned up that nobody had seen.
     CursorBehind(Cursor),
     /// Nothing of the topic is for this receiver any more.
     CursorClosed {

@@ -151,7 +151,7 @@ async fn a_message_whose_topic_was_damaged_is_missed_and_put_back() {
     bench.notices.take();
     bench.store.put_back(strays).await.expect("put back");
     let told = bench.notices.take();
-    let again = |it: &Notice| matches!(it, Notice::CursorOpened(cursor) if cursor.acked_seq < 2);
+    let again = |it: &Notice| matches!(it, Notice::CursorBehind(cursor) if cursor.acked_seq < 2);
     assert!(told.iter().any(again), "who has read past them reads again: {told:?}");
     let page = page_of(&bench.store, Priority::Normal, &[(topic, 0)]);
     assert_eq!((seqs(&page), page.strays), (vec![2, 3, 4, 5, 6], vec![]));

@@ -39,6 +39,8 @@ impl Process {
                 Notice::CursorBehind(cursor) => {
                     self.settling.forget(&cursor.receiver, cursor.topic);
                     world.oracle.told_anew(self.me, &cursor.receiver, cursor.topic);
+                    let closed = delivery::Event::Closed { topic: cursor.topic };
+                    self.deliver(world, &cursor.receiver.clone(), closed);
                     self.open(world, cursor);
                 }
                 Notice::Down => self.receive(world, inbox::Event::Suspended),
