@@ -49,7 +49,7 @@ impl Args {
         let mut args = Self {
             windows: 15,
             window: Duration::from_secs(4),
-            rate: 3_000,
+            rate: 1_000,
             kinds: vec![Kind::Malformed, Kind::Answers, Kind::Keepalives],
             json: false,
         };
