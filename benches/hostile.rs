@@ -47,9 +47,9 @@ struct Args {
 impl Args {
     fn read() -> Self {
         let mut args = Self {
-            windows: 15,
-            window: Duration::from_secs(4),
-            rate: 3_000,
+            windows: 60,
+            window: Duration::from_secs(1),
+            rate: 1_000,
             kinds: vec![Kind::Malformed, Kind::Answers, Kind::Keepalives],
             json: false,
         };
@@ -158,7 +158,7 @@ impl Scene {
         let busy = (self.ticks().await - ticks) as f64 / 100.0 / seconds;
         // What is left of the attack belongs to no window.
         self.client.flush().await.expect("flushed");
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         Window { attack, rate, busy }
     }
 
