@@ -152,6 +152,8 @@ impl<T: Transport> Driver<T> {
         match &result {
             Ok(()) => {
                 self.settled.send_modify(|changes| *changes += 1);
+                // Where the file did not take a run, that was told before this answer came.
+                self.take_notices().await;
                 self.recorded().await;
             }
             Err(error) => {

@@ -217,7 +217,7 @@ impl<T: Transport> Driver<T> {
                     attempt,
                     answer: answer.clone(),
                 });
-                self.settling.attempts.push(Attempt { receiver, seq, attempt, at_ms, answer });
+                self.settling.attempted(Attempt { receiver, seq, attempt, at_ms, answer });
                 self.settle_soon();
                 None
             }

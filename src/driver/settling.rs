@@ -4,6 +4,9 @@ use crate::protocol::delivery::Settled;
 use crate::protocol::settling::{self, Run};
 use crate::store::{Attempt, Outcome, Settlement};
 
+/// Failed attempts that may wait to be written.
+const MAX_ATTEMPTS: usize = 10_000;
+
 /// What the store does not know yet.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
@@ -14,6 +17,13 @@ pub(super) struct Settling {
 impl Settling {
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.attempts.is_empty()
+    }
+
+    /// Notes a failed attempt, unless too many wait for a disk that is full: they tell why a message is late, and decide nothing.
+    pub(super) fn attempted(&mut self, attempt: Attempt) {
+        if self.attempts.len() < MAX_ATTEMPTS {
+            self.attempts.push(attempt);
+        }
     }
 
     /// All of it, to be written.

@@ -8,6 +8,7 @@ use super::Store;
 use super::fault::At;
 use super::job::Group;
 use super::limits::DELETE;
+use super::strays;
 use super::types::Cleaned;
 use crate::config::Durability;
 use crate::error::StoreError;
@@ -133,7 +134,8 @@ fn settled(group: &mut Group<'_>, after: u64) -> Result<(u64, Option<u64>), Stor
     let passed = group.ledger.passed_by_all();
     let is_done_with = |topic: TopicId, seq: u64| match group.ledger.topic(topic) {
         Some(state) => seq <= passed.get(&topic).copied().unwrap_or(state.claimed_seq),
-        None => true,
+        // It may belong to another: its row may name a wrong one.
+        None => false,
     };
     let (mut doomed, mut next, mut seen) = (Vec::new(), None, 0);
     let mut scan = group.conn.prepare_cached(SCAN).at("look for old messages")?;
@@ -145,7 +147,7 @@ fn settled(group: &mut Group<'_>, after: u64) -> Result<(u64, Option<u64>), Stor
             next = None;
             break;
         }
-        if is_done_with(topic, seq) {
+        if is_done_with(topic, seq) && strays::belongs(group.conn, seq, topic)? {
             doomed.push(seq);
         }
         seen += 1;

@@ -22,8 +22,7 @@ pub(super) const TRIM: &str = "DELETE FROM waypost_inbox WHERE sender = ?1 AND s
 pub(super) const SEALED: &str =
     "SELECT sender, store_id, channel, direct, lane, last_id, crc FROM waypost_inbox";
 pub(super) const FORGET: &str = "DELETE FROM waypost_inbox WHERE sender = ?1 AND store_id = ?2 AND channel = ?3 AND direct = ?4 AND lane = ?5";
-pub(super) const SELECT: &str =
-    "SELECT sender, store_id, channel, direct, lane, first_id, last_id, count FROM waypost_inbox";
+pub(super) const SELECT: &str = "SELECT sender, store_id, channel, direct, lane, last_id, crc, first_id, count FROM waypost_inbox";
 
 /// Notes that the message is done with. `false`: it, or a later one, had been noted before; a row never goes back.
 pub(super) fn advance(group: &Group<'_>, to: &InboxAdvance) -> Result<bool, StoreError> {
@@ -123,16 +122,19 @@ fn trim(group: &Group<'_>, to: &InboxAdvance) -> Result<(), StoreError> {
 }
 
 pub(super) fn rows(conn: &Connection) -> Result<Vec<InboxRow>, StoreError> {
-    all(conn, SELECT, |row| {
+    let read = |row: &Row<'_>| -> rusqlite::Result<InboxRow> {
         Ok(InboxRow {
             sender: parsed(row, 0)?,
             store_id: StoreId::from_bytes(row.get(1)?),
             channel: parsed(row, 2)?,
             direct: row.get(3)?,
             lane: lane(row, 4)?,
-            first_id: id(row, 5)?,
-            last_id: id(row, 6)?,
-            count: row.get(7)?,
+            last_id: id(row, 5)?,
+            first_id: id(row, 7)?,
+            count: row.get(8)?,
         })
-    })
+    };
+    // What is damaged is not believed, even where it could not be deleted.
+    let rows = all(conn, SELECT, |row| Ok(if is_intact(row) { read(row).ok() } else { None }))?;
+    Ok(rows.into_iter().flatten().collect())
 }

@@ -134,6 +134,8 @@ impl Store {
         if let Some(cut) = &cut {
             audit::note(&file.writer, clock.now_ms(), LogCut::ACTION, &path, cut)
                 .map_err(sorted)?;
+            // What is left of those transactions is not to be found again, once they are on record. Where somebody reads the file, it may be.
+            let _ = file.writer.query_row(open::TRUNCATE_LOG, [], |_| Ok(()));
             tracing::warn!(path = %path.display(), "{cut}");
             mailbox.put([Notice::LogCut(*cut)]);
         }

@@ -47,7 +47,7 @@ const MAX_READERS: u32 = 4;
 /// How long a read waits for a free connection.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
-const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 const COUNT_META: &str = "SELECT count(*) FROM waypost_meta";
 /// Name, what is set, and what SQLite then says it is.
 type Setting = (&'static str, &'static str, &'static str);
@@ -93,10 +93,6 @@ pub(crate) fn open(path: &Path, holder: &Holder) -> Result<OpenFile, OpenError> 
     let depth = if lost.is_some() { Depth::Full } else { Depth::Quick };
     let found = look(&path, depth)?;
     let opened = establish(lock, path, found)?;
-    if lost.is_some() {
-        // What is left of those transactions is not to be found again. Where somebody reads the file, it may be.
-        let _ = opened.writer.query_row(TRUNCATE_LOG, [], |_| Ok(()));
-    }
     Ok(OpenFile { lost, ..opened })
 }
 

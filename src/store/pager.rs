@@ -81,8 +81,8 @@ pub(super) fn page(conn: &Connection, request: &PageRequest) -> Result<Page, Sto
         }
     }
     page.scanned_to = page.scanned_to.max(end_seq);
-    for (topic, after) in wanted.values() {
-        page.strays.extend(links.end(topic, *after, page.scanned_to)?);
+    for (topic, _) in wanted.values() {
+        page.strays.extend(links.end(topic, page.scanned_to)?);
     }
     Ok(page)
 }
@@ -117,10 +117,10 @@ impl Links<'_> {
         Ok((!is_next && strays::is_stray(self.conn, stray)?).then_some(stray))
     }
 
-    /// The same for the topic's end.
-    fn end(&self, topic: &Topic, after: u64, scanned_to: u64) -> Result<Option<Stray>, StoreError> {
-        let passed = self.passed.get(&topic.topic).copied().unwrap_or(after);
-        let is_missing = (passed + 1..=scanned_to).contains(&topic.last_seq);
+    /// The same for the topic's end, which an earlier page may have passed.
+    fn end(&self, topic: &Topic, scanned_to: u64) -> Result<Option<Stray>, StoreError> {
+        let seen = self.passed.get(&topic.topic) == Some(&topic.last_seq);
+        let is_missing = !seen && topic.last_seq <= scanned_to;
         let stray = Stray { seq: topic.last_seq, topic: topic.topic };
         Ok((is_missing && strays::is_stray(self.conn, stray)?).then_some(stray))
     }

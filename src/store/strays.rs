@@ -33,6 +33,13 @@ pub(super) fn is_stray(conn: &Connection, stray: Stray) -> Result<bool, StoreErr
         .at("look for a message out of place")
 }
 
+/// Whether the message at this place is surely of this topic: of one that is damaged nobody knows who waits for it.
+pub(super) fn belongs(conn: &Connection, seq: u64, topic: TopicId) -> Result<bool, StoreError> {
+    conn.prepare_cached(FIND)
+        .and_then(|mut select| select.query_row([seq], |row| Ok(outbox::is_intact(row, topic))))
+        .at("look whose message it is")
+}
+
 /// Puts them back, and tells all who may have read past them.
 pub(super) fn put_back(group: &mut Group<'_>, strays: &[Stray]) -> Result<(), StoreError> {
     for stray in strays {

@@ -34,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A log of so many pages is copied into the main file.
 const LONG_LOG_PAGES: i64 = 1_000;
+/// From here on at every commit, so that a moment without readers, in which the log can begin again, is not missed.
+const TOO_LONG_LOG_PAGES: i64 = 4 * LONG_LOG_PAGES;
 
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
@@ -258,10 +260,13 @@ impl Writer {
     /// committed since the last one could be lost from the middle of the log, and what came later with it.
     fn shorten_log(&mut self) {
         let Some(file) = &self.file else { return };
-        let waiting = |row: &Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+        let held = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let pages = file.writer.prepare_cached(LOG_PAGES);
-        let pages = pages.and_then(|mut pages| pages.query_row([], waiting));
-        if pages.is_ok_and(|pages| pages < LONG_LOG_PAGES) {
+        let pages = pages.and_then(|mut pages| pages.query_row([], held));
+        let is_short = |(all, copied)| {
+            all - copied < LONG_LOG_PAGES && (all == copied || all < TOO_LONG_LOG_PAGES)
+        };
+        if pages.is_ok_and(is_short) {
             return;
         }
         let copied = file.writer.query_row(COPY_LOG, [], |_| Ok(())).at("copy the log");

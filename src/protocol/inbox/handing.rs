@@ -1,7 +1,5 @@
 //! Handing messages to handlers, and giving back what none will take now.
 
-use std::collections::VecDeque;
-
 use super::work::{Stage, State, Work};
 use super::{Action, Inbox, Source};
 use crate::message::StoreId;
@@ -10,13 +8,8 @@ use crate::protocol::frame::Verdict;
 impl<B> Inbox<B> {
     /// Hands waiting messages to handlers while there are free ones.
     pub(super) fn start_ready(&mut self, out: &mut Vec<Action<B>>) {
-        let mut held_up = VecDeque::new();
         while !self.suspended && self.running < self.limits.handlers {
-            let Some(source) = self.ready.pop_front() else { break };
-            if self.is_held_up(&source) {
-                held_up.push_back(source);
-                continue;
-            }
+            let Some(source) = self.ready.pop_front() else { return };
             let Some(state) = self.active.get_mut(&source) else { continue };
             let Some(work) = state.work.front_mut().filter(|w| w.stage == Stage::Waiting) else {
                 continue;
@@ -32,20 +25,15 @@ impl<B> Inbox<B> {
             self.running += 1;
             out.push(Action::Handle { id: work.id, source, body });
         }
-        held_up.append(&mut self.ready);
-        self.ready = held_up;
     }
 
-    /// Whether a message of the same sender's stream is being handled that came under another store id of its: the sender's file was
-    /// replaced, and its messages are still handled one at a time (P3).
-    fn is_held_up(&self, source: &Source) -> bool {
+    /// Whether messages of the same sender's stream are in work that came under another store id of its: the sender's file was replaced,
+    /// and its messages are still handled one at a time (P3).
+    pub(super) fn is_held_up(&self, source: &Source) -> bool {
         let of_sender = Source { store: StoreId::from_u128(0), ..source.clone() };
         let others = self.active.range(of_sender..);
         let mut others = others.take_while(|(other, _)| other.sender == source.sender);
-        others.any(|(other, state)| {
-            let running = state.work.front().is_some_and(|work| work.stage == Stage::Running);
-            running && other.stream == source.stream && other.store != source.store
-        })
+        others.any(|(other, _)| other.stream == source.stream && other.store != source.store)
     }
 
     /// Drops what is not being handled of this source, and says `verdict` about the first of it. What was handled before it is

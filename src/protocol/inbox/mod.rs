@@ -281,6 +281,9 @@ impl<B> Inbox<B> {
             Some(Consumer::Paused) => return Some(Verdict::Paused),
             Some(Consumer::Ready) => {}
         }
+        if self.is_held_up(source) {
+            return Some(busy);
+        }
         let bytes: usize = messages.iter().map(|m| m.bytes).sum();
         let full = self.held_bytes > 0 && self.held_bytes + bytes > self.limits.held_bytes;
         full.then_some(busy)

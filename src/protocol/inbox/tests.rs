@@ -299,11 +299,17 @@ fn messages_of_one_stream_are_handled_one_at_a_time_whatever_their_store() {
     let mut bench = Bench::new(4);
     let renewed = Source { store: StoreId::from_u128(2), ..source("a") };
     assert_eq!(bench.frame("a", &[1]), [handle("a", 1)]);
-    let messages = vec![Incoming { id: id(2), bytes: 10, body: 2 }];
-    let ack_timeout = Duration::from_secs(9);
-    let arrival =
-        Arrival { source: renewed.clone(), previous: None, skipped: 0, ack_timeout, messages };
-    assert_eq!(bench.say(Event::Frame(arrival)), []);
-    let now = bench.finish("a", 1, Ok(Done::Handled));
-    assert!(now.contains(&Action::Handle { source: renewed, id: id(2), body: 2 }), "{now:?}");
+    let arrival = |source: &Source| Arrival {
+        source: source.clone(),
+        previous: None,
+        skipped: 0,
+        ack_timeout: Duration::from_secs(9),
+        messages: vec![Incoming { id: id(2), bytes: 10, body: 2 }],
+    };
+    let verdict = Verdict::Busy { retry_ms: 500 };
+    let busy = Action::Answer { source: renewed.clone(), id: id(2), verdict, last: None };
+    assert_eq!(bench.say(Event::Frame(arrival(&renewed))), [busy]);
+    bench.take("a", 1);
+    let handled = Action::Handle { source: renewed.clone(), id: id(2), body: 2 };
+    assert_eq!(bench.say(Event::Frame(arrival(&renewed))), [handled]);
 }
