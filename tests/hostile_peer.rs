@@ -171,6 +171,9 @@ async fn p8_ten_thousand_invented_nodes_and_all_that_they_say_are_nobody() {
 async fn p8_keepalives_in_the_names_of_the_pair_hold_it_up_and_stop_nothing() {
     let scene = Scene::start().await;
     for (name, node) in NAMES.into_iter().zip(&scene.pair) {
+        // In its first seconds a node gives way to an older one of its name.
+        let settled_in = |report: &Value| number(&report["statistics"]["uptime"]["secs"]) >= 3;
+        node.is("it is there for a while", settled_in).await;
         let incarnation = node.report().await["incarnation"].clone();
         let incarnation = incarnation.as_str().expect("a text");
         for n in 0..200 {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
@@ -14,7 +14,6 @@ use waypost::{Channel, Mode, Node};
 
 use crate::nodes::SOON;
 use crate::nodes::child::{self, Child, peak_kb, setting, write};
-use crate::support::eventually_async;
 
 /// Most messages that alice has waiting while she sends as fast as she can.
 const WAITING: usize = 500;
@@ -57,7 +56,15 @@ impl Honest {
 
     /// Waits until its report is like that.
     pub async fn is(&self, what: &str, like: impl Fn(&Value) -> bool) {
-        eventually_async(SOON, what, async || like(&self.report().await)).await;
+        let deadline = Instant::now() + SOON;
+        loop {
+            let report = self.report().await;
+            if like(&report) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not within {SOON:?}: {what}; {report:#}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
