@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     /// The disk can't be written before this time.
     pub(crate) disk_back: Duration,
     pub(crate) disk_slow_until: Duration,
+    /// When the writer's last answer reaches the process.
+    answered_at: Duration,
     pub(crate) backup: Option<File>,
     /// Its file was an older copy at some time.
     pub(crate) restored: bool,
@@ -78,6 +80,7 @@ impl Machine {
             sync_fails: false,
             disk_back: Duration::ZERO,
             disk_slow_until: Duration::ZERO,
+            answered_at: Duration::ZERO,
             backup: None,
             restored: false,
             commits: 0,
@@ -258,8 +261,10 @@ impl World {
         self.begin_group(node);
     }
 
+    /// Answers come in the order in which the writer gives them.
     fn answer(&mut self, node: usize, work: Work, answer: Answer) {
-        let at = self.now + self.dice.micros(1, 200);
+        let at = (self.now + self.dice.micros(1, 200)).max(self.machines[node].answered_at);
+        self.machines[node].answered_at = at;
         self.schedule(at, Event::Completed { node, run: self.run_of(node), work, answer });
     }
 

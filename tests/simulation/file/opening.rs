@@ -35,6 +35,15 @@ impl Tables {
         }
     }
 
+    /// Whether a message of this id came and was taken under another store id of its sender's: its file turned out to be an older copy of itself,
+    /// and what this run of its had made was sent again under a new store id.
+    pub(crate) fn was_taken_elsewhere(&self, source: &Source, id: MessageId) -> bool {
+        self.inbox.iter().any(|(other, last)| {
+            let same = other.sender == source.sender && other.stream == source.stream;
+            same && other.store != source.store && *last >= id
+        })
+    }
+
     /// What a failed commit left in the file all the same has not been told. Whoever knows of it already sees nothing new.
     pub(crate) fn retold(&self, open_before: &[(NodeId, TopicId)]) -> Vec<Notice> {
         let topics = self.topics.iter().map(|(t, row)| Notice::TopicOpened(*t, row.clone()));

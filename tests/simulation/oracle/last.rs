@@ -6,6 +6,9 @@ use super::{Accepted, Oracle, accounts};
 use crate::file::{Outcome, Tables};
 use crate::machine::Machine;
 
+/// How late a keepalive may come, which says for how long its node has read a channel: a reader begins that much later.
+const FRAME_LATE: Duration = Duration::from_secs(31);
+
 impl Oracle {
     /// What still waits somewhere.
     pub(crate) fn waits(machines: &[Machine]) -> Option<String> {
@@ -53,7 +56,8 @@ impl Oracle {
                 let reader = self.names.iter().position(|name| name == receiver);
                 let taken = reader.is_some_and(|reader| self.taken.contains(&(reader, uid)));
                 let given_up = file.given_up.contains(&(receiver.clone(), uid))
-                    || self.went_back.contains(&(node, uid));
+                    || self.went_back.contains(&(node, uid))
+                    || self.forgotten.contains(&(node, receiver.clone(), uid));
                 if !taken && !given_up {
                     let name = &self.names[node];
                     return Err(format!("P2: {name} says that {receiver} took #{uid}"));
@@ -78,7 +82,7 @@ impl Oracle {
             let name = &self.names[*reader];
             let meant = *channel == row.channel
                 && *reader != sender
-                && *since + Duration::from_millis(1) < accepted.at
+                && *since + FRAME_LATE < accepted.at
                 && row.target.as_ref().is_none_or(|target| target == name);
             let key = (name.clone(), row.uid);
             let file = &machines[sender].file.current;

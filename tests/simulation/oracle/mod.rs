@@ -11,7 +11,7 @@ use waypost::protocol::inbox::{Done, Source};
 use waypost::protocol::settling::Run;
 use waypost::{ChannelName, MessageId, NodeId};
 
-use crate::file::{Group, Receipt, Row, Tables, Uid};
+use crate::file::{Group, Receipt, Row, Tables, Uid, Work};
 use crate::machine::Machine;
 
 mod accounts;
@@ -45,6 +45,11 @@ pub(crate) struct Oracle {
     taken: BTreeSet<(usize, Uid)>,
     /// Messages that a sender has given up for a receiver, whether that is in its file yet or not.
     given_up: BTreeSet<(usize, NodeId, Uid)>,
+    /// Nodes whose file gave way to an older copy of itself at some time.
+    restored: BTreeSet<usize>,
+    /// Messages that ended for a receiver because it was forgotten. If it comes back, it may acknowledge one that it never took, since it is
+    /// further.
+    forgotten: BTreeSet<(usize, NodeId, Uid)>,
     /// Messages in older copies that took a file's place.
     went_back: BTreeSet<(usize, Uid)>,
     /// Published and not answered.
@@ -76,6 +81,8 @@ impl Oracle {
             rows: BTreeMap::new(),
             taken: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            restored: BTreeSet::new(),
             went_back: BTreeSet::new(),
             flights: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -188,7 +195,8 @@ impl Oracle {
                 continue;
             }
             // A file that went back to an older copy has forgotten how its messages ended; the receiver, which is further, has not.
-            let forgotten = self.went_back.contains(&(node, uid));
+            let forgotten = self.went_back.contains(&(node, uid))
+                || self.forgotten.contains(&(node, receiver.clone(), uid));
             let on_record = file.given_up.contains(&(receiver.clone(), uid));
             if !on_record && !forgotten && !self.taken.contains(&(index[receiver], uid)) {
                 return Err(format!(
@@ -222,7 +230,9 @@ impl Oracle {
         if let Some(other) = self.running.insert(key, uid) {
             return Err(format!("P3: {name} handles #{uid} while it handles #{other}"));
         }
-        if let Some(receipt) = file.receipts.get(&uid) {
+        // A sender whose file went back takes a new store id and sends again what this run of its made (docs/architecture.md, "Going back").
+        let sent_anew = self.restored.contains(&sender) && file.was_taken_elsewhere(source, id);
+        if let Some(receipt) = file.receipts.get(&uid).filter(|_| !sent_anew) {
             return Err(format!("P5: {name} handles #{uid} again, after {receipt:?}"));
         }
         if file.inbox.get(source).is_some_and(|last| *last >= id) {
@@ -242,7 +252,8 @@ impl Oracle {
             let settled =
                 self.finished.get(&(receiver, source.clone())).is_some_and(|f| f.contains(&before))
                     || self.taken.contains(&(receiver, before))
-                    || self.given_up.contains(&(sender, name.clone(), before));
+                    || self.given_up.contains(&(sender, name.clone(), before))
+                    || self.forgotten.contains(&(sender, name.clone(), before));
             if !settled {
                 return Err(format!("P3: {name} handles #{uid} before #{before} is settled"));
             }
@@ -292,6 +303,7 @@ impl Oracle {
     pub(crate) fn restored(&mut self, node: usize, file: &Tables) {
         let uids: BTreeSet<Uid> = file.outbox.values().map(|row| row.uid).collect();
         self.accepted[node].retain(|uid, _| uids.contains(uid));
+        self.restored.insert(node);
         self.went_back.extend(uids.into_iter().map(|uid| (node, uid)));
     }
 
@@ -313,6 +325,12 @@ impl Oracle {
         }
         for uid in &group.receipts {
             self.taken.insert((node, *uid));
+        }
+        for (work, _) in &group.answers {
+            if let Work::Forget(peer) = work {
+                let ended = file.outbox.values().map(|row| (node, peer.clone(), row.uid));
+                self.forgotten.extend(ended);
+            }
         }
         if let Some(complaint) = group.complaints.first() {
             return Err(format!("{}: {complaint}", self.names[node]));

@@ -151,7 +151,10 @@ impl World {
                 self.machines[node].fuse = Some(actions);
                 self.machines[node].fuse_crash = (how, away);
             }
-            Act::Freeze { node, pause } => self.machines[node].frozen_until = self.now + pause,
+            Act::Freeze { node, pause } => {
+                let machine = &mut self.machines[node];
+                machine.frozen_until = machine.frozen_until.max(self.now + pause);
+            }
             Act::Clock { node, off_ms } => self.machines[node].clock_off_ms = off_ms,
             Act::FailSync { node } => self.machines[node].sync_fails = true,
             Act::DiskAway { node, pause } => self.machines[node].disk_back = self.now + pause,
@@ -238,7 +241,6 @@ impl World {
             machine.sync_fails = false;
             machine.disk_back = self.now;
             machine.disk_slow_until = self.now;
-            machine.frozen_until = self.now;
             machine.away_until = self.now;
             self.schedule(self.now, Event::Start { node });
             self.rejoin(node);

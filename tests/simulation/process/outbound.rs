@@ -35,7 +35,12 @@ impl Process {
         for notice in world.take_notices(self.me) {
             match notice {
                 Notice::TopicOpened(topic, row) => self.know_topic(topic, row),
-                Notice::CursorOpened(cursor) => self.open(world, cursor),
+                Notice::CursorOpened(cursor) => {
+                    // A purge that failed and stands in the file all the same.
+                    let Cursor { receiver, topic, acked_seq, .. } = &cursor;
+                    world.oracle.settled_by_file(self.me, receiver, *topic, *acked_seq);
+                    self.open(world, cursor);
+                }
                 Notice::CursorBehind(cursor) => {
                     self.settling.forget(&cursor.receiver, cursor.topic);
                     world.oracle.told_anew(self.me, &cursor.receiver, cursor.topic);
