@@ -22,11 +22,11 @@ impl<B: Clone> Delivery<B> {
             // An answer is matched by the message that it names, never by what happens to be in flight: a late one is still proof.
             return out.push(Action::Unmatched);
         }
-        if let Judgement::WentBack { genuine } = judgement
-            && let Some(newest) = last.filter(|last| is_credible(*last, now))
-        {
-            out.push(Action::WentBack { newest });
+        if let Judgement::WentBack { genuine } = judgement {
+            let newest = last.filter(|last| is_credible(*last, now));
+            out.extend(newest.map(|newest| Action::WentBack { newest }));
             if !genuine {
+                // It may be of another message, which the lost part of the file had under this id or a later one: no proof of this one.
                 return;
             }
         }
