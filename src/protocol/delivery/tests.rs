@@ -713,7 +713,7 @@ fn p8_an_answer_that_fits_no_message_and_one_from_the_far_future_prove_nothing()
             topic: A,
             id: id(seq),
             last: Some(MessageId::from_u128(last)),
-            verdict: Verdict::Working,
+            verdict: Verdict::Ack,
             judgement: Judgement::WentBack { genuine: false },
         })
     };
