@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use waypost::error::{NodeError, TransactionError};
 use waypost::{Builder, Channel, Health, Mode, Node};
-use waypost_faultfs::{Disk, Fault, Op, Operation};
+use waypost_faultfs::{Disk, Fault, Files, Op, Operation};
 
 /// Nobody listens there.
 const NOWHERE: &str = "nats://127.0.0.1:1";
@@ -95,6 +95,42 @@ async fn p1_p6_each_operation_in_a_nodes_life_may_fail() {
     for (operation, full, failures) in kinds.join_all().await {
         println!("{operation:?}, full: {full}: {failures} operations");
         assert!(failures > 1, "{operation:?}: only {failures} to try");
+    }
+}
+
+/// A sync fails, and so do some of those with which the file is given up and opened again. `shared`: another program has it open, too.
+async fn survive_failed_syncs(times: u64, shared: bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Disk::watch(folder.path());
+    let alice = begin(quick(NOWHERE, "nowhere", folder.path(), "alice")).await;
+    let plain = join(&alice, PLAIN, Mode::Writer).await;
+    let other = shared.then(|| {
+        let other = rusqlite::Connection::open(folder.path().join("alice.db")).expect("opened");
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, u64>(0);
+        other.query_row("SELECT COUNT(*) FROM waypost_outbox", [], read).expect("it reads");
+        other
+    });
+    disk.fail(Fault::nth(Operation::Sync, 1).on(Files::Log).times(times));
+    send_all(&plain, 3, &disk).await;
+    assert_eq!(disk.heal(), times);
+    let is_well = async || alice.status().storage == Health::Healthy;
+    eventually_async(PATIENCE, "it recovers", is_well).await;
+    for _ in 0..3 {
+        send(&plain, "one", &disk).await;
+        check_silence(&disk.log(), "alice");
+        check_cut(&disk.log(), "alice");
+    }
+    drop(other);
+    alice.shutdown().await;
+    check_cut(&disk.log(), "alice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p1_syncs_of_the_log_may_fail_several_times_in_a_row() {
+    for times in 1..=4 {
+        for shared in [false, true] {
+            survive_failed_syncs(times, shared).await;
+        }
     }
 }
 

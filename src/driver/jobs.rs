@@ -32,7 +32,6 @@ pub(super) enum Completion {
     },
     NewStore {
         from: MessageId,
-        newest: MessageId,
         result: Result<StoreId, StoreError>,
     },
     Committed {
@@ -80,8 +79,8 @@ impl<T: Transport> Driver<T> {
             Completion::Settled { result, attempts, waiters } => {
                 self.settled(result, attempts, waiters).await;
             }
-            Completion::NewStore { from, newest, result } => match result {
-                Ok(store) => self.new_store(from, newest, store).await,
+            Completion::NewStore { from, result } => match result {
+                Ok(store) => self.new_store(from, store).await,
                 Err(error) => {
                     // The next answer that proves it tries again.
                     self.going_back = false;

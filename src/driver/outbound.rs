@@ -92,7 +92,6 @@ impl<T: Transport> Driver<T> {
     }
 
     async fn appended(&mut self, entry: Arc<Entry>) {
-        self.origin.gave_out(entry.id);
         let Some(readers) = self.readers.get(&entry.topic) else { return };
         for receiver in readers.clone() {
             self.deliver(&receiver, delivery::Event::Appended(head(entry.clone()))).await;
@@ -199,7 +198,7 @@ impl<T: Transport> Driver<T> {
                 // An id of another store means nothing to the receiver in this one's stream.
                 let previous = previous.filter(|id| self.origin.store_of(*id) == frame.store);
                 let frame = MessageFrame { previous, skipped, ..frame };
-                self.publish_messages(receiver, heads, repeated, frame).await
+                self.publish_messages((receiver, topic), heads, repeated, frame).await
             }
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
                 let receiver = receiver.clone();
@@ -323,14 +322,14 @@ impl<T: Transport> Driver<T> {
 
     async fn publish_messages(
         &mut self,
-        receiver: &NodeId,
+        (receiver, topic): (&NodeId, TopicId),
         heads: Vec<Head<Body>>,
         repeated: bool,
         frame: MessageFrame,
     ) -> Option<delivery::Event<Body>> {
         let (id, attempt) = (heads.first()?.id, frame.attempt);
         let count = heads.len() as u64;
-        self.origin.gave_out(newest(&heads)?);
+        self.origin.sent(receiver, topic, newest(&heads)?);
         let to = Subject::Message { to: receiver.clone(), from: self.me.clone() };
         let receiver = receiver.clone();
         match self.transport.publish(&to, Frame::Messages(frame).encode()).await {
@@ -425,17 +424,15 @@ impl<T: Transport> Driver<T> {
                 Ok(()) => store.new_store(from).await,
                 Err(error) => Err(error),
             };
-            Completion::NewStore { from, newest, result }
+            Completion::NewStore { from, result }
         }));
     }
 
     pub(super) async fn new_store(
         &mut self,
         from: crate::message::MessageId,
-        newest: crate::message::MessageId,
         store: StoreId,
     ) {
-        self.origin.gave_out(newest);
         self.origin.take(from, store);
         self.deliver_all(|| delivery::Event::StoreChanged).await;
         self.meet(crate::protocol::membership::Event::Changed).await;
@@ -453,7 +450,7 @@ impl<T: Transport> Driver<T> {
         else {
             return self.tally.unmatched_answers.add(1);
         };
-        let judgement = self.origin.judge(store, id, last);
+        let judgement = self.origin.judge((&from, topic), store, id, last);
         let event =
             delivery::Event::Answered(delivery::Reply { topic, id, last, verdict, judgement });
         if self.receivers.contains_key(&from) {

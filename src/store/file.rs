@@ -9,7 +9,7 @@ use super::fault::At;
 use super::lock::FileLock;
 use super::open::{self, NotReopened, OpenFile};
 use super::tx::Guard;
-use super::writer::Shared;
+use super::writer::{Shared, TRUNCATE_LOG};
 use crate::error::StoreError;
 
 /// All statements of this module and some of the user's.
@@ -59,9 +59,22 @@ impl File {
         if fresh {
             return Err((file.lock, failed("it holds nothing any more".to_owned())));
         }
+        if let Err(reason) = begin_log_anew(&file.writer) {
+            return Err((file.lock, failed(reason)));
+        }
         *readers = Some(pool);
         Ok(file)
     }
+}
+
+/// Copies the log into the database and begins it anew. After a failed fsync the disk may lack a part of the log that everybody still
+/// reads from the system's memory, and which the next fsync does not write either; what is written behind it would be lost with it
+/// (Rebello and others, "Can Applications Recover from fsync Failures?", USENIX ATC 2020). Where others read the file, the log they
+/// share ends before what failed, and that is written over.
+fn begin_log_anew(writer: &Connection) -> Result<(), String> {
+    writer
+        .query_row(TRUNCATE_LOG, [], |_| Ok(()))
+        .map_err(|error| format!("copy the log into the database: {error}"))
 }
 
 /// Which file it is, whatever its name.

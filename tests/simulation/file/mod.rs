@@ -267,7 +267,7 @@ impl File {
         }
     }
 
-    fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         for ops in std::mem::take(&mut self.since) {
             ops.iter().for_each(|op| self.synced.apply(op));
         }

@@ -44,7 +44,6 @@ pub(crate) enum Work {
     },
     NewStore {
         from: MessageId,
-        newest: MessageId,
     },
     CleanUp,
 }
@@ -215,7 +214,7 @@ impl Transaction<'_> {
             Work::Join(channel, ..) => return Answer::Joined { joined_ms: self.join(channel) },
             Work::Leave(channel) => self.leave(channel),
             Work::RaiseLastId { newest, .. } => self.raise_last_id(*newest),
-            Work::NewStore { from, .. } => return Answer::Store(self.new_store(*from)),
+            Work::NewStore { from } => return Answer::Store(self.new_store(*from)),
             Work::CleanUp => self.clean_up(),
         }
         Answer::Done

@@ -277,12 +277,12 @@ impl Process {
                 }
             }
             Work::Leave(channel) if !failed => self.has_left(world, channel),
-            Work::RaiseLastId { from, newest } => match failed {
-                false => world.submit(self.me, Work::NewStore { from, newest }),
+            Work::RaiseLastId { from, .. } => match failed {
+                false => world.submit(self.me, Work::NewStore { from }),
                 true => self.going_back = false,
             },
-            Work::NewStore { from, newest } => match answer {
-                Answer::Store(store) => self.new_store(world, from, newest, store),
+            Work::NewStore { from } => match answer {
+                Answer::Store(store) => self.new_store(world, from, store),
                 _ => self.going_back = false,
             },
             Work::CleanUp => {

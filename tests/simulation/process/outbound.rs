@@ -67,7 +67,6 @@ impl Process {
     }
 
     fn appended(&mut self, world: &mut World, row: Rc<Row>) {
-        self.origin.gave_out(row.id);
         let Some(readers) = self.readers.get(&row.topic) else { return };
         for receiver in readers.clone() {
             self.deliver(world, &receiver, delivery::Event::Appended(head(row.clone())));
@@ -173,7 +172,7 @@ impl Process {
                 let frame = self.message_frame(world, receiver, topic, &heads, attempt)?;
                 let previous = previous.filter(|id| self.origin.store_of(*id) == frame.store);
                 let frame = MessageFrame { previous, skipped, ..frame };
-                self.origin.gave_out(heads.last()?.id);
+                self.origin.sent(receiver, topic, heads.last()?.id);
                 let rows: Vec<Rc<Row>> = heads.into_iter().filter_map(|head| head.body).collect();
                 world.note_publish(self.me, self.run, receiver, &rows);
                 let to = Some(receiver.clone());
@@ -294,10 +293,8 @@ impl Process {
         &mut self,
         world: &mut World,
         from: MessageId,
-        newest: MessageId,
         store: StoreId,
     ) {
-        self.origin.gave_out(newest);
         self.origin.take(from, store);
         self.deliver_all(world, || delivery::Event::StoreChanged);
         self.meet(world, membership::Event::Changed);
@@ -308,7 +305,7 @@ impl Process {
         let target = stream.direct.then(|| from.clone());
         let name = (stream.channel, target, stream.lane);
         let Some(topic) = self.topic_names.get(&name).copied() else { return };
-        let judgement = self.origin.judge(store, id, last);
+        let judgement = self.origin.judge((&from, topic), store, id, last);
         world.oracle.answered(self.me, &from, topic, id, &verdict);
         let reply = delivery::Reply { topic, id, last, verdict, judgement };
         self.deliver(world, &from, delivery::Event::Answered(reply));

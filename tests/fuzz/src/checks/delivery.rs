@@ -11,7 +11,7 @@ use waypost::protocol::frame::Verdict;
 use waypost::protocol::origin::Origin;
 use waypost::protocol::settling::Position;
 use waypost::protocol::{Now, TopicId};
-use waypost::{MessageId, Priority, StoreId};
+use waypost::{MessageId, NodeId, Priority, StoreId};
 
 use super::choices::Choices;
 
@@ -23,6 +23,7 @@ const PATIENCE: usize = 20_000;
 
 struct Model {
     delivery: Delivery<()>,
+    receiver: NodeId,
     origin: Origin,
     start: Instant,
     now: Duration,
@@ -85,6 +86,7 @@ impl Model {
         let origin = Origin::new(vec![(MessageId::ZERO, STORE)], MessageId::ZERO);
         let mut model = Self {
             delivery: Delivery::new(limits, 1),
+            receiver: NodeId::new("bob").expect("a valid name"),
             origin,
             start: Instant::now(),
             now: Duration::ZERO,
@@ -160,7 +162,6 @@ impl Model {
             body: (how & 31 != 31).then_some(()),
         };
         self.log.push(head.clone());
-        self.origin.gave_out(head.id);
         let shown = how & 128 == 0 && head.body.is_some();
         self.say(if shown { Event::Appended(head) } else { Event::Missed { end_seq: seq } });
     }
@@ -198,7 +199,7 @@ impl Model {
         store: StoreId,
         verdict: Verdict,
     ) {
-        let judgement = self.origin.judge(store, about, last);
+        let judgement = self.origin.judge((&self.receiver, topic), store, about, last);
         self.acknowledges = match verdict {
             _ if store != STORE => Vec::new(),
             Verdict::Working => Vec::new(),
@@ -343,6 +344,7 @@ impl Model {
 
     fn published(&mut self, topic: TopicId, heads: &[Head<()>]) {
         let seqs: Vec<u64> = heads.iter().map(|head| head.seq).collect();
+        self.origin.sent(&self.receiver, topic, id(seqs.last().copied().unwrap_or(0)));
         let settled = self.settled[&topic];
         let next = self.log.iter().filter(|head| head.topic == topic && head.seq > settled);
         let next: Vec<u64> = next.take(seqs.len()).map(|head| head.seq).collect();
