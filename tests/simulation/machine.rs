@@ -97,6 +97,7 @@ impl World {
         self.machines[node].runs += 1;
         let run = self.run_of(node);
         let restored = self.machines[node].file.current.restored();
+        self.oracle.starts(node, &self.machines[node].file.current);
         let process = Process::start(self, node, run, restored);
         self.machines[node].process = Some(process);
         for (channel, mode, start) in self.machines[node].joins.clone() {
@@ -306,6 +307,7 @@ impl World {
         log!(self, "{}: the file is open again", self.machines[node].id);
         let machine = &mut self.machines[node];
         machine.writer.down = false;
+        machine.file.sync();
         let open_before = std::mem::take(&mut machine.writer.open_before);
         let notices = machine.file.current.retold(&open_before);
         self.tell(node, notices);

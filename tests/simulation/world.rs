@@ -123,7 +123,8 @@ impl Event {
 pub(crate) struct World {
     pub(crate) now: Duration,
     base: Instant,
-    queue: BTreeMap<(Duration, u64), Event>,
+    /// By when it happens, since when it was due, and in which order it was planned.
+    queue: BTreeMap<(Duration, Duration, u64), Event>,
     order: u64,
     pub(crate) steps: u64,
     second: (u64, u64),
@@ -169,7 +170,7 @@ impl World {
     pub(crate) fn run_until(&mut self, end: Duration) {
         while self.oracle.violation.is_none() {
             match self.queue.first_key_value() {
-                Some(((at, _), _)) if *at <= end => self.step(),
+                Some(((at, ..), _)) if *at <= end => self.step(),
                 _ => break,
             }
         }
@@ -177,12 +178,14 @@ impl World {
     }
 
     fn step(&mut self) {
-        let Some(((at, order), event)) = self.queue.pop_first() else { return };
+        let Some(((at, due, order), event)) = self.queue.pop_first() else { return };
         self.now = at;
         self.steps += 1;
         let frozen_until = event.node().map(|node| self.machines[node].frozen_until);
         if let Some(until) = frozen_until.filter(|until| *until > at) {
-            return self.schedule(until, event);
+            // What waits for a machine that stands still keeps its order, however often it is held up.
+            self.queue.insert((until, due, order), event);
+            return;
         }
         self.count_step();
         self.trace.mix(&[at.as_nanos() as u64, order, event.node().unwrap_or(99) as u64]);
@@ -277,7 +280,8 @@ impl World {
 
     pub(crate) fn schedule(&mut self, at: Duration, event: Event) {
         self.order += 1;
-        self.queue.insert((at.max(self.now), self.order), event);
+        let at = at.max(self.now);
+        self.queue.insert((at, at, self.order), event);
     }
 
     pub(crate) fn set_timer(&mut self, node: usize, run: u64, timer: Timer, at: Duration) {

@@ -50,7 +50,7 @@ pub(crate) struct Oracle {
     /// Messages that ended for a receiver because it was forgotten. If it comes back, it may acknowledge one that it never took, since it is
     /// further.
     forgotten: BTreeSet<(usize, NodeId, Uid)>,
-    /// Messages in older copies that took a file's place.
+    /// Messages of earlier processes in files that went back to an older copy.
     went_back: BTreeSet<(usize, Uid)>,
     /// Published and not answered.
     flights: BTreeMap<(usize, NodeId), Flight>,
@@ -194,7 +194,6 @@ impl Oracle {
                 self.given_up.insert((node, receiver.clone(), uid));
                 continue;
             }
-            // A file that went back to an older copy has forgotten how its messages ended; the receiver, which is further, has not.
             let forgotten = self.went_back.contains(&(node, uid))
                 || self.forgotten.contains(&(node, receiver.clone(), uid));
             let on_record = file.given_up.contains(&(receiver.clone(), uid));
@@ -298,13 +297,19 @@ impl Oracle {
         self.transactions.insert((node, uid));
     }
 
-    /// The node's file is an older copy: what it holds no more was never accepted, as far as anybody can tell.
-    /// A node's file gave way to an older copy of itself.
+    /// A node's file gave way to an older copy of itself: what it holds no more was never accepted, as far as anybody can tell.
     pub(crate) fn restored(&mut self, node: usize, file: &Tables) {
         let uids: BTreeSet<Uid> = file.outbox.values().map(|row| row.uid).collect();
         self.accepted[node].retain(|uid, _| uids.contains(uid));
         self.restored.insert(node);
-        self.went_back.extend(uids.into_iter().map(|uid| (node, uid)));
+    }
+
+    /// A file that went back to an older copy has forgotten how its messages ended, and a receiver, which is further, has not. Only what a
+    /// process sends itself is sent anew when it learns of it (docs/architecture.md, "Going back").
+    pub(crate) fn starts(&mut self, node: usize, file: &Tables) {
+        if self.restored.contains(&node) {
+            self.went_back.extend(file.outbox.values().map(|row| (node, row.uid)));
+        }
     }
 
     pub(crate) fn wiped(&mut self, node: usize) {
