@@ -428,11 +428,7 @@ impl<T: Transport> Driver<T> {
         }));
     }
 
-    pub(super) async fn new_store(
-        &mut self,
-        from: crate::message::MessageId,
-        store: StoreId,
-    ) {
+    pub(super) async fn new_store(&mut self, from: crate::message::MessageId, store: StoreId) {
         self.origin.take(from, store);
         self.deliver_all(|| delivery::Event::StoreChanged).await;
         self.meet(crate::protocol::membership::Event::Changed).await;

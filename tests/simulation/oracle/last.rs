@@ -36,7 +36,8 @@ impl Oracle {
             accounts::check(file, file.cursors.keys())
                 .map_err(|what| format!("P2: at {}: {what}", machine.id))?;
             self.acknowledged_was_taken(node, file)?;
-            let too_often = |&(uid, count): &(&Uid, &u32)| *count > self.may_take_effect(file, *uid);
+            let too_often =
+                |&(uid, count): &(&Uid, &u32)| *count > self.may_take_effect(file, *uid);
             if let Some((uid, count)) = file.effects.iter().find(too_often) {
                 return Err(format!("P5: #{uid} took effect {count} times at {}", machine.id));
             }

@@ -289,12 +289,7 @@ impl Process {
         world.submit(self.me, Work::RaiseLastId { from: self.origin.opened_at(), newest });
     }
 
-    pub(super) fn new_store(
-        &mut self,
-        world: &mut World,
-        from: MessageId,
-        store: StoreId,
-    ) {
+    pub(super) fn new_store(&mut self, world: &mut World, from: MessageId, store: StoreId) {
         self.origin.take(from, store);
         self.deliver_all(world, || delivery::Event::StoreChanged);
         self.meet(world, membership::Event::Changed);
