@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{NameError, NodeId};
+use crate::protocol::frame::MAX_MESSAGES;
 
 mod secret;
 
@@ -82,6 +83,34 @@ pub struct Tls {
     pub client_key: Option<PathBuf>,
 }
 
+/// How many messages travel together. One frame is in flight to a receiver at any time, whatever it holds, and it is answered once all
+/// its messages are handled and committed. That is several times the throughput, and costs this: a receiver that is killed may be handed
+/// again what it had handled of the frame without a transaction of the message's own, instead of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Batching {
+    /// Most messages in one frame, at most 1,024. Default: 1, which turns batching off.
+    pub max_messages: NonZeroUsize,
+    /// How long a message waits for others to travel with, while fewer than `max_messages` wait; at most 10 s. Default: 0: what waits
+    /// when the last answer comes travels together.
+    #[serde(with = "duration")]
+    pub max_wait: Duration,
+}
+
+impl Batching {
+    /// Frames of up to so many messages, of those that wait anyway.
+    pub fn up_to(max_messages: NonZeroUsize) -> Self {
+        Self { max_messages, ..Self::default() }
+    }
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self { max_messages: NonZeroUsize::MIN, max_wait: Duration::ZERO }
+    }
+}
+
 /// All settings of a node. `Config::default()` is what most want; [`Config::validate`] is called by every start.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -121,6 +150,8 @@ pub struct Config {
     /// How long a message may wait if it says nothing itself; none: for ever. Default: 24 h.
     #[serde(with = "optional_duration")]
     pub message_ttl: Option<Duration>,
+    /// How many messages travel together. Default: one at a time.
+    pub batching: Batching,
     /// How long to wait for an answer to a frame before it is sent again. Default: 10 s.
     #[serde(with = "duration")]
     pub ack_timeout: Duration,
@@ -176,6 +207,7 @@ impl Default for Config {
             peer_expiry: Duration::from_secs(7 * 86_400),
             max_peers: nonzero::<4096>(),
             message_ttl: Some(Duration::from_secs(86_400)),
+            batching: Batching::default(),
             ack_timeout: Duration::from_secs(10),
             retry_delay: Duration::from_secs(1),
             max_retry_delay: Duration::from_secs(300),
@@ -227,6 +259,8 @@ pub(crate) fn mask_url(url: &str) -> String {
 
 /// A hundred years. Added to the clock, a much longer time would overflow it.
 const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+/// Longest time that a message waits for others.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// A setting that is wrong by itself or contradicts another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -264,6 +298,19 @@ impl Config {
             if value > LONGEST {
                 return fail(format!("{name} ({}) must be at most {}", show(value), show(LONGEST)));
             }
+        }
+        let Batching { max_messages, max_wait } = self.batching;
+        if max_messages.get() > MAX_MESSAGES {
+            return fail(format!(
+                "batching.max_messages ({max_messages}) must be at most {MAX_MESSAGES}"
+            ));
+        }
+        if max_wait > LONGEST_WAIT {
+            return fail(format!(
+                "batching.max_wait ({}) must be at most {}",
+                show(max_wait),
+                show(LONGEST_WAIT)
+            ));
         }
         if self.message_ttl == Some(Duration::ZERO) {
             return fail(

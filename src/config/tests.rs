@@ -28,6 +28,10 @@ fn values_that_make_no_sense_are_refused() {
     assert!(refused(|c| c.storage = Some("/x/{id}.db".into())).contains("{id}"));
     assert!(refused(|c| c.message_ttl = Some(Duration::ZERO)).contains("message_ttl"));
     assert!(refused(|c| c.handler_timeout = Some(Duration::ZERO)).contains("handler_timeout"));
+    let many = NonZeroUsize::new(1_025).expect("not zero");
+    assert!(refused(|c| c.batching.max_messages = many).contains("batching.max_messages"));
+    let long = Duration::from_secs(11);
+    assert!(refused(|c| c.batching.max_wait = long).contains("batching.max_wait"));
     assert!(refused(|c| c.max_payload_bytes = 0).contains("max_payload_bytes"));
     assert!(refused(|c| c.max_payload_bytes = usize::MAX).contains("max_payload_bytes"));
     for prefix in ["", "a..b", "a.*", ">", "a b", &"x".repeat(129)] {
