@@ -233,7 +233,7 @@ impl Writer {
         let full = jobs.iter().any(|job| job.durability() == Durability::Full);
         let asked = if full { Durability::Full } else { Durability::Normal };
         choose(conn, &mut self.durability, asked)?;
-        conn.execute_batch(BEGIN).at("begin a transaction")?;
+        execute(conn, BEGIN).at("begin a transaction")?;
         let before = self.ledger.totals;
         let mut group = Group {
             conn,
@@ -254,7 +254,7 @@ impl Writer {
         if group.ledger.totals.last_id != before.last_id {
             group.write_last_id()?;
         }
-        conn.execute_batch(COMMIT).at("commit")
+        execute(conn, COMMIT).at("commit")
     }
 
     /// Whether the file has to be looked at although nobody asks for anything.
@@ -325,6 +325,11 @@ impl Writer {
         drop(writer);
         drop(lock);
     }
+}
+
+/// Runs a statement that was prepared before.
+fn execute(conn: &Connection, sql: &'static str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// SQLite allows it only between transactions.
