@@ -57,20 +57,20 @@ impl Store {
     /// The same at once, in the caller's thread, where that needs no fsync and nobody else is writing. `false`: it has to be asked for
     /// otherwise.
     pub(crate) fn accept_alone(&self, advance: &InboxAdvance) -> bool {
+        if self.inner.inbox_durability == Durability::Full {
+            return false;
+        }
         let Ok(mut writer) = self.inner.writer.try_lock() else { return false };
         if self.inner.closed.load(Ordering::SeqCst) {
             return false;
         }
-        let advance = advance.clone();
-        let work = move |group: &mut Group<'_>| inbox::advance(group, &advance).map(drop);
-        let job = Task::replying(self.inner.inbox_durability, work, drop);
-        let committed = writer.commit_alone(Box::new(job));
+        let committed = writer.commit_alone(advance);
         drop(writer);
-        if let Ok(Alone { look: true }) = committed {
+        if let Some(Alone { look: true }) = committed {
             // If its queue is full, it has enough to do that it looks by itself.
             let _ = self.inner.jobs.try_send(Message::Look);
         }
-        committed.is_ok()
+        committed.is_some()
     }
 
     /// The same; `done` is called on the writer's thread with how it ended, and this returns once the writer has the job.

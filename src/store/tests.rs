@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, on real files.
 
 mod accounts;
+mod alone;
 mod backlog;
 mod failures;
 mod limits;

@@ -15,7 +15,7 @@ fn advance(id: u128) -> InboxAdvance {
 }
 
 /// Limits the file to the pages that it has and so many more.
-async fn limit_pages(store: &Store, more: Option<u64>) {
+pub(super) async fn limit_pages(store: &Store, more: Option<u64>) {
     let limit = move |group: &mut Group<'_>| {
         let pages: u64 =
             group.conn.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a count");

@@ -1,44 +1,71 @@
 //! A receipt that is committed by whoever asks for it, in its own thread, where nobody else writes: to wake the writer's thread and to be
 //! woken by it takes longer than the commit.
 
-use super::{LOOK_EVERY, Writer};
+use std::time::Duration;
+
+use super::{LOOK_EVERY, Writer, choose};
 use crate::config::Durability;
-use crate::store::job::Job;
-use crate::store::types::Health;
+use crate::error::StoreError;
+use crate::store::fault::{self, At};
+use crate::store::inbox;
+use crate::store::job::Group;
+use crate::store::open::look::BUSY_TIMEOUT;
+use crate::store::types::{Health, InboxAdvance};
 
 /// The log's length is looked at after so many.
 const LOOK_AFTER: u32 = 128;
 
+/// A receipt is committed.
+pub(in crate::store) struct Alone {
+    /// The thread has to look at the log's length.
+    pub(in crate::store) look: bool,
+}
+
 impl Writer {
-    /// Commits this job now. Without an fsync it takes a write to memory; it comes back where it needs one, where the file is in any trouble, or
-    /// where the writer's thread has something to look at first.
-    pub(in crate::store) fn commit_alone(
-        &mut self,
-        job: Box<dyn Job>,
-    ) -> Result<Alone, Box<dyn Job>> {
+    /// Commits this receipt now, without an fsync. `None` where the file is in any trouble, or where the writer's thread has something to look at
+    /// first: then it is left to that.
+    pub(in crate::store) fn commit_alone(&mut self, receipt: &InboxAdvance) -> Option<Alone> {
         let idle = self.down.is_none()
             && self.failed_alone.is_none()
-            && self.file.is_some()
             && !self.disk_is_full
             && self.looked.elapsed() < LOOK_EVERY
             && self.shared.health() == Health::Healthy;
-        if !idle || job.durability() == Durability::Full {
-            return Err(job);
+        if !idle {
+            return None;
         }
-        let mut jobs = [job];
-        let result = self.attempt(&mut jobs);
-        let [job] = jobs;
-        match result {
-            Ok(()) => {
-                job.answer();
+        match self.write_alone(receipt) {
+            Ok(true) => {
                 self.alone += 1;
-                Ok(Alone { look: self.alone >= LOOK_AFTER })
+                Some(Alone { look: self.alone >= LOOK_AFTER })
             }
+            Ok(false) => None,
             Err(error) => {
-                self.failed_alone = Some(error);
-                Err(job)
+                self.failed_alone = Some(fault::sorted(error, &self.shared.path));
+                None
             }
         }
+    }
+
+    /// It is one statement, which commits by itself. `false`: there is no file.
+    fn write_alone(&mut self, receipt: &InboxAdvance) -> Result<bool, StoreError> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let conn = &file.writer;
+        choose(conn, &mut self.durability, Durability::Normal)?;
+        let mut notices = Vec::new();
+        let group = Group {
+            conn,
+            ledger: &mut self.ledger,
+            notices: &mut notices,
+            settings: &self.settings,
+            guard: &self.guard,
+            path: &self.shared.path,
+            now_ms: self.shared.clock.now_ms(),
+        };
+        // Whoever else holds the file is waited for by the thread, not here.
+        conn.busy_timeout(Duration::ZERO).at("wait for nobody")?;
+        let advanced = inbox::advance(&group, receipt);
+        conn.busy_timeout(BUSY_TIMEOUT).at("wait for others again")?;
+        advanced.map(|_| true)
     }
 
     /// What went wrong with a receipt alone is dealt with as if the thread had met it.
@@ -48,10 +75,4 @@ impl Writer {
             self.recover(Vec::new(), error);
         }
     }
-}
-
-/// It is committed.
-pub(in crate::store) struct Alone {
-    /// The thread has to look at the log's length.
-    pub(in crate::store) look: bool,
 }
