@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -19,6 +19,12 @@ use crate::protocol::inbox::{self, Done, Source};
 use crate::store::Store;
 use crate::transport::Transport;
 
+/// As long as it takes to be woken on a processor that sleeps.
+const MOMENT: Duration = Duration::from_micros(60);
+
+/// To yield the processor takes less than this, unless somebody else wants it.
+const OTHERS_RAN: Duration = Duration::from_micros(5);
+
 type Results = Vec<(MessageId, Result<Done, String>)>;
 
 /// Messages that are being handled, each run of them by a task of its own.
@@ -26,6 +32,7 @@ pub(super) struct Handlers {
     runtime: Handle,
     last: u64,
     runs: HashMap<u64, Run>,
+    just_started: bool,
     sender: mpsc::UnboundedSender<Ended>,
     ended: mpsc::UnboundedReceiver<Ended>,
 }
@@ -66,7 +73,7 @@ impl Drop for Finishing {
 impl Handlers {
     pub(super) fn new(runtime: Handle) -> Self {
         let (sender, ended) = mpsc::unbounded_channel();
-        Self { runtime, last: 0, runs: HashMap::new(), sender, ended }
+        Self { runtime, last: 0, runs: HashMap::new(), just_started: false, sender, ended }
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -84,6 +91,27 @@ impl Handlers {
 
     pub(super) fn is_idle(&self) -> bool {
         self.runs.is_empty()
+    }
+
+    /// A run that ends within a moment. Blocks for that long, and only where a single run is under way and the processor has nothing else to
+    /// do: to sleep and to be woken takes longer than most handlers.
+    pub(super) fn ended_soon(&mut self) -> Option<Ended> {
+        if !std::mem::take(&mut self.just_started) || self.runs.len() != 1 {
+            return None;
+        }
+        let begun = Instant::now();
+        let mut last = begun;
+        loop {
+            std::thread::yield_now();
+            if let Ok(ended) = self.ended.try_recv() {
+                return Some(ended);
+            }
+            let now = Instant::now();
+            if now - last > OTHERS_RAN || now - begun >= MOMENT {
+                return None;
+            }
+            last = now;
+        }
     }
 
     /// Lets no message any more begin of those that were handed out of this source.
@@ -104,6 +132,7 @@ impl Handlers {
         let ceased = Arc::clone(&batch.ceased);
         let task = self.runtime.spawn(batch.run(finishing)).abort_handle();
         self.runs.insert(self.last, Run { source, ceased, task });
+        self.just_started = true;
     }
 
     /// A handler that is stuck in code that does not wait cannot be aborted; whether none was left.

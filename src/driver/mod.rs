@@ -164,6 +164,9 @@ impl<T: Transport> Driver<T> {
 
     /// The next input. Everything here is cancel-safe.
     async fn wait(&mut self) -> Input {
+        if let Some(ended) = self.handlers.ended_soon() {
+            return Input::Handled(ended);
+        }
         let next = self.timers.first().map(|(at, _)| *at);
         let timer = async {
             match next {

@@ -1,10 +1,10 @@
 //! Names and identifiers: newtypes that can only hold what passed their check.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
@@ -62,6 +62,21 @@ pub(super) fn excerpt(text: &str) -> String {
 pub(super) fn only(text: &str, max: usize, extra: &[u8]) -> bool {
     (1..=max).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
+}
+
+/// Reads a text without keeping it in between.
+struct Text<F>(F);
+
+impl<T, F: FnOnce(&str) -> Result<T, NameError>> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
 }
 
 macro_rules! name {
@@ -131,8 +146,7 @@ macro_rules! name {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(from)?;
-                Self::new(text).map_err(serde::de::Error::custom)
+                from.deserialize_str(Text(|text: &str| Self::new(text)))
             }
         }
     };
@@ -218,14 +232,14 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.collect_str(&self.0)
+                let mut text = [0; ulid::ULID_LEN];
+                to.serialize_str(self.0.array_to_str(&mut text))
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
+                from.deserialize_str(Text(|text: &str| text.parse()))
             }
         }
     };

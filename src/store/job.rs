@@ -41,6 +41,8 @@ pub(super) trait Job: Send {
     fn durability(&self) -> Durability;
     /// How much it holds in memory.
     fn bytes(&self) -> usize;
+    /// How many pages it writes, roughly.
+    fn pages(&self) -> usize;
     /// The group was committed.
     fn answer(self: Box<Self>);
     fn fail(self: Box<Self>, error: StoreError);
@@ -129,6 +131,12 @@ where
 
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn pages(&self) -> usize {
+        const PAGE_BYTES: usize = 4_096;
+        // Nobody knows what a closure of the user's writes.
+        if self.once { usize::MAX / 2 } else { 2 + self.bytes / PAGE_BYTES }
     }
 
     fn answer(self: Box<Self>) {

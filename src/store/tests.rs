@@ -186,6 +186,7 @@ fn every_statement_prepares_against_a_fresh_file() {
         dead_letters::FIND,
         dead_letters::REDRIVEN,
         inbox::ADVANCE,
+        inbox::BEGIN,
         inbox::TRIM,
         inbox::SELECT,
         inbox::SEALED,

@@ -34,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A log of so many pages is copied into the main file.
 const LONG_LOG_PAGES: i64 = 1_000;
+/// How long it is is asked after about so many more.
+const LOOK_AFTER_PAGES: usize = 128;
 /// From here on at every commit, so that a moment without readers, in which the log can begin again, is not missed.
 const TOO_LONG_LOG_PAGES: i64 = 4 * LONG_LOG_PAGES;
 
@@ -131,8 +133,8 @@ pub(super) struct Writer {
     /// The disk has no room at all, so that room is news; otherwise only a send that succeeds is.
     disk_is_full: bool,
     looked: Instant,
-    /// Receipts that were committed alone since the log's length was looked at.
-    alone: u32,
+    /// Pages that were written to the log since its length was looked at, roughly; most, if it was long.
+    unlooked_pages: usize,
     /// Why the last of these failed, until the thread has dealt with it.
     failed_alone: Option<StoreError>,
 }
@@ -162,7 +164,7 @@ impl Writer {
             down: None,
             disk_is_full: false,
             looked: Instant::now(),
-            alone: 0,
+            unlooked_pages: 0,
             failed_alone: None,
         }
     }
@@ -174,8 +176,12 @@ impl Writer {
         }
         match self.attempt(&mut jobs) {
             Ok(()) => {
+                let pages = jobs.iter().fold(0_usize, |sum, job| sum.saturating_add(job.pages()));
+                self.unlooked_pages = self.unlooked_pages.saturating_add(pages);
                 jobs.into_iter().for_each(Job::answer);
-                self.shorten_log();
+                if self.unlooked_pages >= LOOK_AFTER_PAGES {
+                    self.shorten_log();
+                }
             }
             Err(error) => self.recover(jobs, error),
         }
@@ -192,8 +198,10 @@ impl Writer {
             all - copied < LONG_LOG_PAGES && (all == copied || all < TOO_LONG_LOG_PAGES)
         };
         if pages.is_ok_and(is_short) {
+            self.unlooked_pages = 0;
             return;
         }
+        self.unlooked_pages = LOOK_AFTER_PAGES;
         let copied = file.writer.query_row(COPY_LOG, [], |_| Ok(())).at("copy the log");
         self.after_copying(copied);
     }

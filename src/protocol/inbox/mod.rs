@@ -167,6 +167,9 @@ pub struct Inbox<B> {
     held_bytes: usize,
     suspended: bool,
     stopping: bool,
+    /// Nothing that is in work is to be looked at before this time. Looked for only when it has come: to do that at every event
+    /// would cost as much as there are senders.
+    due: Option<Instant>,
 }
 
 impl<B> Inbox<B> {
@@ -182,6 +185,7 @@ impl<B> Inbox<B> {
             held_bytes: 0,
             suspended: false,
             stopping: false,
+            due: None,
         }
     }
 
@@ -210,16 +214,19 @@ impl<B> Inbox<B> {
             Event::Woke => {}
         }
         self.start_ready(out);
-        self.remind(now, out);
+        if self.due.is_some_and(|due| due <= now.mono) {
+            self.remind(now, out);
+        }
     }
 
-    /// When to say `Woke`, if nothing happens before.
+    /// When to say `Woke`, if nothing happens before. It may come too early, for something that has ended since.
     pub fn wake_at(&self) -> Option<Instant> {
-        let due = |state: &State<B>| match state.work.front()?.stage {
-            Stage::CommitLater(at) => Some(at.min(state.working_at)),
-            _ => Some(state.working_at),
-        };
-        self.active.values().filter_map(due).min()
+        self.due
+    }
+
+    /// Something is to be done by then.
+    fn due_at(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     fn frame(&mut self, now: Now, arrival: Arrival<B>, out: &mut Vec<Action<B>>) {
@@ -252,6 +259,8 @@ impl<B> Inbox<B> {
         let last = self.last.get(&source).copied();
         let state = self.active.entry(source.clone()).or_insert_with(|| State::new(now));
         self.held_bytes += state.take(now, ack_timeout, messages, last);
+        let working_at = state.working_at;
+        self.due_at(working_at);
         self.ready.push_back(source);
     }
 
@@ -332,6 +341,7 @@ impl<B> Inbox<B> {
         let front = self.active.get_mut(source).and_then(|state| state.work.front_mut());
         if let Some(work) = front.filter(|work| work.id == id) {
             work.stage = Stage::CommitLater(now.mono + RETRY);
+            self.due_at(now.mono + RETRY);
         }
     }
 
@@ -367,6 +377,7 @@ impl<B> Inbox<B> {
 
     /// Tells senders that we are still at it, and tries again what the file refused.
     fn remind(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+        self.due = None;
         for (source, state) in &mut self.active {
             let Some(work) = state.work.front_mut() else { continue };
             if let Stage::CommitLater(at) = work.stage
@@ -384,6 +395,11 @@ impl<B> Inbox<B> {
                     last: self.last.get(source).copied(),
                 });
             }
+            let due = match work.stage {
+                Stage::CommitLater(at) => at.min(state.working_at),
+                _ => state.working_at,
+            };
+            self.due = Some(self.due.map_or(due, |before| before.min(due)));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{LOOK_EVERY, Writer, choose};
+use super::{LOOK_AFTER_PAGES, LOOK_EVERY, Writer, choose};
 use crate::config::Durability;
 use crate::error::StoreError;
 use crate::store::fault::{self, At};
@@ -11,9 +11,6 @@ use crate::store::inbox;
 use crate::store::job::Group;
 use crate::store::open::look::BUSY_TIMEOUT;
 use crate::store::types::{Health, InboxAdvance};
-
-/// The log's length is looked at after so many.
-const LOOK_AFTER: u32 = 128;
 
 /// A receipt is committed.
 pub(in crate::store) struct Alone {
@@ -35,8 +32,8 @@ impl Writer {
         }
         match self.write_alone(receipt) {
             Ok(true) => {
-                self.alone += 1;
-                Some(Alone { look: self.alone >= LOOK_AFTER })
+                self.unlooked_pages = self.unlooked_pages.saturating_add(1);
+                Some(Alone { look: self.unlooked_pages >= LOOK_AFTER_PAGES })
             }
             Ok(false) => None,
             Err(error) => {
@@ -70,7 +67,6 @@ impl Writer {
 
     /// What went wrong with a receipt alone is dealt with as if the thread had met it.
     pub(super) fn take_over(&mut self) {
-        self.alone = 0;
         if let Some(error) = self.failed_alone.take() {
             self.recover(Vec::new(), error);
         }
