@@ -18,6 +18,7 @@ mod sends;
 mod stores;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use criterion::Criterion;
 use inside::{config, error, event, exposure, management, message, protocol, store, transport};
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
         without_file(&mut instructions);
         return instructions.end();
     }
-    let mut criterion = Criterion::default().configure_from_args();
+    let criterion = Criterion::default().warm_up_time(Duration::from_secs(1));
+    let mut criterion = criterion.measurement_time(Duration::from_secs(3)).configure_from_args();
     without_file(&mut Times(&mut criterion));
     sends::measure(&mut criterion);
     stores::measure(&mut criterion);
