@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{NameError, NodeId};
+use crate::protocol::frame::MAX_MESSAGES;
 
 mod secret;
 
@@ -82,6 +83,34 @@ pub struct Tls {
     pub client_key: Option<PathBuf>,
 }
 
+/// How many messages travel together. One frame is in flight to a receiver at any time, whatever it holds, and it is answered once all
+/// its messages are handled and committed. That is several times the throughput, and costs this: a receiver that is killed may be handed
+/// again what it had handled of the frame without a transaction of the message's own, instead of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Batching {
+    /// Most messages in one frame, at most 1,024. Default: 1, which turns batching off.
+    pub max_messages: NonZeroUsize,
+    /// How long a message waits for others to travel with, while fewer than `max_messages` wait; at most 10 s. Default: 0: what waits
+    /// when the last answer comes travels together.
+    #[serde(with = "duration")]
+    pub max_wait: Duration,
+}
+
+impl Batching {
+    /// Frames of up to so many messages, of those that wait anyway.
+    pub fn up_to(max_messages: NonZeroUsize) -> Self {
+        Self { max_messages, ..Self::default() }
+    }
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self { max_messages: NonZeroUsize::MIN, max_wait: Duration::ZERO }
+    }
+}
+
 /// All settings of a node. `Config::default()` is what most want; [`Config::validate`] is called by every start.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -121,6 +150,8 @@ pub struct Config {
     /// How long a message may wait if it says nothing itself; none: for ever. Default: 24 h.
     #[serde(with = "optional_duration")]
     pub message_ttl: Option<Duration>,
+    /// How many messages travel together. Default: one at a time.
+    pub batching: Batching,
     /// How long to wait for an answer to a frame before it is sent again. Default: 10 s.
     #[serde(with = "duration")]
     pub ack_timeout: Duration,
@@ -176,6 +207,7 @@ impl Default for Config {
             peer_expiry: Duration::from_secs(7 * 86_400),
             max_peers: nonzero::<4096>(),
             message_ttl: Some(Duration::from_secs(86_400)),
+            batching: Batching::default(),
             ack_timeout: Duration::from_secs(10),
             retry_delay: Duration::from_secs(1),
             max_retry_delay: Duration::from_secs(300),
@@ -227,6 +259,8 @@ pub(crate) fn mask_url(url: &str) -> String {
 
 /// A hundred years. Added to the clock, a much longer time would overflow it.
 const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+/// Longest time that a message waits for others.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// A setting that is wrong by itself or contradicts another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -264,6 +298,19 @@ impl Config {
             if value > LONGEST {
                 return fail(format!("{name} ({}) must be at most {}", show(value), show(LONGEST)));
             }
+        }
+        let Batching { max_messages, max_wait } = self.batching;
+        if max_messages.get() > MAX_MESSAGES {
+            return fail(format!(
+                "batching.max_messages ({max_messages}) must be at most {MAX_MESSAGES}"
+            ));
+        }
+        if max_wait > LONGEST_WAIT {
+            return fail(format!(
+                "batching.max_wait ({}) must be at most {}",
+                show(max_wait),
+                show(LONGEST_WAIT)
+            ));
         }
         if self.message_ttl == Some(Duration::ZERO) {
             return fail(
@@ -418,134 +465,4 @@ mod optional_duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(change: impl FnOnce(&mut Config)) -> String {
-        let mut config = Config::default();
-        change(&mut config);
-        config.validate().expect_err("a refusal").to_string()
-    }
-
-    #[test]
-    fn the_defaults_are_valid() {
-        assert_eq!(Config::default().validate(), Ok(()));
-    }
-
-    #[test]
-    fn a_contradiction_names_both_fields_and_values() {
-        let text = refused(|c| {
-            c.keepalive_interval = Duration::from_secs(5);
-            c.offline_after = Duration::from_secs(3);
-        });
-        assert_eq!(text, "keepalive_interval (5s) must be shorter than offline_after (3s)");
-        let text = refused(|c| c.retry_delay = Duration::from_secs(600));
-        assert_eq!(text, "retry_delay (10m) must not be longer than max_retry_delay (5m)");
-    }
-
-    #[test]
-    fn values_that_make_no_sense_are_refused() {
-        assert!(refused(|c| c.ack_timeout = Duration::ZERO).contains("ack_timeout"));
-        assert!(refused(|c| c.storage = Some("/x/{id}.db".into())).contains("{id}"));
-        assert!(refused(|c| c.message_ttl = Some(Duration::ZERO)).contains("message_ttl"));
-        assert!(refused(|c| c.handler_timeout = Some(Duration::ZERO)).contains("handler_timeout"));
-        assert!(refused(|c| c.max_payload_bytes = 0).contains("max_payload_bytes"));
-        assert!(refused(|c| c.max_payload_bytes = usize::MAX).contains("max_payload_bytes"));
-        for prefix in ["", "a..b", "a.*", ">", "a b", &"x".repeat(129)] {
-            assert!(refused(|c| c.prefix = prefix.to_owned()).contains("prefix"), "{prefix:?}");
-        }
-        assert!(refused(|c| c.nats.clear()).contains("nats"));
-        assert!(refused(|c| c.nats = vec!["  ".to_owned()]).contains("nats"));
-        assert!(refused(|c| c.auth.user = Some("u".to_owned())).contains("auth.password"));
-        assert!(
-            refused(|c| {
-                c.auth.token = Some("t".to_owned());
-                c.auth.nkey = Some("s".to_owned());
-            })
-            .contains("several ways")
-        );
-        assert!(refused(|c| c.tls.client_key = Some("k".into())).contains("client_certificate"));
-    }
-
-    #[test]
-    fn times_that_overflow_the_clock_are_refused_wherever_they_stand() {
-        let times = Config::default();
-        let names: Vec<_> = times.durations().map(|(name, _)| name).collect();
-        let settings = serde_json::to_value(&times).expect("settings serialize");
-        for (name, value) in settings.as_object().expect("an object") {
-            let text = value.as_str().unwrap_or_default();
-            assert!(humantime::parse_duration(text).is_err() || names.contains(&&**name), "{name}");
-        }
-        for name in names.iter().chain(&["handler_timeout"]) {
-            let mut settings = settings.clone();
-            // What comes before it in a pair that must grow has to give way.
-            settings["peer_expiry"] = "100years".into();
-            settings["max_retry_delay"] = "100years".into();
-            settings[*name] = "584000000000years".into();
-            let config: Config = serde_json::from_value(settings).expect("settings");
-            let text = config.validate().expect_err("a refusal").to_string();
-            assert!(text.starts_with(name) && text.ends_with("must be at most 100years"), "{text}");
-        }
-    }
-
-    #[test]
-    fn secrets_never_show() {
-        let config = Config {
-            nats: vec!["nats://user:hunter2@a:4222".to_owned(), "tok3n@b".to_owned()],
-            auth: Auth {
-                token: Some("tok3n".to_owned()),
-                password: Some("hunter2".to_owned()),
-                nkey: Some("SUSEED".to_owned()),
-                ..Auth::default()
-            },
-            ..Config::default()
-        };
-        let shown = format!("{config:?}");
-        for secret in ["hunter2", "tok3n", "SUSEED"] {
-            assert!(!shown.contains(secret), "{secret} in {shown}");
-        }
-        assert!(shown.contains("***@a:4222"));
-    }
-
-    #[test]
-    fn the_documentation_names_every_setting_with_its_default() {
-        let page = include_str!("../docs/configuration.md");
-        let settings = serde_json::to_value(Config::default()).expect("settings serialize");
-        for (field, default) in settings.as_object().expect("an object") {
-            match default {
-                serde_json::Value::Object(section) => {
-                    assert!(page.contains(&format!("`[{field}]`")), "{field}");
-                    for field in section.keys() {
-                        assert!(page.contains(&format!("`{field}`")), "{field}");
-                    }
-                }
-                serde_json::Value::Null | serde_json::Value::Array(_) => {
-                    assert!(page.contains(&format!("| `{field}` | ")), "{field}");
-                }
-                default => {
-                    let default = default.to_string().replace('"', "");
-                    let row = format!("| `{field}` | `{default}` | ");
-                    assert!(page.contains(&row), "no row begins with {row}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn settings_are_read_as_people_write_them() {
-        let json = r#"{"id":"alice","ack_timeout":"2s","message_ttl":"none","overflow":"drop_oldest","durability":"normal"}"#;
-        let config: Config = serde_json::from_str(json).expect("valid settings");
-        assert_eq!(config.ack_timeout, Duration::from_secs(2));
-        assert_eq!((config.message_ttl, config.overflow), (None, Overflow::DropOldest));
-        let again = serde_json::to_string(&config).expect("settings serialize");
-        assert_eq!(serde_json::from_str::<Config>(&again).expect("valid settings"), config);
-        for bad in [
-            r#"{"ack_timeout":"soon"}"#,
-            r#"{"ack_timeuot":"1s"}"#,
-            r#"{"queue_limit":0}"#,
-            r#"{"id":"a b"}"#,
-        ] {
-            assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

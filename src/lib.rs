@@ -120,7 +120,7 @@ mod store;
 mod transport;
 
 pub use channel::{Channel, Messages};
-pub use config::{Auth, Config, Durability, Overflow, Tls};
+pub use config::{Auth, Batching, Config, Durability, Overflow, Tls};
 pub use event::{Event, Link, Status};
 pub use incoming::{HandlerError, HandlerResult, Message};
 pub use message::{

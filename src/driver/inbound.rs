@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,8 +24,25 @@ use crate::transport::{Audience, Subject, Transport, TransportEvent};
 /// A message on its way to its handlers.
 pub(super) type Held = Arc<Content>;
 
-/// A handler that has ended.
-pub(super) type Handled = (Source, MessageId, Result<Done, String>);
+/// How the messages of a run ended, in order, up to the first that did not end well.
+pub(super) type Handled = Vec<(MessageId, Result<Done, String>)>;
+
+/// Messages that were handed out together, being handled.
+#[derive(Debug)]
+pub(super) struct Run {
+    source: Source,
+    ids: Vec<MessageId>,
+    progress: Arc<Progress>,
+}
+
+/// Shared with the task that handles them.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Begin none any more.
+    ceased: AtomicBool,
+    /// So many have ended well.
+    done: AtomicUsize,
+}
 
 /// Bytes of messages that handlers may hold together, those waiting for one included; more stays with the senders.
 pub(super) const HELD_BYTES: usize = 64 * 1024 * 1024;
@@ -189,7 +207,12 @@ impl<T: Transport> Driver<T> {
 
     async fn perform_inbox(&mut self, action: Action<Held>) -> Option<inbox::Event<Held>> {
         match action {
-            Action::Handle { source, id, body } => self.start_handlers(source, id, body),
+            Action::Handle { source, messages } => self.start_handlers(source, messages),
+            Action::Cease { source } => {
+                let runs = self.handling.values().filter(|run| run.source == source);
+                runs.for_each(|run| run.progress.ceased.store(true, Ordering::SeqCst));
+                None
+            }
             Action::Commit { source, id } => {
                 let store = self.store.clone();
                 let Source { sender, store: store_id, stream } = source.clone();
@@ -258,71 +281,103 @@ impl<T: Transport> Driver<T> {
     fn start_handlers(
         &mut self,
         source: Source,
-        id: MessageId,
-        content: Held,
+        messages: Vec<(MessageId, Held)>,
     ) -> Option<inbox::Event<Held>> {
-        let consumers: Vec<Consumer> = match self.channels.get_mut(&source.stream.channel) {
+        let first = messages.first().map(|(id, _)| *id)?;
+        let consumers: Arc<[Consumer]> = match self.channels.get_mut(&source.stream.channel) {
             Some(joined) => {
                 joined.consumers.retain(|(_, consumer)| !consumer.is_gone());
                 joined.consumers.iter().map(|(_, consumer)| consumer.clone()).collect()
             }
-            None => Vec::new(),
+            None => Arc::default(),
         };
         if consumers.is_empty() {
-            let result = Ok(Done::Returned);
-            return Some(inbox::Event::Finished { source, id, result });
+            let results = vec![(first, Ok(Done::Returned))];
+            return Some(inbox::Event::Finished { source, results });
         }
+        let ids = messages.iter().map(|(id, _)| *id).collect();
+        let progress = Arc::new(Progress::default());
         let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
-        let about = (source.clone(), id);
-        let task = async move {
-            let all = run_all(content.clone(), store, consumers);
-            let result = match timeout {
-                None => all.await,
-                Some(limit) => tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
-                    Err(format!(
-                        "the handler took longer than {}",
-                        humantime::format_duration(limit)
-                    ))
-                }),
-            };
-            let result = content.receipt.outcome(result).await;
-            (source, id, result)
-        };
+        let task = handle_all(messages, store, consumers, timeout, Arc::clone(&progress));
         let number = self.running.spawn_on(task, &self.handlers).id();
-        self.handling.insert(number, about);
+        self.handling.insert(number, Run { source, ids, progress });
         None
     }
 
     pub(super) async fn handled(&mut self, ended: Result<(tokio::task::Id, Handled), JoinError>) {
-        let (source, id, result) = match ended {
-            Ok((number, handled)) => {
-                self.handling.remove(&number);
-                handled
-            }
+        let number = match &ended {
+            Ok((number, _)) => *number,
+            Err(error) => error.id(),
+        };
+        let Some(Run { source, ids, progress }) = self.handling.remove(&number) else { return };
+        let results = match ended {
+            Ok((_, results)) => results,
             // A panic outside of the handler's own call, or the end of the runtime on which it ran.
             Err(error) => {
-                let Some((source, id)) = self.handling.remove(&error.id()) else { return };
-                (source, id, Err(format!("the handler was cut short: {error}")))
+                let done = progress.done.load(Ordering::SeqCst);
+                let cut = Err(format!("the handler was cut short: {error}"));
+                let ends = std::iter::repeat_n(Ok(Done::Handled), done).chain([cut]);
+                ids.into_iter().zip(ends).collect()
             }
         };
-        if !matches!(result, Ok(Done::Handled | Done::Committed)) {
+        let taken =
+            |result: &Result<Done, String>| matches!(result, Ok(Done::Handled | Done::Committed));
+        if !results.iter().all(|(_, result)| taken(result)) {
             // Where the file failed it, the message must not come again before the inbox knows.
             self.take_notices().await;
         }
-        match &result {
-            Ok(Done::Returned) => {}
-            Ok(_) => self.tally.processed.add(1),
-            Err(reason) => {
-                self.tally.failed.add(1);
-                tracing::warn!(node = %self.me, %id, sender = %source.sender, reason, "handler failed");
+        for (id, result) in &results {
+            match result {
+                Ok(Done::Returned) => {}
+                Ok(_) => self.tally.processed.add(1),
+                Err(reason) => {
+                    self.tally.failed.add(1);
+                    tracing::warn!(node = %self.me, %id, sender = %source.sender, reason, "handler failed");
+                }
             }
         }
-        self.receive(inbox::Event::Finished { source, id, result }).await;
+        self.receive(inbox::Event::Finished { source, results }).await;
     }
 }
 
+/// One message after the other, up to the first that does not end well, or until no more are to be begun.
+async fn handle_all(
+    messages: Vec<(MessageId, Held)>,
+    store: Store,
+    consumers: Arc<[Consumer]>,
+    timeout: Option<Duration>,
+    progress: Arc<Progress>,
+) -> Handled {
+    let mut results = Vec::with_capacity(messages.len());
+    for (id, content) in messages {
+        if !results.is_empty() && progress.ceased.load(Ordering::SeqCst) {
+            break;
+        }
+        let all = offer_to_all(&content, &store, &consumers);
+        let result = match timeout {
+            None => all.await,
+            Some(limit) => tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
+                let limit = humantime::format_duration(limit);
+                Err(format!("the handler took longer than {limit}"))
+            }),
+        };
+        let result = content.receipt.outcome(result).await;
+        let goes_on = matches!(result, Ok(Done::Handled | Done::Committed));
+        results.push((id, result));
+        if !goes_on {
+            break;
+        }
+        progress.done.fetch_add(1, Ordering::SeqCst);
+    }
+    results
+}
+
 /// One consumer after the other; the message is taken when all have taken it.
-async fn run_all(content: Held, store: Store, consumers: Vec<Consumer>) -> Result<Done, String> {
+async fn offer_to_all(
+    content: &Held,
+    store: &Store,
+    consumers: &[Consumer],
+) -> Result<Done, String> {
     for consumer in consumers {
         let (reply, mut answer) = oneshot::channel();
         let message = Message::new(content.clone(), store.clone(), reply);

@@ -14,7 +14,7 @@ use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link, Status, Tally};
 use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
 use crate::protocol::delivery::{self, Delivery};
-use crate::protocol::inbox::{Inbox, Source};
+use crate::protocol::inbox::Inbox;
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::origin::Origin;
 use crate::protocol::{Now, frame::Keepalive};
@@ -35,7 +35,7 @@ mod stopping;
 pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture};
 
 use channels::Joined;
-use inbound::{Handled, Held};
+use inbound::{Handled, Held, Run};
 use jobs::{Completion, Job};
 use settling::Settling;
 use stopping::Stopping;
@@ -120,7 +120,7 @@ pub(crate) struct Driver<T> {
     left: BTreeSet<ChannelName>,
     last_consumer: u64,
     running: JoinSet<Handled>,
-    handling: HashMap<tokio::task::Id, (Source, MessageId)>,
+    handling: HashMap<tokio::task::Id, Run>,
 
     jobs: FuturesUnordered<Job>,
     timers: BTreeSet<(Instant, Timer)>,

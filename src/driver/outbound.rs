@@ -9,7 +9,9 @@ use crate::event::Event;
 use crate::message::{Entry, NodeId, Priority, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled, Unsent};
-use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict};
+use crate::protocol::frame::{
+    Answer, Frame, FrameMessage, MAX_HEADER_BYTES, MessageFrame, Stream, Verdict,
+};
 use crate::protocol::inbox;
 use crate::protocol::settling::{Position, Run};
 use crate::store::{Attempt, Cursor, Loaded, Notice, Page, PageRequest, Topic};
@@ -17,21 +19,29 @@ use crate::transport::{PublishError, Subject, Transport};
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
 const BUFFER_MESSAGES: usize = 256;
+/// The same in frames, where these hold many.
+const FRAMES_AHEAD: usize = 8;
 /// Bytes of backlog that all queues together may keep in memory, shared by the receivers that there are.
 const BUFFER_BYTES: usize = 32 * 1024 * 1024;
 const BUFFER_BYTES_EACH: std::ops::RangeInclusive<usize> = 16 * 1024..=1024 * 1024;
-/// What a message costs besides its payload, roughly.
+/// What a message costs in a frame's header besides its own headers, at most: names, numbers and the kind.
 const MESSAGE_BYTES: usize = 256;
+/// A frame's own part of its header, at most: two node ids, a channel whose every character is escaped, numbers.
+const FRAME_BYTES: usize = 4 * 1024;
 
 type Body = Arc<Entry>;
 
 fn head(entry: Arc<Entry>) -> Head<Body> {
+    // In JSON every character of a header may be escaped, and has quotes around it.
+    let own = entry.headers.iter().map(|(name, value)| name.len() + 2 * value.len() + 6);
+    let header_bytes = MESSAGE_BYTES + own.sum::<usize>();
     Head {
         seq: entry.seq,
         id: entry.id,
         topic: entry.topic,
         expires_ms: entry.expires_ms,
-        bytes: entry.body.data.len() + MESSAGE_BYTES,
+        bytes: entry.body.data.len() + header_bytes,
+        header_bytes,
         body: Some(entry),
     }
 }
@@ -152,9 +162,11 @@ impl<T: Transport> Driver<T> {
             ack_timeout: config.ack_timeout,
             backoff: Backoff { first: config.retry_delay, cap: config.max_retry_delay },
             max_attempts: config.max_attempts.get(),
-            frame_messages: 1,
+            frame_messages: config.batching.max_messages.get(),
             frame_bytes: config.max_payload_bytes,
-            buffer_messages: BUFFER_MESSAGES,
+            frame_header_bytes: MAX_HEADER_BYTES - FRAME_BYTES,
+            frame_wait: config.batching.max_wait,
+            buffer_messages: BUFFER_MESSAGES.max(FRAMES_AHEAD * config.batching.max_messages.get()),
             buffer_bytes: *BUFFER_BYTES_EACH.end(),
         }
     }
@@ -270,9 +282,15 @@ impl<T: Transport> Driver<T> {
             Ok(Page { entries, scanned_to, end, .. }) => {
                 let heads = entries.into_iter().map(|loaded| match loaded {
                     Loaded::Good(entry) => head(entry),
-                    Loaded::Damaged { seq, topic, id } => {
-                        Head { seq, id, topic, expires_ms: None, bytes: 0, body: None }
-                    }
+                    Loaded::Damaged { seq, topic, id } => Head {
+                        seq,
+                        id,
+                        topic,
+                        expires_ms: None,
+                        bytes: 0,
+                        header_bytes: 0,
+                        body: None,
+                    },
                 });
                 let heads = heads.collect();
                 delivery::Event::Loaded { token, topics, heads, scanned_to, end }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Node;
-use crate::config::{Auth, Config, Durability, Overflow, Tls};
+use crate::config::{Auth, Batching, Config, Durability, Overflow, Tls};
 use crate::error::StartError;
 use crate::message::{NameError, NodeId};
 
@@ -79,6 +79,8 @@ impl Builder {
         peer_expiry: Duration,
         /// How long a message may wait if it says nothing itself.
         message_ttl: Option<Duration>,
+        /// How many messages travel together.
+        batching: Batching,
         /// How long to wait for an answer to a frame.
         ack_timeout: Duration,
         /// The pause after a first failed attempt.

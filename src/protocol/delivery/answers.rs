@@ -88,7 +88,6 @@ impl<B: Clone> Delivery<B> {
             queue.settle_to(newest.seq);
             queue.acked_id = Some(newest.id);
             queue.skipped = 0;
-            self.single = false;
         }
         if self.flight.as_ref().is_some_and(|flight| flight.topic == topic) {
             queue.attempts = 1;

@@ -30,9 +30,12 @@ pub struct Limits {
     pub ack_timeout: Duration,
     pub backoff: Backoff,
     pub max_attempts: u32,
-    /// Most messages and bytes in one frame.
+    /// Most messages and bytes in one frame, and most bytes of its header.
     pub frame_messages: usize,
     pub frame_bytes: usize,
+    pub frame_header_bytes: usize,
+    /// How long a frame that is not full waits for more.
+    pub frame_wait: Duration,
     /// Most messages and bytes of one queue that are kept in memory.
     pub buffer_messages: usize,
     pub buffer_bytes: usize,
@@ -187,13 +190,14 @@ pub struct Delivery<B> {
     loading: Option<u64>,
     /// No page before this time.
     load_rest_until: Option<Instant>,
-    /// Frames hold one message until the next success: the last one was too large.
-    single: bool,
+    /// Most bytes in one frame, as far as it is known what the server takes.
+    frame_bytes: usize,
 }
 
 impl<B: Clone> Delivery<B> {
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
+            frame_bytes: limits.frame_bytes,
             limits,
             jitter: Jitter::new(seed),
             online: false,
@@ -203,7 +207,6 @@ impl<B: Clone> Delivery<B> {
             flight: None,
             loading: None,
             load_rest_until: None,
-            single: false,
         }
     }
 
@@ -216,7 +219,7 @@ impl<B: Clone> Delivery<B> {
                 self.flight.take_if(|flight| flight.topic == topic);
             }
             Event::Activity { topic, active } => self.activity(topic, active),
-            Event::Appended(head) => self.append(head),
+            Event::Appended(head) => self.append(now, head),
             Event::Missed { end_seq } => {
                 self.queues.values_mut().for_each(|queue| queue.missed(end_seq));
             }
@@ -233,7 +236,11 @@ impl<B: Clone> Delivery<B> {
             Event::LoadFailed { .. } => {}
             Event::Answered(reply) => self.answered(now, reply, out),
             Event::Online => self.reachable(now, |me| me.online = true),
-            Event::LinkUp => self.reachable(now, |me| me.link = true),
+            Event::LinkUp => {
+                // Another server may take more.
+                self.frame_bytes = self.limits.frame_bytes;
+                self.reachable(now, |me| me.link = true);
+            }
             Event::Offline => self.offline(),
             Event::Heard => self.heard = true,
             Event::LinkDown => self.link = false,
@@ -252,7 +259,10 @@ impl<B: Clone> Delivery<B> {
         let busy = self.flight.as_ref().map(|flight| flight.topic);
         let flight = self.flight.as_ref().filter(|flight| reachable && !flight.held);
         let flight = flight.map(|flight| flight.deadline);
+        let idle = self.flight.is_none();
+        let gatherings = self.queues.values().filter_map(|queue| queue.gather_until);
         let rests = self.queues.values().filter_map(|queue| queue.rest_until);
+        let rests = rests.chain(gatherings.filter(|_| idle));
         // Nothing behind a message in flight is settled before it.
         let first_out = self.flight.as_ref().filter(|_| !reachable).and_then(|f| f.heads.first());
         let fronts = self.queues.iter().filter(|(topic, _)| busy != Some(**topic));
@@ -293,14 +303,17 @@ impl<B: Clone> Delivery<B> {
         }
     }
 
-    fn append(&mut self, head: Head<B>) {
+    fn append(&mut self, now: Now, head: Head<B>) {
         let deliverable = self.online && self.link;
-        let Limits { buffer_messages, buffer_bytes, .. } = self.limits;
+        let Limits { buffer_messages, buffer_bytes, frame_wait, .. } = self.limits;
         if let Some(queue) = self.queues.get_mut(&head.topic) {
             let room = match queue.len() {
                 0 => true,
                 waiting => deliverable && waiting < buffer_messages && queue.bytes() < buffer_bytes,
             };
+            if queue.len() == 0 && !frame_wait.is_zero() {
+                queue.gather_until = Some(now.mono + frame_wait);
+            }
             queue.append(head, room);
         }
     }
@@ -409,13 +422,17 @@ impl<B: Clone> Delivery<B> {
             Unsent::TooLarge { size, limit } => {
                 let Some(flight) = self.flight.take() else { return };
                 let alone = flight.heads.len() == 1;
+                let bytes: usize = flight.heads.iter().map(|head| head.bytes).sum();
                 let topic = flight.topic;
                 self.return_to_queue(flight);
                 if alone {
                     let reason = format!("the frame is {size} bytes, the server takes {limit}");
                     self.kill_front(topic, reason, out);
                 } else {
-                    self.single = true;
+                    // As much less as this one was too large, and a tenth: sizes are estimates.
+                    let fits = bytes as u128 * limit as u128 * 9 / (size.max(1) as u128 * 10);
+                    let fits = usize::try_from(fits).unwrap_or(usize::MAX);
+                    self.frame_bytes = fits.min(self.frame_bytes / 2).max(1);
                     // It did not leave, which is no attempt.
                     if let Some(queue) = self.queues.get_mut(&topic) {
                         queue.attempts = queue.attempts.saturating_sub(1);

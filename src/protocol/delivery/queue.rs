@@ -16,6 +16,8 @@ pub struct Head<B> {
     pub expires_ms: Option<u64>,
     /// Roughly what it costs in memory and on the wire.
     pub bytes: usize,
+    /// The most of it that is in a frame's header.
+    pub header_bytes: usize,
     /// `None`: the stored row does not pass its check and must never be delivered.
     pub body: Option<B>,
 }
@@ -42,12 +44,16 @@ pub(crate) struct Queue<B> {
     pub active: bool,
     /// Not before this time.
     pub rest_until: Option<Instant>,
+    /// What waits is sent then, or as soon as it fills a frame.
+    pub gather_until: Option<Instant>,
     /// How often the message at the front was sent.
     pub attempts: u32,
     /// All up to here went out in this run.
     pub published_seq: u64,
     /// What waits and is in memory, in order; messages in flight are not here.
     waiting: VecDeque<Head<B>>,
+    /// The bytes of all in `waiting`.
+    bytes: usize,
     /// Everything up to here that is not settled or in flight is in `waiting`.
     known_to: u64,
     /// The newest message of the topic that we heard of.
@@ -67,9 +73,11 @@ impl<B> Queue<B> {
             unrecorded_to: None,
             active: false,
             rest_until: None,
+            gather_until: None,
             attempts: 0,
             published_seq: 0,
             waiting: VecDeque::new(),
+            bytes: 0,
             known_to: acked_seq,
             last_seq,
             at_end: last_seq <= acked_seq,
@@ -111,7 +119,7 @@ impl<B> Queue<B> {
         self.last_seq = self.last_seq.max(head.seq);
         if self.at_end && room {
             self.known_to = head.seq;
-            self.waiting.push_back(head);
+            self.push(head);
         } else {
             self.at_end = false;
         }
@@ -128,8 +136,13 @@ impl<B> Queue<B> {
         if head.seq > self.known_to {
             self.known_to = head.seq;
             self.last_seq = self.last_seq.max(head.seq);
-            self.waiting.push_back(head);
+            self.push(head);
         }
+    }
+
+    fn push(&mut self, head: Head<B>) {
+        self.bytes += head.bytes;
+        self.waiting.push_back(head);
     }
 
     /// A page that began at or below `known_to` has been taken, with all it held, up to here. `end`: the log held nothing more when it was read;
@@ -140,12 +153,15 @@ impl<B> Queue<B> {
     }
 
     pub(crate) fn take_front(&mut self) -> Option<Head<B>> {
-        self.waiting.pop_front()
+        let head = self.waiting.pop_front()?;
+        self.bytes -= head.bytes;
+        Some(head)
     }
 
     /// What was in flight waits again, in its place.
     pub(crate) fn put_back(&mut self, heads: Vec<Head<B>>) {
         for head in heads.into_iter().rev() {
+            self.bytes += head.bytes;
             self.waiting.push_front(head);
         }
     }
@@ -154,7 +170,7 @@ impl<B> Queue<B> {
     pub(crate) fn shrink(&mut self, keep: usize) {
         if self.waiting.len() > keep {
             let cut = self.waiting[keep].seq;
-            self.waiting.truncate(keep);
+            self.bytes -= self.waiting.drain(keep..).map(|head| head.bytes).sum::<usize>();
             self.known_to = cut - 1;
             self.at_end = false;
         }
@@ -170,7 +186,7 @@ impl<B> Queue<B> {
         self.attempts = 0;
         self.rest_until = None;
         while self.waiting.front().is_some_and(|head| head.seq <= seq) {
-            self.waiting.pop_front();
+            self.take_front();
         }
         if self.acked_seq >= self.last_seq {
             self.at_end = true;
@@ -188,6 +204,6 @@ impl<B> Queue<B> {
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.waiting.iter().map(|head| head.bytes).sum()
+        self.bytes
     }
 }

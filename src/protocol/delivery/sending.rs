@@ -1,7 +1,7 @@
 //! What to do now: expire, repeat, send, load.
 
 use super::queue::Queue;
-use super::{Action, Delivery, Flight, Head, Settled};
+use super::{Action, Delivery, Flight, Head, Limits, Settled};
 use crate::message::{Priority, TopicId};
 use crate::protocol::Now;
 
@@ -17,6 +17,7 @@ impl<B: Clone> Delivery<B> {
         self.load_rest_until.take_if(|until| *until <= now.mono);
         for queue in self.queues.values_mut() {
             queue.rest_until.take_if(|until| *until <= now.mono);
+            queue.gather_until.take_if(|until| *until <= now.mono);
         }
         self.expire_in_flight(now, out);
         self.repeat(now, out);
@@ -114,9 +115,17 @@ impl<B: Clone> Delivery<B> {
         let heads = self.take_frame(now, topic);
         if let Some(queue) = self.queues.get_mut(&topic) {
             queue.rest_until = None;
+            queue.gather_until = None;
             queue.attempts += 1;
             self.publish(now, topic, heads, out);
         }
+    }
+
+    /// Whether what waits there may still become more, and travel together.
+    fn gathers(&self, queue: &Queue<B>) -> bool {
+        let is_full =
+            queue.len() >= self.limits.frame_messages || queue.bytes() >= self.frame_bytes;
+        queue.gather_until.is_some() && !is_full && !queue.has_more() && queue.attempts == 0
     }
 
     /// The topic of this lane with the lowest waiting message, if that is known for sure.
@@ -124,6 +133,7 @@ impl<B: Clone> Delivery<B> {
         self.queues
             .iter()
             .filter(|(_, queue)| queue.lane == lane && is_eligible(queue, now))
+            .filter(|(_, queue)| !self.gathers(queue))
             .filter_map(|(topic, queue)| Some((queue.next_at_least()?, *topic, queue.len() > 0)))
             .min()
             .filter(|(_, _, in_memory)| *in_memory)
@@ -142,15 +152,17 @@ impl<B: Clone> Delivery<B> {
             .filter_map(|(_, queue)| queue.next_at_least())
             .min()
             .unwrap_or(u64::MAX);
-        let most = if self.single { 1 } else { self.limits.frame_messages };
         let mut heads: Vec<Head<B>> = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut header_bytes) = (0, 0);
+        let Limits { frame_messages, frame_header_bytes, .. } = self.limits;
         let Some(queue) = self.queues.get_mut(&topic) else { return heads };
         while let Some(front) = queue.front() {
             bytes += front.bytes;
-            let fits = heads.is_empty() || bytes <= self.limits.frame_bytes;
+            header_bytes += front.header_bytes;
+            let fits = bytes <= self.frame_bytes && header_bytes <= frame_header_bytes;
+            let fits = fits || heads.is_empty();
             let sendable = front.body.is_some() && !front.is_expired(now.file_ms);
-            if heads.len() >= most || !fits || !sendable || front.seq > bound {
+            if heads.len() >= frame_messages || !fits || !sendable || front.seq > bound {
                 break;
             }
             heads.extend(queue.take_front());

@@ -1,6 +1,8 @@
 use super::*;
 use crate::protocol::testing::Clock;
 
+mod batches;
+
 const HIGH: TopicId = TopicId(1);
 const A: TopicId = TopicId(2);
 const B: TopicId = TopicId(3);
@@ -12,6 +14,8 @@ fn limits() -> Limits {
         max_attempts: 3,
         frame_messages: 1,
         frame_bytes: 1000,
+        frame_header_bytes: 100_000,
+        frame_wait: Duration::ZERO,
         buffer_messages: 8,
         buffer_bytes: 1000,
     }
@@ -22,7 +26,7 @@ fn id(seq: u64) -> MessageId {
 }
 
 fn head(topic: TopicId, seq: u64) -> Head<()> {
-    Head { seq, id: id(seq), topic, expires_ms: None, bytes: 10, body: Some(()) }
+    Head { seq, id: id(seq), topic, expires_ms: None, bytes: 10, header_bytes: 5, body: Some(()) }
 }
 
 struct Bench {
@@ -310,23 +314,6 @@ fn p2_nothing_follows_a_dead_or_expired_message_before_that_is_on_record() {
 }
 
 #[test]
-fn p2_the_rest_of_a_frame_is_repeated_once_the_expiry_of_its_beginning_is_on_record() {
-    let mut bench = Bench::new(Limits { frame_messages: 2, ..limits() });
-    bench.append(B, 1);
-    let expires_ms = Some(bench.clock.now().file_ms + 5_000);
-    bench.say(Event::Appended(Head { expires_ms, ..head(A, 2) }));
-    bench.append(A, 3);
-    assert_eq!(sent(&bench.ack(B, 1)), [(2, 1), (3, 1)]);
-    let actions = bench.pass(Duration::from_secs(10));
-    assert_eq!(settled(&actions), [(2, 2, 1, &Settled::Expired)]);
-    bench.append(HIGH, 4);
-    assert_eq!(sent(&bench.pass(Duration::from_secs(60))), []);
-    assert_eq!(bench.delivery.wake_at(bench.clock.now()), None);
-    assert_eq!(sent(&bench.record(A, 2)), [(3, 2)]);
-    assert_eq!(sent(&bench.ack(A, 3)), [(4, 1)]);
-}
-
-#[test]
 fn a_refused_message_is_dead_at_once() {
     let mut bench = Bench::new(limits());
     bench.append(A, 1);
@@ -502,77 +489,6 @@ fn purged_messages_are_not_sent_and_their_late_ack_counts_nothing() {
     assert_eq!(sent(&actions), [(4, 1)]);
     assert_eq!(bench.ack(A, 1), [Action::Unmatched]);
     assert_eq!(settled(&bench.ack(A, 4)), [(4, 4, 1, &Settled::Acknowledged)]);
-}
-
-#[test]
-fn what_a_purge_leaves_of_a_frame_keeps_its_attempts() {
-    let attempted = |actions: &[Action<()>]| {
-        let attempt = |action: &Action<()>| match action {
-            Action::Attempted { seq, attempt, .. } => Some((*seq, *attempt)),
-            _ => None,
-        };
-        actions.iter().filter_map(attempt).collect::<Vec<_>>()
-    };
-    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
-    for seq in 1..=4 {
-        bench.append(A, seq);
-    }
-    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1), (4, 1)]);
-    bench.say(Event::Dropped { topic: A, up_to_seq: 2, count: 1 });
-    let actions = bench.wake();
-    assert_eq!((attempted(&actions), sent(&actions)), (vec![(3, 1)], vec![(3, 2), (4, 2)]));
-    // What lies before the frame is no part of it.
-    bench.say(Event::Dropped { topic: A, up_to_seq: 2, count: 0 });
-    let actions = bench.wake();
-    assert_eq!((attempted(&actions), sent(&actions)), (vec![(3, 2)], vec![(3, 3), (4, 3)]));
-    assert_eq!(settled(&bench.wake()).len(), 1, "three attempts are the most");
-}
-
-#[test]
-fn a_batch_that_a_new_server_does_not_take_is_sent_one_by_one_with_no_attempt_more() {
-    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
-    for seq in 1..=3 {
-        bench.append(A, seq);
-    }
-    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
-    bench.wake();
-    assert_eq!(sent(&bench.wake()), [(2, 3), (3, 3)]);
-    let actions = bench.say(Event::Unsent(Unsent::TooLarge { size: 2, limit: 1 }));
-    assert_eq!(sent(&actions), [(2, 3)]);
-}
-
-#[test]
-fn a_refusal_of_a_later_message_is_no_attempt_of_those_before_it() {
-    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
-    for seq in 1..=3 {
-        bench.append(A, seq);
-    }
-    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
-    for _ in 0..5 {
-        bench.answer(A, 3, Verdict::Failed { detail: "no".to_owned() });
-        assert_eq!(sent(&bench.wake()), [(2, 1), (3, 1)]);
-    }
-}
-
-#[test]
-fn a_batch_is_acknowledged_up_to_an_id() {
-    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
-    bench.append(A, 1);
-    for seq in 2..=6 {
-        bench.append(A, seq);
-    }
-    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1), (4, 1), (5, 1)]);
-    let actions = bench.ack(A, 3);
-    assert_eq!(settled(&actions), [(2, 3, 2, &Settled::Acknowledged)]);
-    assert_eq!(sent(&actions), []);
-    assert_eq!(sent(&bench.wake()), [(4, 2), (5, 2)]);
-    let judgement = Judgement::Fits;
-    let verdict = Verdict::Failed { detail: "no".to_owned() };
-    let last = Some(id(4));
-    let actions =
-        bench.say(Event::Answered(Reply { topic: A, id: id(5), last, verdict, judgement }));
-    assert_eq!(settled(&actions), [(4, 4, 1, &Settled::Acknowledged)]);
-    assert_eq!(sent(&bench.wake()), [(5, 2), (6, 2)]);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Handing messages to handlers, and giving back what none will take now.
+//! Handing messages to handlers, how they ended, and giving back what none will take now.
 
 use super::work::{Stage, State, Work};
-use super::{Action, Inbox, Source};
-use crate::message::StoreId;
-use crate::protocol::frame::Verdict;
+use super::{Action, BUSY, Consumer, Done, Inbox, Source};
+use crate::message::{MessageId, StoreId};
+use crate::protocol::frame::{Verdict, detail};
 
 impl<B> Inbox<B> {
-    /// Hands waiting messages to handlers while there are free ones.
+    /// Hands waiting messages to handlers while there are free ones: those of a frame together, so that a frame of many costs one turn.
     pub(super) fn start_ready(&mut self, out: &mut Vec<Action<B>>) {
         while !self.suspended && self.running < self.limits.handlers {
             let Some(source) = self.ready.pop_front() else { return };
@@ -20,10 +20,60 @@ impl<B> Inbox<B> {
                 self.committed(&source, id, out);
                 continue;
             }
-            let Some(body) = work.body.take() else { continue };
-            work.stage = Stage::Running;
-            self.running += 1;
-            out.push(Action::Handle { id: work.id, source, body });
+            let messages = state.hand_out();
+            if !messages.is_empty() {
+                self.running += 1;
+                out.push(Action::Handle { source, messages });
+            }
+        }
+    }
+
+    pub(super) fn finished(
+        &mut self,
+        source: Source,
+        results: Vec<(MessageId, Result<Done, String>)>,
+        out: &mut Vec<Action<B>>,
+    ) {
+        self.running = self.running.saturating_sub(1);
+        for (id, result) in results {
+            self.ended(&source, id, result, out);
+        }
+        let Some(state) = self.active.get_mut(&source) else { return };
+        let verdict = state.ceased.take().unwrap_or(BUSY);
+        if state.take_back() {
+            self.give_back(source, verdict, out);
+        }
+    }
+
+    fn ended(
+        &mut self,
+        source: &Source,
+        id: MessageId,
+        result: Result<Done, String>,
+        out: &mut Vec<Action<B>>,
+    ) {
+        let Some(state) = self.active.get_mut(source) else { return };
+        let Some(work) = state.work.front_mut().filter(|work| work.id == id) else { return };
+        match result {
+            Ok(Done::Committed) => self.committed(source, id, out),
+            Ok(Done::Handled) if work.last_of_frame => {
+                work.stage = Stage::Committing;
+                out.push(Action::Commit { source: source.clone(), id });
+            }
+            Ok(Done::Handled) => {
+                state.handled = Some(id);
+                self.held_bytes -= work.bytes;
+                state.work.pop_front();
+            }
+            Ok(Done::Returned) => {
+                let ready = self.consumers.get(&source.stream.channel) == Some(&Consumer::Ready);
+                state.take_back();
+                self.give_back(source.clone(), if ready { BUSY } else { Verdict::Paused }, out);
+            }
+            Err(text) => {
+                state.take_back();
+                self.give_back(source.clone(), Verdict::Failed { detail: detail(&text) }, out);
+            }
         }
     }
 
@@ -36,7 +86,7 @@ impl<B> Inbox<B> {
         others.any(|(other, _)| other.stream == source.stream && other.store != source.store)
     }
 
-    /// Drops what is not being handled of this source, and says `verdict` about the first of it. What was handled before it is
+    /// Drops what is not handed out of this source, and says `verdict` about the first of it. What was handled before it is
     /// committed first, so that it does not come again.
     pub(super) fn give_back(&mut self, source: Source, verdict: Verdict, out: &mut Vec<Action<B>>) {
         let Some(state) = self.active.get_mut(&source) else { return };
@@ -72,6 +122,9 @@ impl<B> Inbox<B> {
         verdict: &Verdict,
         out: &mut Vec<Action<B>>,
     ) {
+        for (source, state) in self.active.iter_mut().filter(|(source, _)| which(source)) {
+            state.cease(source, verdict, out);
+        }
         let waits = |state: &State<B>| state.work.iter().any(|work| work.stage == Stage::Waiting);
         let sources: Vec<Source> = self
             .active

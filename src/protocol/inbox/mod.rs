@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Now;
-use super::frame::{Stream, Verdict, detail};
+use super::frame::{Stream, Verdict};
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 
 mod handing;
@@ -64,10 +64,10 @@ pub struct Arrival<B> {
 #[derive(Debug)]
 pub enum Event<B> {
     Frame(Arrival<B>),
+    /// How the messages ended that were handed out last of this source, in order. What is not named was not begun.
     Finished {
         source: Source,
-        id: MessageId,
-        result: Result<Done, String>,
+        results: Vec<(MessageId, Result<Done, String>)>,
     },
     Committed {
         source: Source,
@@ -107,10 +107,14 @@ pub enum Done {
 
 #[derive(Debug, PartialEq)]
 pub enum Action<B> {
+    /// Let these be handled, one after the other, up to the first that does not end well; then say `Finished`.
     Handle {
         source: Source,
-        id: MessageId,
-        body: B,
+        messages: Vec<(MessageId, B)>,
+    },
+    /// Begin none any more of those that were handed out of this source.
+    Cease {
+        source: Source,
     },
     /// Write the inbox row, then say `Committed` or `CommitFailed`.
     Commit {
@@ -147,6 +151,8 @@ pub enum Gap {
 const MAX_STORES: usize = 16;
 /// Pause before a commit that the file refused is tried again, and that a sender is asked for when there is no room.
 const RETRY: Duration = Duration::from_millis(500);
+const BUSY: Verdict = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
+
 /// All that this node receives.
 #[derive(Debug)]
 pub struct Inbox<B> {
@@ -188,14 +194,11 @@ impl<B> Inbox<B> {
     pub fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
         match event {
             Event::Frame(arrival) => self.frame(now, arrival, out),
-            Event::Finished { source, id, result } => {
-                self.running = self.running.saturating_sub(1);
-                self.finished(source, id, result, out);
-            }
+            Event::Finished { source, results } => self.finished(source, results, out),
             Event::Committed { source, id } => self.committed(&source, id, out),
             Event::CommitFailed { source, id } => self.commit_failed(now, &source, id),
             Event::Consumer { channel, consumer } => self.consumer(channel, consumer, out),
-            Event::Suspended => self.suspended = true,
+            Event::Suspended => self.suspend(out),
             Event::Resumed { known } => {
                 self.suspended = false;
                 for (source, last) in known {
@@ -272,9 +275,8 @@ impl<B> Inbox<B> {
 
     /// Why a frame is not taken now.
     fn refusal(&self, source: &Source, messages: &[Incoming<B>]) -> Option<Verdict> {
-        let busy = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
         if self.stopping || self.suspended {
-            return Some(busy);
+            return Some(BUSY);
         }
         match self.consumers.get(&source.stream.channel) {
             None => return Some(Verdict::NotJoined),
@@ -282,45 +284,11 @@ impl<B> Inbox<B> {
             Some(Consumer::Ready) => {}
         }
         if self.is_held_up(source) {
-            return Some(busy);
+            return Some(BUSY);
         }
         let bytes: usize = messages.iter().map(|m| m.bytes).sum();
         let full = self.held_bytes > 0 && self.held_bytes + bytes > self.limits.held_bytes;
-        full.then_some(busy)
-    }
-
-    fn finished(
-        &mut self,
-        source: Source,
-        id: MessageId,
-        result: Result<Done, String>,
-        out: &mut Vec<Action<B>>,
-    ) {
-        let Some(state) = self.active.get_mut(&source) else { return };
-        let Some(work) = state.work.front_mut().filter(|work| work.id == id) else { return };
-        match result {
-            Ok(Done::Committed) => self.committed(&source, id, out),
-            Ok(Done::Returned) => {
-                work.stage = Stage::Waiting;
-                let ready = self.consumers.get(&source.stream.channel) == Some(&Consumer::Ready);
-                let busy = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
-                self.give_back(source, if ready { busy } else { Verdict::Paused }, out);
-            }
-            Ok(Done::Handled) if work.last_of_frame => {
-                work.stage = Stage::Committing;
-                out.push(Action::Commit { source, id });
-            }
-            Ok(Done::Handled) => {
-                state.handled = Some(id);
-                self.held_bytes -= work.bytes;
-                state.work.pop_front();
-                self.ready.push_back(source);
-            }
-            Err(text) => {
-                work.stage = Stage::Waiting;
-                self.give_back(source, Verdict::Failed { detail: detail(&text) }, out);
-            }
-        }
+        full.then_some(BUSY)
     }
 
     fn committed(&mut self, source: &Source, id: MessageId, out: &mut Vec<Action<B>>) {
@@ -386,8 +354,15 @@ impl<B> Inbox<B> {
 
     fn stop(&mut self, out: &mut Vec<Action<B>>) {
         self.stopping = true;
-        let verdict = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
-        self.give_back_all(|_| true, &verdict, out);
+        self.give_back_all(|_| true, &BUSY, out);
+    }
+
+    /// What waits may wait here; what was handed out and is not begun is not begun any more.
+    fn suspend(&mut self, out: &mut Vec<Action<B>>) {
+        self.suspended = true;
+        for (source, state) in &mut self.active {
+            state.cease(source, &BUSY, out);
+        }
     }
 
     /// Tells senders that we are still at it, and tries again what the file refused.

@@ -55,7 +55,16 @@ impl Bench {
     }
 
     fn finish(&mut self, sender: &str, n: u128, result: Result<Done, String>) -> Vec<Action<u128>> {
-        self.say(Event::Finished { source: source(sender), id: id(n), result })
+        self.finish_all(sender, [(n, result)])
+    }
+
+    fn finish_all<const N: usize>(
+        &mut self,
+        sender: &str,
+        results: [(u128, Result<Done, String>); N],
+    ) -> Vec<Action<u128>> {
+        let results = results.into_iter().map(|(n, result)| (id(n), result)).collect();
+        self.say(Event::Finished { source: source(sender), results })
     }
 
     fn commit(&mut self, sender: &str, n: u128) -> Vec<Action<u128>> {
@@ -71,7 +80,16 @@ impl Bench {
 }
 
 fn handle(sender: &str, n: u128) -> Action<u128> {
-    Action::Handle { source: source(sender), id: id(n), body: n }
+    handle_all(sender, &[n])
+}
+
+fn handle_all(sender: &str, ids: &[u128]) -> Action<u128> {
+    let messages = ids.iter().map(|n| (id(*n), *n)).collect();
+    Action::Handle { source: source(sender), messages }
+}
+
+fn cease(sender: &str) -> Action<u128> {
+    Action::Cease { source: source(sender) }
 }
 
 fn answer(sender: &str, n: u128, verdict: Verdict, last: Option<u128>) -> Action<u128> {
@@ -113,11 +131,17 @@ fn a_repetition_of_what_is_being_handled_is_told_so() {
 #[test]
 fn one_sender_is_handled_in_order_and_several_side_by_side_up_to_the_limit() {
     let mut bench = Bench::new(2);
-    assert_eq!(bench.frame("a", &[1, 2]), [handle("a", 1)]);
+    assert_eq!(bench.frame("a", &[1, 2]), [handle_all("a", &[1, 2])]);
     assert_eq!(bench.frame("b", &[1]), [handle("b", 1)]);
     assert_eq!(bench.frame("c", &[1]), []);
     assert_eq!(bench.finish("b", 1, Ok(Done::Handled)).last(), Some(&handle("c", 1)));
-    assert_eq!(bench.finish("a", 1, Ok(Done::Handled)), [handle("a", 2)]);
+    let both = [(1, Ok(Done::Handled)), (2, Ok(Done::Handled))];
+    let commit = Action::Commit { source: source("a"), id: id(2) };
+    assert_eq!(bench.finish_all("a", both), [commit]);
+    // A frame that comes while another is being handled is handed out once that one is committed.
+    assert_eq!(bench.frame("a", &[3, 4]), []);
+    let ack = answer("a", 2, Verdict::Ack, Some(2));
+    assert_eq!(bench.commit("a", 2), [ack, handle_all("a", &[3, 4])]);
 }
 
 #[test]
@@ -127,11 +151,11 @@ fn a_failed_message_is_refused_and_those_before_it_are_committed_first() {
     bench.frame("a", &[1]);
     assert_eq!(bench.finish("a", 1, Err("no".to_owned())), [answer("a", 1, failed(), None)]);
     bench.frame("a", &[1, 2, 3]);
-    bench.finish("a", 1, Ok(Done::Handled));
     let commit = Action::Commit { source: source("a"), id: id(1) };
-    assert_eq!(bench.finish("a", 2, Err("no".to_owned())), [commit]);
+    let second_fails = [(1, Ok(Done::Handled)), (2, Err("no".to_owned()))];
+    assert_eq!(bench.finish_all("a", second_fails), [commit]);
     assert_eq!(bench.commit("a", 1), [answer("a", 2, failed(), Some(1))]);
-    assert_eq!(bench.frame("a", &[2, 3]), [handle("a", 2)]);
+    assert_eq!(bench.frame("a", &[2, 3]), [handle_all("a", &[2, 3])]);
 }
 
 #[test]
@@ -196,11 +220,10 @@ fn what_a_consumer_leaves_unhandled_goes_back_without_an_attempt() {
 #[test]
 fn pausing_lets_the_running_handler_finish_and_gives_back_the_rest_of_the_frame() {
     let mut bench = Bench::new(4);
-    bench.frame("a", &[1, 2]);
-    assert_eq!(
-        bench.say(Event::Consumer { channel: channel(), consumer: Some(Consumer::Paused) }),
-        []
-    );
+    bench.frame("a", &[1, 2, 3]);
+    let pause = || Event::Consumer { channel: channel(), consumer: Some(Consumer::Paused) };
+    assert_eq!(bench.say(pause()), [cease("a")]);
+    assert_eq!(bench.say(pause()), [], "it has been told");
     let commit = Action::Commit { source: source("a"), id: id(1) };
     assert_eq!(bench.finish("a", 1, Ok(Done::Handled)), [commit]);
     assert_eq!(bench.commit("a", 1), [answer("a", 2, Verdict::Paused, Some(1))]);
@@ -213,6 +236,7 @@ fn when_stopping_nothing_new_is_taken() {
     bench.frame("b", &[1]);
     let busy = || Verdict::Busy { retry_ms: 500 };
     assert_eq!(bench.say(Event::Stop), [answer("b", 1, busy(), None)]);
+    assert_eq!(bench.say(Event::Stop), []);
     assert_eq!(bench.frame("c", &[1]), [answer("c", 1, busy(), None)]);
     assert_eq!(bench.take("a", 1).last(), Some(&answer("a", 1, Verdict::Ack, Some(1))));
     assert_eq!(bench.inbox.busy(), 0);
@@ -261,7 +285,8 @@ fn p8_a_sender_that_invents_store_ids_costs_a_bounded_table() {
         let (previous, skipped, ack_timeout) = (None, 0, Duration::from_secs(9));
         let arrival = Arrival { source: source.clone(), previous, skipped, ack_timeout, messages };
         bench.say(Event::Frame(arrival));
-        bench.say(Event::Finished { source, id: id(n), result: Ok(Done::Committed) });
+        let results = vec![(id(n), Ok(Done::Committed))];
+        bench.say(Event::Finished { source, results });
     }
     assert_eq!(bench.inbox.last.len(), MAX_STORES);
     assert!(bench.inbox.active.is_empty() && bench.inbox.ready.is_empty());
@@ -280,6 +305,37 @@ fn while_nothing_can_be_committed_no_handler_is_called() {
     assert_eq!(bench.say(Event::Resumed { known: vec![] }), [handle("b", 1)]);
 }
 
+#[test]
+fn what_was_handed_out_and_is_not_begun_goes_back_when_the_file_fails() {
+    let mut bench = Bench::new(1);
+    bench.frame("a", &[1, 2, 3]);
+    assert_eq!(bench.say(Event::Suspended), [cease("a")]);
+    let commit = Action::Commit { source: source("a"), id: id(1) };
+    assert_eq!(bench.finish("a", 1, Ok(Done::Handled)), [commit]);
+    let busy = || Verdict::Busy { retry_ms: 500 };
+    assert_eq!(bench.commit("a", 1), [answer("a", 2, busy(), Some(1))]);
+    assert_eq!(bench.inbox.held_bytes, 0);
+    bench.say(Event::Resumed { known: vec![] });
+    // All of it was handled before the word to cease came.
+    bench.frame("a", &[2, 3]);
+    assert_eq!(bench.say(Event::Suspended), [cease("a")]);
+    let both = [(2, Ok(Done::Handled)), (3, Ok(Done::Handled))];
+    assert_eq!(bench.finish_all("a", both).len(), 1);
+    assert_eq!(bench.commit("a", 3), [answer("a", 3, Verdict::Ack, Some(3))]);
+    assert_eq!((bench.inbox.busy(), bench.inbox.held_bytes), (0, 0));
+}
+
+#[test]
+fn a_transaction_in_the_middle_of_a_frame_covers_those_before_it() {
+    let mut bench = Bench::new(1);
+    bench.frame("a", &[1, 2, 3]);
+    let ends = [(1, Ok(Done::Handled)), (2, Ok(Done::Committed)), (3, Err("no".to_owned()))];
+    let failed = Verdict::Failed { detail: "no".to_owned() };
+    assert_eq!(bench.finish_all("a", ends), [answer("a", 3, failed, Some(2))]);
+    assert_eq!((bench.inbox.busy(), bench.inbox.held_bytes), (0, 0));
+    assert!(bench.inbox.active.is_empty());
+}
+
 /// P5: an fsync failed, and the commit stands in the file all the same.
 #[test]
 fn what_was_committed_after_all_is_not_handled_again() {
@@ -289,7 +345,7 @@ fn what_was_committed_after_all_is_not_handled_again() {
     bench.say(Event::Suspended);
     bench.finish("a", 1, Ok(Done::Returned));
     let known = vec![(source("a"), id(1)), (source("b"), id(1))];
-    assert_eq!(bench.say(Event::Resumed { known }), [handle("b", 2)]);
+    assert_eq!(bench.say(Event::Resumed { known }), [handle_all("b", &[2])]);
     assert_eq!(bench.frame("a", &[1])[1], answer("a", 1, Verdict::Ack, Some(1)));
 }
 
@@ -310,6 +366,6 @@ fn messages_of_one_stream_are_handled_one_at_a_time_whatever_their_store() {
     let busy = Action::Answer { source: renewed.clone(), id: id(2), verdict, last: None };
     assert_eq!(bench.say(Event::Frame(arrival(&renewed))), [busy]);
     bench.take("a", 1);
-    let handled = Action::Handle { source: renewed.clone(), id: id(2), body: 2 };
+    let handled = Action::Handle { source: renewed.clone(), messages: vec![(id(2), 2)] };
     assert_eq!(bench.say(Event::Frame(arrival(&renewed))), [handled]);
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Incoming;
+use super::{Action, Incoming, Source};
 use crate::message::MessageId;
 use crate::protocol::Now;
 use crate::protocol::frame::Verdict;
@@ -16,6 +16,7 @@ const WORKING_CAP: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Waiting,
+    /// Handed out: being handled, or behind one that is.
     Running,
     /// Handled; its row is being written.
     Committing,
@@ -41,6 +42,8 @@ pub(super) struct State<B> {
     pub(super) handled: Option<MessageId>,
     /// The frame ends early: what to say about the first message that is not taken, once those before it are committed.
     pub(super) then: Option<(MessageId, Verdict)>,
+    /// The shell was told to begin none any more of those handed out; what to say about the first that was not begun.
+    pub(super) ceased: Option<Verdict>,
     pub(super) working_every: Duration,
     pub(super) working_at: Instant,
 }
@@ -51,6 +54,7 @@ impl<B> State<B> {
             work: VecDeque::new(),
             handled: None,
             then: None,
+            ceased: None,
             working_every: WORKING_CAP,
             working_at: now.mono,
         }
@@ -82,6 +86,39 @@ impl<B> State<B> {
             work.last_of_frame = true;
         }
         bytes
+    }
+
+    /// What is left of the frame at the front, for its handlers.
+    pub(super) fn hand_out(&mut self) -> Vec<(MessageId, B)> {
+        let mut messages = Vec::new();
+        for work in self.work.iter_mut().take_while(|work| work.stage == Stage::Waiting) {
+            let Some(body) = work.body.take() else { break };
+            work.stage = Stage::Running;
+            messages.push((work.id, body));
+            if work.last_of_frame {
+                break;
+            }
+        }
+        messages
+    }
+
+    /// What was handed out and has not ended waits again, without its body: it can only be given back. Whether there is any.
+    pub(super) fn take_back(&mut self) -> bool {
+        let mut any = false;
+        for work in self.work.iter_mut().filter(|work| work.stage == Stage::Running) {
+            work.stage = Stage::Waiting;
+            any = true;
+        }
+        any
+    }
+
+    /// Lets the shell begin none any more of what was handed out. The one that is being handled may finish.
+    pub(super) fn cease(&mut self, source: &Source, verdict: &Verdict, out: &mut Vec<Action<B>>) {
+        let handed_out = self.work.iter().filter(|work| work.stage == Stage::Running).count();
+        if handed_out > 1 && self.ceased.is_none() {
+            self.ceased = Some(verdict.clone());
+            out.push(Action::Cease { source: source.clone() });
+        }
     }
 
     pub(super) fn is_committing(&self) -> bool {

@@ -81,6 +81,8 @@ pub(crate) fn node(number: usize) -> NodePlan {
                 max_attempts: 10,
                 frame_messages: 1,
                 frame_bytes: 1_000_000,
+                frame_header_bytes: 100_000,
+                frame_wait: Duration::ZERO,
                 buffer_messages: 256,
                 buffer_bytes: 1024 * 1024,
             },
@@ -110,7 +112,10 @@ impl Plan {
         let mut dice = Dice::new(seed ^ 0x5157_0000_0000_0000);
         let count = 3 + dice.index(4);
         let channels = 1 + dice.index(2);
-        let settings = settings(&mut dice);
+        let mut settings = settings(&mut dice);
+        if seed.is_multiple_of(4) {
+            settings.delivery.frame_wait = Duration::from_millis(30);
+        }
         let limits = limits(&mut dice);
         let mut nodes: Vec<NodePlan> = (0..count)
             .map(|number| NodePlan {

@@ -25,6 +25,14 @@ pub(crate) struct Content {
     pub(crate) attempt: u32,
 }
 
+/// Messages that were handed out together.
+#[derive(Debug)]
+pub(super) struct Handing {
+    /// Not begun.
+    todo: VecDeque<(MessageId, Content)>,
+    results: Vec<(MessageId, Result<Done, String>)>,
+}
+
 impl Process {
     pub(super) fn messages(&mut self, world: &mut World, frame: MessageFrame) {
         let source = Source { sender: frame.from, store: frame.store, stream: frame.stream };
@@ -74,13 +82,20 @@ impl Process {
         action: Action<Content>,
     ) -> Option<inbox::Event<Content>> {
         match action {
-            Action::Handle { source, id, body } => {
+            Action::Handle { source, messages } => {
+                let mut todo = VecDeque::from(messages);
+                let (id, first) = todo.pop_front()?;
                 let joined = self.channels.get(&source.stream.channel);
                 if joined.is_none_or(|joined| joined.consumers == 0) {
-                    let result = Ok(Done::Returned);
-                    return Some(inbox::Event::Finished { source, id, result });
+                    let results = vec![(id, Ok(Done::Returned))];
+                    return Some(inbox::Event::Finished { source, results });
                 }
-                world.start_handler(self.me, self.run, source, id, body);
+                let handing = Handing { todo, results: Vec::new() };
+                self.handing.insert(source.clone(), handing);
+                world.start_handler(self.me, self.run, source, id, first);
+            }
+            Action::Cease { source } => {
+                self.handing.entry(source).and_modify(|handing| handing.todo.clear());
             }
             Action::Commit { source, id } => {
                 let taken = world.oracle.take_finished(self.me, &source);
@@ -93,6 +108,27 @@ impl Process {
             Action::Gap { .. } | Action::Repeated { .. } => {}
         }
         None
+    }
+
+    pub(super) fn handled(
+        &mut self,
+        world: &mut World,
+        source: Source,
+        id: MessageId,
+        result: Result<Done, String>,
+    ) {
+        let Some(handing) = self.handing.get_mut(&source) else { return };
+        let goes_on = matches!(result, Ok(Done::Handled | Done::Committed));
+        handing.results.push((id, result));
+        if goes_on && let Some((id, next)) = handing.todo.pop_front() {
+            return world.start_handler(self.me, self.run, source, id, next);
+        }
+        let results = std::mem::take(&mut handing.results);
+        self.handing.remove(&source);
+        if !goes_on {
+            self.take_notices(world);
+        }
+        self.receive(world, inbox::Event::Finished { source, results });
     }
 
     fn answer(

@@ -109,6 +109,7 @@ pub(crate) struct Process {
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
     subscribing: BTreeSet<(NodeId, ChannelName)>,
     inbox: Inbox<Content>,
+    handing: BTreeMap<Source, inbound::Handing>,
     channels: BTreeMap<ChannelName, Joined>,
     left: BTreeSet<ChannelName>,
     armed: BTreeMap<Timer, Duration>,
@@ -152,6 +153,7 @@ impl Process {
             subscriptions: restored.subscriptions.into_iter().collect(),
             subscribing: BTreeSet::new(),
             inbox: Inbox::new(settings.inbox, restored.inbox),
+            handing: BTreeMap::new(),
             channels: BTreeMap::new(),
             left: restored.left.into_iter().collect(),
             armed: BTreeMap::new(),
@@ -179,10 +181,7 @@ impl Process {
             Input::Completed(work, answer) => self.completed(world, work, answer),
             Input::Page(page) => self.page_read(world, page),
             Input::Handled { source, id, result } => {
-                if !matches!(result, Ok(Done::Handled | Done::Committed)) {
-                    self.take_notices(world);
-                }
-                self.receive(world, inbox::Event::Finished { source, id, result });
+                self.handled(world, source, id, result);
             }
             Input::Timer(timer, at) => {
                 if self.armed.get(&timer) == Some(&at) {

@@ -26,6 +26,7 @@ fn head(row: Rc<Row>) -> Head<Rc<Row>> {
         topic: row.topic,
         expires_ms: row.expires_ms,
         bytes: MESSAGE_BYTES,
+        header_bytes: MESSAGE_BYTES,
         body: Some(row),
     }
 }

@@ -80,6 +80,8 @@ impl Model {
             max_attempts: 3,
             frame_messages: 1 + choices.below(4),
             frame_bytes: 100,
+            frame_header_bytes: 100_000,
+            frame_wait: Duration::ZERO,
             buffer_messages: 4,
             buffer_bytes: 100,
         };
@@ -158,6 +160,7 @@ impl Model {
             topic,
             expires_ms: (how & 64 != 0).then(|| self.now().file_ms + ttl_ms),
             bytes: 10 + usize::from(how & 63),
+            header_bytes: 5,
             // Damaged in the file.
             body: (how & 31 != 31).then_some(()),
         };

@@ -42,12 +42,19 @@ impl Drop for Held {
     }
 }
 
+/// What was handed out together.
+struct Running {
+    source: Source,
+    messages: Vec<(MessageId, Held)>,
+    ceased: bool,
+}
+
 struct Model {
     inbox: Inbox<Held>,
     start: Instant,
     now: Duration,
     held: Rc<Cell<usize>>,
-    running: Vec<(Source, MessageId, Held)>,
+    running: Vec<Running>,
     committing: Vec<(Source, MessageId)>,
     /// Commits that the file refused, to be tried again.
     refused: Vec<(Source, MessageId)>,
@@ -155,21 +162,31 @@ impl Model {
         if self.running.is_empty() {
             return;
         }
-        let (source, id, held) = self.running.remove(choices.below(self.running.len()));
-        drop(held);
-        let result = match choices.below(8) {
-            0..=3 => Ok(Done::Handled),
-            4 | 5 => {
-                self.commit(&source, id);
-                Ok(Done::Committed)
+        let Running { source, messages, ceased } =
+            self.running.remove(choices.below(self.running.len()));
+        let mut results = Vec::new();
+        for (id, held) in messages {
+            if ceased && !results.is_empty() && choices.coin() {
+                break;
             }
-            6 => Ok(Done::Returned),
-            _ => Err("it failed".repeat(choices.below(100))),
-        };
-        if matches!(result, Ok(Done::Handled | Done::Committed)) {
+            drop(held);
+            let result = match choices.below(8) {
+                0..=3 => Ok(Done::Handled),
+                4 | 5 => {
+                    self.commit(&source, id);
+                    Ok(Done::Committed)
+                }
+                6 => Ok(Done::Returned),
+                _ => Err("it failed".repeat(choices.below(100))),
+            };
+            let goes_on = matches!(result, Ok(Done::Handled | Done::Committed));
+            results.push((id, result));
+            if !goes_on {
+                break;
+            }
             self.handled.insert(source.clone(), id);
         }
-        self.say(Event::Finished { source, id, result });
+        self.say(Event::Finished { source, results });
     }
 
     fn commit(&mut self, source: &Source, id: MessageId) {
@@ -198,7 +215,11 @@ impl Model {
 
     fn judge(&mut self, action: Action<Held>) {
         match action {
-            Action::Handle { source, id, body } => self.handle(source, id, body),
+            Action::Handle { source, messages } => self.handle(source, messages),
+            Action::Cease { source } => {
+                let run = self.running.iter_mut().find(|run| run.source == source);
+                run.expect("something was handed out").ceased = true;
+            }
             Action::Commit { source, id } => {
                 assert!(
                     self.handled.get(&source) >= Some(&id),
@@ -225,26 +246,30 @@ impl Model {
         }
     }
 
-    fn handle(&mut self, source: Source, id: MessageId, body: Held) {
+    fn handle(&mut self, source: Source, messages: Vec<(MessageId, Held)>) {
         assert!(!self.stopping, "nothing new is taken");
         assert!(self.running.len() < HANDLERS, "too many handlers");
-        assert!(!self.running.iter().any(|(other, ..)| *other == source), "one at a time");
+        assert!(!self.running.iter().any(|run| run.source == source), "one at a time");
+        assert!(!messages.is_empty() && messages.is_sorted_by_key(|(id, _)| *id), "in order");
         // A sender that invents store ids has its own oldest ones forgotten, and nobody else's.
         let same = |other: &&Source| other.sender == source.sender && other.stream == source.stream;
         if self.committed.keys().filter(same).count() <= MAX_STORES {
+            let id = messages[0].0;
             assert!(self.committed.get(&source) < Some(&id), "{id} was committed before");
             assert!(self.handled.get(&source) < Some(&id), "{id} was handled before");
         }
-        self.running.push((source, id, body));
+        self.running.push(Running { source, messages, ceased: false });
     }
 
     /// When handlers end well and the file takes what it is given, nothing is held any more.
     fn ends_well(&mut self) {
         for _ in 0..10_000 {
-            if let Some((source, id, held)) = self.running.pop() {
-                drop(held);
-                self.handled.insert(source.clone(), id);
-                self.say(Event::Finished { source, id, result: Ok(Done::Handled) });
+            if let Some(Running { source, messages, .. }) = self.running.pop() {
+                let ids: Vec<MessageId> = messages.iter().map(|(id, _)| *id).collect();
+                drop(messages);
+                self.handled.extend(ids.last().map(|id| (source.clone(), *id)));
+                let results = ids.into_iter().map(|id| (id, Ok(Done::Handled))).collect();
+                self.say(Event::Finished { source, results });
             } else if let Some((source, id)) = self.committing.pop() {
                 self.commit(&source, id);
                 self.say(Event::Committed { source, id });

@@ -1,0 +1,162 @@
+//! Frames of several messages.
+
+use super::*;
+
+#[test]
+fn p2_the_rest_of_a_frame_is_repeated_once_the_expiry_of_its_beginning_is_on_record() {
+    let mut bench = Bench::new(Limits { frame_messages: 2, ..limits() });
+    bench.append(B, 1);
+    let expires_ms = Some(bench.clock.now().file_ms + 5_000);
+    bench.say(Event::Appended(Head { expires_ms, ..head(A, 2) }));
+    bench.append(A, 3);
+    assert_eq!(sent(&bench.ack(B, 1)), [(2, 1), (3, 1)]);
+    let actions = bench.pass(Duration::from_secs(10));
+    assert_eq!(settled(&actions), [(2, 2, 1, &Settled::Expired)]);
+    bench.append(HIGH, 4);
+    assert_eq!(sent(&bench.pass(Duration::from_secs(60))), []);
+    assert_eq!(bench.delivery.wake_at(bench.clock.now()), None);
+    assert_eq!(sent(&bench.record(A, 2)), [(3, 2)]);
+    assert_eq!(sent(&bench.ack(A, 3)), [(4, 1)]);
+}
+
+#[test]
+fn what_a_purge_leaves_of_a_frame_keeps_its_attempts() {
+    let attempted = |actions: &[Action<()>]| {
+        let attempt = |action: &Action<()>| match action {
+            Action::Attempted { seq, attempt, .. } => Some((*seq, *attempt)),
+            _ => None,
+        };
+        actions.iter().filter_map(attempt).collect::<Vec<_>>()
+    };
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=4 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1), (4, 1)]);
+    bench.say(Event::Dropped { topic: A, up_to_seq: 2, count: 1 });
+    let actions = bench.wake();
+    assert_eq!((attempted(&actions), sent(&actions)), (vec![(3, 1)], vec![(3, 2), (4, 2)]));
+    // What lies before the frame is no part of it.
+    bench.say(Event::Dropped { topic: A, up_to_seq: 2, count: 0 });
+    let actions = bench.wake();
+    assert_eq!((attempted(&actions), sent(&actions)), (vec![(3, 2)], vec![(3, 3), (4, 3)]));
+    assert_eq!(settled(&bench.wake()).len(), 1, "three attempts are the most");
+}
+
+#[test]
+fn a_batch_that_a_new_server_does_not_take_is_sent_one_by_one_with_no_attempt_more() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=3 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+    bench.wake();
+    assert_eq!(sent(&bench.wake()), [(2, 3), (3, 3)]);
+    let actions = bench.say(Event::Unsent(Unsent::TooLarge { size: 2, limit: 1 }));
+    assert_eq!(sent(&actions), [(2, 3)]);
+}
+
+#[test]
+fn a_refusal_of_a_later_message_is_no_attempt_of_those_before_it() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=3 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+    for _ in 0..5 {
+        bench.answer(A, 3, Verdict::Failed { detail: "no".to_owned() });
+        assert_eq!(sent(&bench.wake()), [(2, 1), (3, 1)]);
+    }
+}
+
+#[test]
+fn a_batch_is_acknowledged_up_to_an_id() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    bench.append(A, 1);
+    for seq in 2..=6 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1), (4, 1), (5, 1)]);
+    let actions = bench.ack(A, 3);
+    assert_eq!(settled(&actions), [(2, 3, 2, &Settled::Acknowledged)]);
+    assert_eq!(sent(&actions), []);
+    assert_eq!(sent(&bench.wake()), [(4, 2), (5, 2)]);
+    let judgement = Judgement::Fits;
+    let verdict = Verdict::Failed { detail: "no".to_owned() };
+    let last = Some(id(4));
+    let actions =
+        bench.say(Event::Answered(Reply { topic: A, id: id(5), last, verdict, judgement }));
+    assert_eq!(settled(&actions), [(4, 4, 1, &Settled::Acknowledged)]);
+    assert_eq!(sent(&bench.wake()), [(5, 2), (6, 2)]);
+}
+
+fn gathering() -> Limits {
+    Limits { frame_messages: 3, frame_wait: Duration::from_millis(20), ..limits() }
+}
+
+#[test]
+fn a_message_waits_for_others_to_travel_with_but_no_longer_than_it_may() {
+    let mut bench = Bench::new(gathering());
+    assert_eq!(bench.append(A, 1), []);
+    bench.clock.pass(Duration::from_millis(15));
+    assert_eq!(bench.append(A, 2), []);
+    let now = bench.clock.now();
+    assert_eq!(bench.delivery.wake_at(now), Some(now.mono + Duration::from_millis(5)));
+    assert_eq!(sent(&bench.wake()), [(1, 1), (2, 1)]);
+    // What came meanwhile has waited long enough.
+    assert_eq!(bench.append(A, 3), []);
+    bench.clock.pass(Duration::from_millis(20));
+    assert_eq!(sent(&bench.ack(A, 2)), [(3, 1)]);
+}
+
+#[test]
+fn a_full_frame_does_not_wait_and_neither_does_what_was_sent_before() {
+    let mut bench = Bench::new(gathering());
+    bench.append(A, 1);
+    bench.append(A, 2);
+    assert_eq!(sent(&bench.append(A, 3)), [(1, 1), (2, 1), (3, 1)]);
+    bench.answer(A, 2, Verdict::Failed { detail: "no".to_owned() });
+    assert_eq!(sent(&bench.wake()), [(1, 1), (2, 1), (3, 1)]);
+    assert_eq!(bench.ack(A, 3).len(), 1);
+    // By its bytes.
+    bench.append(A, 4);
+    let large = Head { bytes: 1000, ..head(A, 5) };
+    assert_eq!(sent(&bench.say(Event::Appended(large))), [(4, 1)]);
+}
+
+#[test]
+fn another_topic_of_the_lane_does_not_wait_for_one_that_gathers() {
+    let mut bench = Bench::new(gathering());
+    bench.append(A, 1);
+    bench.clock.pass(Duration::from_millis(10));
+    bench.append(B, 2);
+    assert_eq!(sent(&bench.append(HIGH, 3)), []);
+    assert_eq!(sent(&bench.pass(Duration::from_millis(10))), [(1, 1)]);
+    bench.clock.pass(Duration::from_millis(10));
+    assert_eq!(sent(&bench.ack(A, 1)), [(3, 1)]);
+}
+
+#[test]
+fn frames_become_smaller_where_the_server_takes_less_and_grow_again_with_a_new_connection() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    for seq in 1..=12 {
+        bench.append(A, seq);
+    }
+    let four = [(2, 1), (3, 1), (4, 1), (5, 1)];
+    assert_eq!(sent(&bench.ack(A, 1)), four);
+    let too_large = Unsent::TooLarge { size: 400, limit: 250 };
+    assert_eq!(sent(&bench.say(Event::Unsent(too_large))), [(2, 1), (3, 1)]);
+    assert_eq!(sent(&bench.ack(A, 3)), [(4, 1), (5, 1)]);
+    bench.say(Event::LinkDown);
+    assert_eq!(sent(&bench.say(Event::LinkUp)), [(4, 1), (5, 1)]);
+    assert_eq!(sent(&bench.ack(A, 5)).len(), 4);
+}
+
+#[test]
+fn what_fits_into_a_frame_but_not_into_its_header_travels_apart() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, frame_header_bytes: 12, ..limits() });
+    for seq in 1..=5 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+}
