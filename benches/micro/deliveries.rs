@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use waypost::protocol::backoff::Backoff;
 use waypost::protocol::delivery::{Action, Delivery, Event, Head, Limits, Reply, Settled};
-use waypost::protocol::frame::Verdict;
+use waypost::protocol::frame::{MAX_HEADER_BYTES, Verdict};
 use waypost::protocol::origin::Judgement;
 use waypost::protocol::settling::{Position, Run, Settling};
 use waypost::protocol::{Now, TopicId};
@@ -17,13 +17,16 @@ use crate::frames::{id, node};
 use crate::meter::{Case, Meter};
 
 const FRAME: u64 = 256;
+/// What a message without headers of its own counts for besides its payload.
+const HEADER_BYTES: usize = 256;
 const RECEIVERS: u64 = 1_000;
 const TOPIC: TopicId = TopicId(1);
 
 pub(crate) fn measure(meter: &mut impl Meter) {
     one_in_flight(meter, "one message", 1);
     one_in_flight(meter, "one message, the receiver reads 64 channels", 64);
-    frames(meter);
+    frames(meter, "256 messages in one frame", 0);
+    frames(meter, "256 messages in one frame, 1,000 wait", 1_000);
     many_receivers(meter);
     settling(meter);
 }
@@ -42,20 +45,22 @@ fn one_in_flight(meter: &mut impl Meter, name: &'static str, topics: i64) {
     });
 }
 
-/// While a frame is in flight, the messages of the next one are appended; then the acknowledgement of the first comes.
-fn frames(meter: &mut impl Meter) {
+/// While a frame is in flight, as many messages are appended, behind those that wait already; then the acknowledgement of the frame comes.
+fn frames(meter: &mut impl Meter, name: &'static str, waiting: u64) {
     let mut receiver = Receiver::new(FRAME, 1);
     assert_eq!(receiver.hear(Event::Appended(head(1))).published, 1);
-    let mut seq = 1;
+    for seq in 2..2 + waiting {
+        assert_eq!(receiver.hear(Event::Appended(head(seq))).published, 0);
+    }
+    let (mut in_flight, mut last) = (1, 1 + waiting);
     let make = || {
-        let in_flight = seq;
-        seq += FRAME;
         let appended: Vec<_> =
-            (in_flight + 1..=seq).map(|seq| Event::Appended(head(seq))).collect();
-        (appended, acknowledged(in_flight))
+            (last + 1..=last + FRAME).map(|seq| Event::Appended(head(seq))).collect();
+        let acknowledged = acknowledged(in_flight);
+        (in_flight, last) = (in_flight + FRAME, last + FRAME);
+        (appended, acknowledged)
     };
-    let case = Case::large("deliver", "256 messages in one frame", FRAME);
-    meter.measure(case, make, |(appended, acknowledged)| {
+    meter.measure(Case::large("deliver", name, FRAME), make, |(appended, acknowledged)| {
         for event in appended {
             assert_eq!(receiver.hear(event).published, 0);
         }
@@ -130,14 +135,16 @@ struct Decided {
 
 impl Receiver {
     fn new(frame_messages: u64, topics: i64) -> Self {
-        // Otherwise as a node's are by default.
+        // As a node's are by default; the buffer as with frames of 256.
         let limits = Limits {
             ack_timeout: Duration::from_secs(10),
             backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(300) },
             max_attempts: 10,
             frame_messages: usize::try_from(frame_messages).expect("a small number"),
             frame_bytes: 1_000_000,
-            buffer_messages: 256,
+            frame_header_bytes: MAX_HEADER_BYTES,
+            frame_wait: Duration::ZERO,
+            buffer_messages: 2_048,
             buffer_bytes: 1024 * 1024,
         };
         let now = Now { mono: Instant::now(), file_ms: 1_800_000_000_000 };
@@ -174,7 +181,8 @@ fn head(seq: u64) -> Head<Arc<[u8; PAYLOAD_BYTES]>> {
         id: id(seq),
         topic: TOPIC,
         expires_ms: Some(1_800_086_400_000),
-        bytes: 2 * PAYLOAD_BYTES,
+        bytes: PAYLOAD_BYTES + HEADER_BYTES,
+        header_bytes: HEADER_BYTES,
         body: Some(Arc::new([7; PAYLOAD_BYTES])),
     }
 }

@@ -121,16 +121,17 @@ impl Receiver {
             self.hear(event);
             for action in self.out.drain(..) {
                 match action {
-                    Action::Handle { source, id, .. } => {
-                        taken.handled += 1;
-                        let result = Ok(Done::Handled);
-                        self.events.push_back(Event::Finished { source, id, result });
+                    Action::Handle { source, messages } => {
+                        taken.handled += messages.len() as u64;
+                        let results = messages.into_iter().map(|(id, _)| (id, Ok(Done::Handled)));
+                        let results = results.collect();
+                        self.events.push_back(Event::Finished { source, results });
                     }
                     Action::Commit { source, id } => {
                         self.events.push_back(Event::Committed { source, id });
                     }
                     Action::Answer { .. } => taken.answered += 1,
-                    Action::Gap { .. } | Action::Repeated { .. } => {}
+                    _ => {}
                 }
             }
         }
