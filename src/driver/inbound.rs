@@ -1,48 +1,23 @@
 //! Receiving: frames to the inbox, and what it decides is done.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use tokio::sync::oneshot;
-use tokio::task::JoinError;
 
-use super::{Completion, Consumer, Driver, Timer};
+use super::{Completion, Driver, Timer};
 use crate::event::Event;
-use crate::incoming::{Content, Message, Receipt};
+use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Verdict, detail};
-use crate::protocol::inbox::{self, Action, Done, Gap, Incoming, Source};
+use crate::protocol::inbox::{self, Action, Gap, Incoming, Source};
 use crate::protocol::membership;
-use crate::store::{InboxAdvance, Store};
+use crate::store::InboxAdvance;
 use crate::transport::{Audience, Subject, Transport, TransportEvent};
 
 /// A message on its way to its handlers.
 pub(super) type Held = Arc<Content>;
-
-/// How the messages of a run ended, in order, up to the first that did not end well.
-pub(super) type Handled = Vec<(MessageId, Result<Done, String>)>;
-
-/// Messages that were handed out together, being handled.
-#[derive(Debug)]
-pub(super) struct Run {
-    source: Source,
-    ids: Vec<MessageId>,
-    progress: Arc<Progress>,
-}
-
-/// Shared with the task that handles them.
-#[derive(Debug, Default)]
-struct Progress {
-    /// Begin none any more.
-    ceased: AtomicBool,
-    /// So many have ended well.
-    done: AtomicUsize,
-}
 
 /// Bytes of messages that handlers may hold together, those waiting for one included; more stays with the senders.
 pub(super) const HELD_BYTES: usize = 64 * 1024 * 1024;
@@ -183,7 +158,7 @@ impl<T: Transport> Driver<T> {
             ttl_left_ms: message.ttl_left_ms,
             attempt,
             advance,
-            receipt: Receipt::new(self.handlers.clone()),
+            receipt: Receipt::new(self.handlers.runtime().clone()),
         };
         let headers: usize =
             content.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -209,8 +184,7 @@ impl<T: Transport> Driver<T> {
         match action {
             Action::Handle { source, messages } => self.start_handlers(source, messages),
             Action::Cease { source } => {
-                let runs = self.handling.values().filter(|run| run.source == source);
-                runs.for_each(|run| run.progress.ceased.store(true, Ordering::SeqCst));
+                self.handlers.cease(&source);
                 None
             }
             Action::Commit { source, id } => {
@@ -224,6 +198,9 @@ impl<T: Transport> Driver<T> {
                     lane: stream.lane,
                     id,
                 };
+                if self.handlers.is_idle() && store.accept_alone(&advance) {
+                    return Some(inbox::Event::Committed { source, id });
+                }
                 self.jobs.push(Box::pin(async move {
                     let result = store.accept(advance).await;
                     Completion::Committed { source, id, result }
@@ -277,152 +254,4 @@ impl<T: Transport> Driver<T> {
         // An answer that does not leave is asked for again by the sender.
         let _ = self.transport.publish(&to, Frame::Answer(answer).encode()).await;
     }
-
-    fn start_handlers(
-        &mut self,
-        source: Source,
-        messages: Vec<(MessageId, Held)>,
-    ) -> Option<inbox::Event<Held>> {
-        let first = messages.first().map(|(id, _)| *id)?;
-        let consumers: Arc<[Consumer]> = match self.channels.get_mut(&source.stream.channel) {
-            Some(joined) => {
-                joined.consumers.retain(|(_, consumer)| !consumer.is_gone());
-                joined.consumers.iter().map(|(_, consumer)| consumer.clone()).collect()
-            }
-            None => Arc::default(),
-        };
-        if consumers.is_empty() {
-            let results = vec![(first, Ok(Done::Returned))];
-            return Some(inbox::Event::Finished { source, results });
-        }
-        let ids = messages.iter().map(|(id, _)| *id).collect();
-        let progress = Arc::new(Progress::default());
-        let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
-        let task = handle_all(messages, store, consumers, timeout, Arc::clone(&progress));
-        let number = self.running.spawn_on(task, &self.handlers).id();
-        self.handling.insert(number, Run { source, ids, progress });
-        None
-    }
-
-    pub(super) async fn handled(&mut self, ended: Result<(tokio::task::Id, Handled), JoinError>) {
-        let number = match &ended {
-            Ok((number, _)) => *number,
-            Err(error) => error.id(),
-        };
-        let Some(Run { source, ids, progress }) = self.handling.remove(&number) else { return };
-        let results = match ended {
-            Ok((_, results)) => results,
-            // A panic outside of the handler's own call, or the end of the runtime on which it ran.
-            Err(error) => {
-                let done = progress.done.load(Ordering::SeqCst);
-                let cut = Err(format!("the handler was cut short: {error}"));
-                let ends = std::iter::repeat_n(Ok(Done::Handled), done).chain([cut]);
-                ids.into_iter().zip(ends).collect()
-            }
-        };
-        let taken =
-            |result: &Result<Done, String>| matches!(result, Ok(Done::Handled | Done::Committed));
-        if !results.iter().all(|(_, result)| taken(result)) {
-            // Where the file failed it, the message must not come again before the inbox knows.
-            self.take_notices().await;
-        }
-        for (id, result) in &results {
-            match result {
-                Ok(Done::Returned) => {}
-                Ok(_) => self.tally.processed.add(1),
-                Err(reason) => {
-                    self.tally.failed.add(1);
-                    tracing::warn!(node = %self.me, %id, sender = %source.sender, reason, "handler failed");
-                }
-            }
-        }
-        self.receive(inbox::Event::Finished { source, results }).await;
-    }
-}
-
-/// One message after the other, up to the first that does not end well, or until no more are to be begun.
-async fn handle_all(
-    messages: Vec<(MessageId, Held)>,
-    store: Store,
-    consumers: Arc<[Consumer]>,
-    timeout: Option<Duration>,
-    progress: Arc<Progress>,
-) -> Handled {
-    let mut results = Vec::with_capacity(messages.len());
-    for (id, content) in messages {
-        if !results.is_empty() && progress.ceased.load(Ordering::SeqCst) {
-            break;
-        }
-        let all = offer_to_all(&content, &store, &consumers);
-        let result = match timeout {
-            None => all.await,
-            Some(limit) => tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
-                let limit = humantime::format_duration(limit);
-                Err(format!("the handler took longer than {limit}"))
-            }),
-        };
-        let result = content.receipt.outcome(result).await;
-        let goes_on = matches!(result, Ok(Done::Handled | Done::Committed));
-        results.push((id, result));
-        if !goes_on {
-            break;
-        }
-        progress.done.fetch_add(1, Ordering::SeqCst);
-    }
-    results
-}
-
-/// One consumer after the other; the message is taken when all have taken it.
-async fn offer_to_all(
-    content: &Held,
-    store: &Store,
-    consumers: &[Consumer],
-) -> Result<Done, String> {
-    for consumer in consumers {
-        let (reply, mut answer) = oneshot::channel();
-        let message = Message::new(content.clone(), store.clone(), reply);
-        let one = match consumer {
-            Consumer::Handler(handler) => {
-                let call = async move { handler(message).await.map_err(|error| chain(&*error)) };
-                let call = AssertUnwindSafe(call);
-                match call.catch_unwind().await {
-                    // A refusal that it spoke itself counts; else its result does.
-                    Ok(Ok(())) => answer.try_recv().unwrap_or(Ok(Done::Handled))?,
-                    Ok(Err(error)) => return Err(error),
-                    Err(panic) => return Err(format!("panicked: {}", panic_text(&*panic))),
-                }
-            }
-            Consumer::Stream(stream) => {
-                if let Err(unsent) = stream.send(message).await {
-                    unsent.0.give_back();
-                }
-                answer
-                    .await
-                    .map_err(|_| "the message was dropped without an answer".to_owned())??
-            }
-        };
-        if one == Done::Returned {
-            return Ok(Done::Returned);
-        }
-    }
-    Ok(Done::Handled)
-}
-
-/// The error with its sources.
-fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a text")
 }

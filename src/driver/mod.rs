@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinSet};
 
 use crate::config::Config;
 use crate::error::{StartError, StoreError};
@@ -23,6 +22,7 @@ use crate::transport::{Transport, TransportEvent};
 
 mod channels;
 mod command;
+mod handlers;
 mod inbound;
 mod jobs;
 mod members;
@@ -35,7 +35,8 @@ mod stopping;
 pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture};
 
 use channels::Joined;
-use inbound::{Handled, Held, Run};
+use handlers::{Ended, Handlers};
+use inbound::Held;
 use jobs::{Completion, Job};
 use settling::Settling;
 use stopping::Stopping;
@@ -89,7 +90,6 @@ pub(crate) struct Driver<T> {
     events: broadcast::Sender<Event>,
     status: watch::Sender<Status>,
     commands: mpsc::Receiver<Command>,
-    handlers: tokio::runtime::Handle,
     contact: Option<oneshot::Sender<Result<(), StartError>>>,
 
     link: bool,
@@ -116,11 +116,10 @@ pub(crate) struct Driver<T> {
     subscribing: BTreeSet<(NodeId, ChannelName)>,
 
     inbox: Inbox<Held>,
+    handlers: Handlers,
     channels: BTreeMap<ChannelName, Joined>,
     left: BTreeSet<ChannelName>,
     last_consumer: u64,
-    running: JoinSet<Handled>,
-    handling: HashMap<tokio::task::Id, Run>,
 
     jobs: FuturesUnordered<Job>,
     timers: BTreeSet<(Instant, Timer)>,
@@ -134,7 +133,7 @@ enum Input {
     Notices,
     Command(Option<Command>),
     Completed(Completion),
-    Handled(Result<(tokio::task::Id, Handled), JoinError>),
+    Handled(Ended),
     Timer(Timer),
 }
 
@@ -176,7 +175,7 @@ impl<T: Transport> Driver<T> {
             event = self.transport.next() => Input::Transport(event),
             () = self.notices.wait() => Input::Notices,
             Some(completion) = self.jobs.next() => Input::Completed(completion),
-            Some(ended) = self.running.join_next_with_id() => Input::Handled(ended),
+            ended = self.handlers.ended() => Input::Handled(ended),
             command = self.commands.recv() => Input::Command(command),
             () = timer => {
                 let (_, timer) = self.timers.pop_first().expect("it was the first");

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
+use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
 use super::{Driver, Parts};
 use crate::message::MessageId;
@@ -68,7 +68,6 @@ impl<T: Transport> Driver<T> {
             events,
             status,
             commands,
-            handlers: parts.handlers,
             contact: Some(parts.contact),
             link: false,
             sessions: 0,
@@ -90,11 +89,10 @@ impl<T: Transport> Driver<T> {
             subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
             subscribing: BTreeSet::new(),
             inbox: Inbox::new(limits, received),
+            handlers: Handlers::new(parts.handlers),
             channels: BTreeMap::new(),
             left: left.into_iter().take(MAX_CHANNELS).collect(),
             last_consumer: 0,
-            running: JoinSet::new(),
-            handling: HashMap::new(),
             jobs: FuturesUnordered::new(),
             timers: BTreeSet::new(),
             armed: HashMap::new(),

@@ -41,11 +41,10 @@ impl<T: Transport> Driver<T> {
         self.stopping.take().map(|stopping| stopping.reply)
     }
 
-    /// A handler that is stuck in code that does not wait cannot be aborted; it is not waited for either. Its message comes again.
+    /// A handler that does not end is not waited for. Its message comes again.
     async fn abort_handlers(&mut self) {
-        if tokio::time::timeout(ABORT, self.running.shutdown()).await.is_err() {
+        if !self.handlers.abort(ABORT).await {
             tracing::warn!(node = %self.me, "a handler does not end; it is left behind");
-            self.running.detach_all();
         }
     }
 

@@ -55,8 +55,11 @@ pub(super) struct Task<R, E, F> {
     pub(super) bytes: usize,
     pub(super) permit: Option<OwnedSemaphorePermit>,
     result: Option<Result<R, E>>,
-    reply: oneshot::Sender<Result<R, E>>,
+    reply: Reply<R, E>,
 }
+
+/// Called on the writer's thread after the commit, or when there is none: short, and waits for nothing.
+type Reply<R, E> = Box<dyn FnOnce(Result<R, E>) + Send>;
 
 impl<R, E, F> Task<R, E, F>
 where
@@ -66,7 +69,18 @@ where
 {
     pub(super) fn new(durability: Durability, work: F) -> (Self, oneshot::Receiver<Result<R, E>>) {
         let (reply, answer) = oneshot::channel();
-        let task = Self {
+        // Whoever asked may have gone; what was done stays done.
+        let reply = |result| drop(reply.send(result));
+        (Self::replying(durability, work, reply), answer)
+    }
+
+    /// The same, with somebody who does not wait for it.
+    pub(super) fn replying(
+        durability: Durability,
+        work: F,
+        reply: impl FnOnce(Result<R, E>) + Send + 'static,
+    ) -> Self {
+        Self {
             work,
             once: false,
             ran: false,
@@ -74,9 +88,8 @@ where
             bytes: 0,
             permit: None,
             result: None,
-            reply,
-        };
-        (task, answer)
+            reply: Box::new(reply),
+        }
     }
 
     pub(super) fn once(mut self) -> Self {
@@ -121,13 +134,12 @@ where
     fn answer(self: Box<Self>) {
         let Self { result, reply, permit, .. } = *self;
         drop(permit);
-        // Whoever asked may have gone; what was done stays done.
-        let _ = reply.send(result.unwrap_or_else(|| Err(E::from_store(StoreError::Unanswered))));
+        reply(result.unwrap_or_else(|| Err(E::from_store(StoreError::Unanswered))));
     }
 
     fn fail(self: Box<Self>, error: StoreError) {
         let Self { reply, permit, .. } = *self;
         drop(permit);
-        let _ = reply.send(Err(E::from_store(error)));
+        reply(Err(E::from_store(error)));
     }
 }

@@ -48,7 +48,7 @@ use clock::{Clock, SystemTimeSource, TimeSource};
 use fault::JobError;
 pub(crate) use fault::again;
 use file::File;
-use job::{Group, Settings, Task};
+use job::{Group, Job, Settings, Task};
 use lock::Holder;
 use mailbox::Mailbox;
 pub(crate) use mailbox::Notices;
@@ -57,7 +57,7 @@ use tx::Guard;
 pub use tx::Tx;
 pub(crate) use types::*;
 pub use types::{DeadLetter, Health, LogCut};
-use writer::{Begin, Message, Shared, Writer};
+use writer::{Begin, Message, Shared, Thread, Writer};
 
 /// Jobs that may wait for the writer; who comes after them waits for a place.
 const QUEUE_JOBS: usize = 1_024;
@@ -76,6 +76,7 @@ pub(crate) struct Store {
 
 struct Inner {
     jobs: mpsc::Sender<Message>,
+    writer: Arc<Mutex<Writer>>,
     shared: Arc<Shared>,
     closed: AtomicBool,
     intake_stopped: AtomicBool,
@@ -155,17 +156,19 @@ impl Store {
             overflow: options.overflow,
             retention_ms: u64::try_from(options.retention.as_millis()).unwrap_or(u64::MAX),
         };
-        let begin =
-            Begin { jobs: queue, shared: Arc::clone(&shared), settings, ledger, guard, file };
+        let begin = Begin { shared: Arc::clone(&shared), settings, ledger, guard, file };
+        let writer = Arc::new(Mutex::new(Writer::new(begin)));
+        let thread = Thread::new(queue, Arc::clone(&writer));
         let thread = std::thread::Builder::new()
             .name("waypost-writer".to_owned())
-            .spawn(move || Writer::new(begin).run())
+            .spawn(move || thread.run())
             .map_err(|error| StoreError::Failed {
                 path: shared.path.clone(),
                 reason: format!("no thread for the writer: {error}"),
             })?;
         let inner = Inner {
             jobs,
+            writer,
             shared,
             closed: AtomicBool::new(false),
             intake_stopped: AtomicBool::new(false),
@@ -248,11 +251,20 @@ impl Store {
             let room = Arc::clone(&self.inner.room).acquire_many_owned(kib).await;
             task.permit = Some(room.map_err(|_| closed())?);
         }
-        if self.inner.closed.load(Ordering::SeqCst) {
-            return Err(closed());
-        }
-        self.inner.jobs.send(Message::Job(Box::new(task))).await.map_err(|_| closed())?;
+        self.hand_over(Box::new(task)).await;
         answer.await.unwrap_or_else(|_| Err(E::from_store(StoreError::Unanswered)))
+    }
+
+    /// Gives the writer a job, or answers it in its place where there is none any more.
+    async fn hand_over(&self, job: Box<dyn Job>) {
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return job.fail(StoreError::Closed);
+        }
+        if let Err(mpsc::error::SendError(Message::Job(job))) =
+            self.inner.jobs.send(Message::Job(job)).await
+        {
+            job.fail(StoreError::Closed);
+        }
     }
 
     /// Outside of any transaction: see [`cleanup::maintain`].

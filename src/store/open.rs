@@ -66,7 +66,8 @@ const WRITER_SETTINGS: &[Setting] = &[
 const READER_SETTINGS: &[Setting] = &[
     ("query_only", "ON", "1"),
     ("temp_store", "MEMORY", "2"),
-    ("cache_size", "-2000", "-2000"),
+    // A backlog is read once, in order; what every connection keeps for good only adds up.
+    ("cache_size", "-256", "-256"),
     ("trusted_schema", "OFF", "0"),
 ];
 const AUTO_VACUUM: &str = "auto_vacuum";

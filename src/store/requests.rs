@@ -9,6 +9,7 @@ use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
     Settlement, Start, Stray,
 };
+use super::writer::{Alone, Message};
 use super::{Store, audit, cursors, dead_letters, inbox, members, meta, outbox, pager, strays};
 use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
@@ -53,7 +54,37 @@ impl Store {
         self.run(durability, move |group| inbox::advance(group, &advance).map(drop)).await
     }
 
-    /// The same, together with what the closure writes; always fsynced. If it was noted before, the closure is not run.
+    /// The same at once, in the caller's thread, where that needs no fsync and nobody else is writing. `false`: it has to be asked for
+    /// otherwise.
+    pub(crate) fn accept_alone(&self, advance: &InboxAdvance) -> bool {
+        let Ok(mut writer) = self.inner.writer.try_lock() else { return false };
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return false;
+        }
+        let advance = advance.clone();
+        let work = move |group: &mut Group<'_>| inbox::advance(group, &advance).map(drop);
+        let job = Task::replying(self.inner.inbox_durability, work, drop);
+        let committed = writer.commit_alone(Box::new(job));
+        drop(writer);
+        if let Ok(Alone { look: true }) = committed {
+            // If its queue is full, it has enough to do that it looks by itself.
+            let _ = self.inner.jobs.try_send(Message::Look);
+        }
+        committed.is_ok()
+    }
+
+    /// The same; `done` is called on the writer's thread with how it ended, and this returns once the writer has the job.
+    pub(crate) async fn accept_then(
+        &self,
+        advance: InboxAdvance,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        let durability = self.inner.inbox_durability;
+        let work = move |group: &mut Group<'_>| inbox::advance(group, &advance).map(drop);
+        self.hand_over(Box::new(Task::replying(durability, work, done))).await;
+    }
+
+    /// The same as `accept`, together with what the closure writes; always fsynced. If it was noted before, the closure is not run.
     pub(crate) async fn accept_in<R, E>(
         &self,
         advance: InboxAdvance,

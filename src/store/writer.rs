@@ -1,13 +1,12 @@
-//! The one writing thread: takes whatever waits, commits it as one transaction, answers all.
+//! All writing: what waits is committed as one transaction, then all are answered. [`thread`] is who does it, but for single receipts where
+//! nothing else is to be written.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Row};
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::{oneshot, watch};
 
 use super::cleanup;
 use super::clock::Clock;
@@ -23,12 +22,13 @@ use super::types::{Health, Notice};
 use crate::config::Durability;
 use crate::error::StoreError;
 
+mod alone;
 mod recovery;
+mod thread;
 
-/// Most jobs that one transaction takes.
-const GROUP_JOBS: usize = 1_024;
-/// A transaction takes no more jobs once it holds this much.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
+pub(super) use alone::Alone;
+pub(super) use thread::Thread;
+
 /// How often the file's place on the disk and the wall clock are looked at, and a failed file is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,6 +52,8 @@ pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) enum Message {
     Job(Box<dyn Job>),
     Maintain(oneshot::Sender<Result<(), StoreError>>),
+    /// Something came up that only the writer's thread deals with.
+    Look,
     Close,
 }
 
@@ -113,8 +115,8 @@ struct Down {
     tried: Instant,
 }
 
+/// The file, and all that is known of it.
 pub(super) struct Writer {
-    jobs: mpsc::Receiver<Message>,
     shared: Arc<Shared>,
     settings: Settings,
     ledger: Ledger,
@@ -129,13 +131,14 @@ pub(super) struct Writer {
     /// The disk has no room at all, so that room is news; otherwise only a send that succeeds is.
     disk_is_full: bool,
     looked: Instant,
-    /// Keeps the time while the file is down or the disk full; has no thread of its own.
-    timer: Option<Runtime>,
+    /// Receipts that were committed alone since the log's length was looked at.
+    alone: u32,
+    /// Why the last of these failed, until the thread has dealt with it.
+    failed_alone: Option<StoreError>,
 }
 
 /// What a writer begins with.
 pub(super) struct Begin {
-    pub(super) jobs: mpsc::Receiver<Message>,
     pub(super) shared: Arc<Shared>,
     pub(super) settings: Settings,
     pub(super) ledger: Ledger,
@@ -143,24 +146,10 @@ pub(super) struct Begin {
     pub(super) file: File,
 }
 
-/// Marks the store as failed if the thread ends otherwise than by closing it.
-struct Ended(Arc<Shared>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.set_health(Health::Failed("the writer panicked".to_owned()));
-        }
-        self.0.readers.write().unwrap_or_else(PoisonError::into_inner).take();
-        self.0.done.send_replace(true);
-    }
-}
-
 impl Writer {
     pub(super) fn new(begin: Begin) -> Self {
-        let Begin { jobs, shared, settings, ledger, guard, file } = begin;
+        let Begin { shared, settings, ledger, guard, file } = begin;
         Self {
-            jobs,
             identity: Identity::of(&shared.path),
             shared,
             settings,
@@ -173,77 +162,13 @@ impl Writer {
             down: None,
             disk_is_full: false,
             looked: Instant::now(),
-            timer: None,
+            alone: 0,
+            failed_alone: None,
         }
-    }
-
-    /// Works until the store is closed or dropped.
-    pub(super) fn run(mut self) {
-        let ended = Ended(Arc::clone(&self.shared));
-        while let Some(first) = self.next() {
-            let (group, after) = self.gather(first);
-            if !group.is_empty() {
-                self.commit_group(group);
-            }
-            match after {
-                Some(Message::Maintain(reply)) => {
-                    let _ = reply.send(self.maintain());
-                }
-                // What is in the queue is still done.
-                Some(Message::Close) => self.jobs.close(),
-                Some(Message::Job(_)) | None => {}
-            }
-        }
-        self.close();
-        drop(ended);
-    }
-
-    /// Waits for the next message, and as long as the file is down or the disk full looks again; `None` once the store is closed or
-    /// dropped.
-    fn next(&mut self) -> Option<Message> {
-        while self.disk_is_full || self.down.as_ref().is_some_and(|down| !down.for_good) {
-            let timer = match self.timer.take() {
-                Some(timer) => timer,
-                None => match Builder::new_current_thread().enable_time().build() {
-                    Ok(timer) => timer,
-                    Err(error) => {
-                        tracing::warn!(%error, "no timer: the file is tried again with the next job");
-                        break;
-                    }
-                },
-            };
-            let jobs = &mut self.jobs;
-            let next = timer.block_on(async { timeout(LOOK_EVERY, jobs.recv()).await });
-            self.timer = Some(timer);
-            match next {
-                Ok(message) => return message,
-                Err(_) => {
-                    // Why it is still down is told where it is noted.
-                    let _ = self.ready();
-                }
-            }
-        }
-        self.timer = None;
-        self.jobs.blocking_recv()
-    }
-
-    /// The jobs that wait, up to the first message that is no job.
-    fn gather(&mut self, first: Message) -> (Vec<Box<dyn Job>>, Option<Message>) {
-        let (mut group, mut bytes) = (Vec::new(), 0);
-        let mut next = Some(first);
-        while let Some(message) = next {
-            let Message::Job(job) = message else { return (group, Some(message)) };
-            bytes += job.bytes();
-            group.push(job);
-            if group.len() == GROUP_JOBS || bytes >= GROUP_BYTES {
-                break;
-            }
-            next = self.jobs.try_recv().ok();
-        }
-        (group, None)
     }
 
     fn commit_group(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        self.take_over();
         if let Err(error) = self.ready() {
             return fail_all(jobs, &error);
         }
@@ -308,7 +233,7 @@ impl Writer {
         let full = jobs.iter().any(|job| job.durability() == Durability::Full);
         let asked = if full { Durability::Full } else { Durability::Normal };
         choose(conn, &mut self.durability, asked)?;
-        conn.execute_batch(BEGIN).at("begin a transaction")?;
+        execute(conn, BEGIN).at("begin a transaction")?;
         let before = self.ledger.totals;
         let mut group = Group {
             conn,
@@ -329,7 +254,12 @@ impl Writer {
         if group.ledger.totals.last_id != before.last_id {
             group.write_last_id()?;
         }
-        conn.execute_batch(COMMIT).at("commit")
+        execute(conn, COMMIT).at("commit")
+    }
+
+    /// Whether the file has to be looked at although nobody asks for anything.
+    fn has_to_look(&self) -> bool {
+        self.disk_is_full || self.down.as_ref().is_some_and(|down| !down.for_good)
     }
 
     /// Whether the file can be written. Looks at it from time to time.
@@ -395,6 +325,11 @@ impl Writer {
         drop(writer);
         drop(lock);
     }
+}
+
+/// Runs a statement that was prepared before.
+fn execute(conn: &Connection, sql: &'static str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// SQLite allows it only between transactions.

@@ -1,0 +1,275 @@
+//! Handlers: they run on the user's runtime, and how they ended comes back to the driver.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::inbound::Held;
+use super::{Consumer, Driver};
+use crate::incoming::Message;
+use crate::message::MessageId;
+use crate::protocol::inbox::{self, Done, Source};
+use crate::store::Store;
+use crate::transport::Transport;
+
+type Results = Vec<(MessageId, Result<Done, String>)>;
+
+/// Messages that are being handled, each run of them by a task of its own.
+pub(super) struct Handlers {
+    runtime: Handle,
+    last: u64,
+    runs: HashMap<u64, Run>,
+    sender: mpsc::UnboundedSender<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+}
+
+struct Run {
+    source: Source,
+    ceased: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+/// A run that has ended, and how its messages did, in order, up to the first that did not end well.
+pub(super) struct Ended {
+    run: u64,
+    results: Results,
+}
+
+/// Tells the driver how a run ended, also where its task is aborted, panics or is never run.
+struct Finishing {
+    run: u64,
+    ids: Vec<MessageId>,
+    results: Results,
+    /// Nothing was cut short.
+    whole: bool,
+    sender: mpsc::UnboundedSender<Ended>,
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        let mut results = std::mem::take(&mut self.results);
+        if let Some(id) = self.ids.get(results.len()).filter(|_| !self.whole) {
+            results.push((*id, Err("the handler was cut short".to_owned())));
+        }
+        // The node is gone if nobody listens: what is not committed comes again.
+        let _ = self.sender.send(Ended { run: self.run, results });
+    }
+}
+
+impl Handlers {
+    pub(super) fn new(runtime: Handle) -> Self {
+        let (sender, ended) = mpsc::unbounded_channel();
+        Self { runtime, last: 0, runs: HashMap::new(), sender, ended }
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The next run that ends. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> Ended {
+        match self.ended.recv().await {
+            Some(ended) => ended,
+            // The other end is our own.
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Lets no message any more begin of those that were handed out of this source.
+    pub(super) fn cease(&self, source: &Source) {
+        let runs = self.runs.values().filter(|run| run.source == *source);
+        runs.for_each(|run| run.ceased.store(true, Ordering::SeqCst));
+    }
+
+    fn start(&mut self, source: Source, batch: Batch) {
+        self.last += 1;
+        let finishing = Finishing {
+            run: self.last,
+            ids: batch.messages.iter().map(|(id, _)| *id).collect(),
+            results: Vec::with_capacity(batch.messages.len()),
+            whole: false,
+            sender: self.sender.clone(),
+        };
+        let ceased = Arc::clone(&batch.ceased);
+        let task = self.runtime.spawn(batch.run(finishing)).abort_handle();
+        self.runs.insert(self.last, Run { source, ceased, task });
+    }
+
+    /// A handler that is stuck in code that does not wait cannot be aborted; whether none was left.
+    pub(super) async fn abort(&mut self, within: Duration) -> bool {
+        self.runs.values().for_each(|run| run.task.abort());
+        let all = async {
+            while !self.runs.is_empty() {
+                let ended = self.ended().await;
+                self.runs.remove(&ended.run);
+            }
+        };
+        tokio::time::timeout(within, all).await.is_ok()
+    }
+}
+
+/// What one task handles.
+struct Batch {
+    messages: Vec<(MessageId, Held)>,
+    store: Store,
+    consumers: Arc<[Consumer]>,
+    timeout: Option<Duration>,
+    /// Begin none any more.
+    ceased: Arc<AtomicBool>,
+    /// Others run beside it: their receipts share a commit.
+    beside_others: bool,
+}
+
+impl Batch {
+    /// One message after the other, up to the first that does not end well. Where all did and others run beside it, the writer is asked for the
+    /// receipt at once: the way over the driver would cost two changes of thread more.
+    async fn run(self, mut finishing: Finishing) {
+        let mut last = None;
+        for (id, content) in self.messages {
+            if last.is_some() && self.ceased.load(Ordering::SeqCst) {
+                break;
+            }
+            let all = offer_to_all(&content, &self.store, &self.consumers);
+            let result = match self.timeout {
+                None => all.await,
+                Some(limit) => tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
+                    let limit = humantime::format_duration(limit);
+                    Err(format!("the handler took longer than {limit}"))
+                }),
+            };
+            let result = content.receipt.outcome(result).await;
+            let goes_on = matches!(result, Ok(Done::Handled | Done::Committed));
+            finishing.results.push((id, result));
+            last = Some(content);
+            if !goes_on {
+                break;
+            }
+        }
+        finishing.whole = true;
+        let Some((_, Ok(Done::Handled))) = finishing.results.last() else { return };
+        if !self.beside_others {
+            return;
+        }
+        let Some(advance) = last.map(|content| content.advance.clone()) else { return };
+        let committed = move |committed: Result<(), _>| {
+            // Where the file did not take it, the inbox tries again.
+            if let (Ok(()), Some((_, result))) = (committed, finishing.results.last_mut()) {
+                *result = Ok(Done::Committed);
+            }
+        };
+        self.store.accept_then(advance, committed).await;
+    }
+}
+
+impl<T: Transport> Driver<T> {
+    pub(super) fn start_handlers(
+        &mut self,
+        source: Source,
+        messages: Vec<(MessageId, Held)>,
+    ) -> Option<inbox::Event<Held>> {
+        let first = messages.first().map(|(id, _)| *id)?;
+        let consumers: Arc<[Consumer]> = match self.channels.get_mut(&source.stream.channel) {
+            Some(joined) => {
+                joined.consumers.retain(|(_, consumer)| !consumer.is_gone());
+                joined.consumers.iter().map(|(_, consumer)| consumer.clone()).collect()
+            }
+            None => Arc::default(),
+        };
+        if consumers.is_empty() {
+            let results = vec![(first, Ok(Done::Returned))];
+            return Some(inbox::Event::Finished { source, results });
+        }
+        let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
+        let (ceased, beside_others) = (Arc::default(), !self.handlers.is_idle());
+        let batch = Batch { messages, store, consumers, timeout, ceased, beside_others };
+        self.handlers.start(source, batch);
+        None
+    }
+
+    pub(super) async fn handled(&mut self, Ended { run, results }: Ended) {
+        let Some(Run { source, .. }) = self.handlers.runs.remove(&run) else { return };
+        let taken =
+            |result: &Result<Done, String>| matches!(result, Ok(Done::Handled | Done::Committed));
+        if !results.iter().all(|(_, result)| taken(result)) {
+            // Where the file failed it, the message must not come again before the inbox knows.
+            self.take_notices().await;
+        }
+        for (id, result) in &results {
+            match result {
+                Ok(Done::Returned) => {}
+                Ok(_) => self.tally.processed.add(1),
+                Err(reason) => {
+                    self.tally.failed.add(1);
+                    tracing::warn!(node = %self.me, %id, sender = %source.sender, reason, "handler failed");
+                }
+            }
+        }
+        self.receive(inbox::Event::Finished { source, results }).await;
+    }
+}
+
+/// One consumer after the other; the message is taken when all have taken it.
+async fn offer_to_all(
+    content: &Held,
+    store: &Store,
+    consumers: &[Consumer],
+) -> Result<Done, String> {
+    for consumer in consumers {
+        let (reply, mut answer) = oneshot::channel();
+        let message = Message::new(content.clone(), store.clone(), reply);
+        let one = match consumer {
+            Consumer::Handler(handler) => {
+                let call = async move { handler(message).await.map_err(|error| chain(&*error)) };
+                let call = AssertUnwindSafe(call);
+                match call.catch_unwind().await {
+                    // A refusal that it spoke itself counts; else its result does.
+                    Ok(Ok(())) => answer.try_recv().unwrap_or(Ok(Done::Handled))?,
+                    Ok(Err(error)) => return Err(error),
+                    Err(panic) => return Err(format!("panicked: {}", panic_text(&*panic))),
+                }
+            }
+            Consumer::Stream(stream) => {
+                if let Err(unsent) = stream.send(message).await {
+                    unsent.0.give_back();
+                }
+                answer
+                    .await
+                    .map_err(|_| "the message was dropped without an answer".to_owned())??
+            }
+        };
+        if one == Done::Returned {
+            return Ok(Done::Returned);
+        }
+    }
+    Ok(Done::Handled)
+}
+
+/// The error with its sources.
+fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
+}
