@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::management::{Query, Report};
 use crate::message::{
-    Body, ChannelName, Encoding, Headers, Incarnation, Kind, MessageId, Mode, NodeId, Priority,
-    StartAt, StoreId,
+    Body, ChannelName, Headers, Incarnation, Kind, MessageId, Mode, NodeId, Priority, StartAt,
+    StoreId,
 };
+
+mod wire;
 
 const MAGIC: [u8; 2] = *b"WP";
 /// The major version of the wire; another one is refused.
@@ -48,13 +50,10 @@ pub enum Frame {
 }
 
 /// Which order a message belongs to, as its receiver sees it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stream {
-    #[serde(rename = "ch")]
     pub channel: ChannelName,
-    #[serde(rename = "dir", default, skip_serializing_if = "std::ops::Not::not")]
     pub direct: bool,
-    #[serde(rename = "lane", default)]
     pub lane: Priority,
 }
 
@@ -97,22 +96,19 @@ pub struct FrameMessage {
 
 /// What a receiver says to a message: up to `id` for an ack, about `id` for the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "wire::Answer", into = "wire::Answer")]
 pub struct Answer {
     pub from: NodeId,
     pub to: NodeId,
     pub store: StoreId,
-    #[serde(flatten)]
     pub stream: Stream,
     pub id: MessageId,
     /// The newest message of this stream that the receiver has committed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<MessageId>,
-    #[serde(flatten)]
     pub verdict: Verdict,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "v", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Committed up to this id.
     Ack,
@@ -188,47 +184,9 @@ pub enum FrameError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireMessages {
-    from: NodeId,
-    to: NodeId,
-    store: StoreId,
-    #[serde(flatten)]
-    stream: Stream,
-    #[serde(rename = "prev", default, skip_serializing_if = "Option::is_none")]
-    previous: Option<MessageId>,
-    #[serde(rename = "skip", default, skip_serializing_if = "is_zero")]
-    skipped: u64,
-    #[serde(rename = "try")]
-    attempt: u32,
-    #[serde(rename = "wait")]
-    ack_timeout_ms: u64,
-    messages: Vec<WireMessage>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireMessage {
-    id: MessageId,
-    kind: Kind,
-    #[serde(rename = "hdr", default, skip_serializing_if = "Headers::is_empty")]
-    headers: Headers,
-    #[serde(rename = "at")]
-    created_ms: u64,
-    #[serde(rename = "ttl", default, skip_serializing_if = "Option::is_none")]
-    ttl_left_ms: Option<u64>,
-    #[serde(rename = "len")]
-    bytes: usize,
-    #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
-    compressed: bool,
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-#[derive(Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 enum Header {
-    Msg(WireMessages),
+    Msg(wire::Messages),
     Answer(Answer),
     Keepalive(Keepalive),
     Hello { nonce: u64, keepalive: Keepalive },
@@ -237,12 +195,25 @@ enum Header {
     Report(Box<Report>),
 }
 
+impl Header {
+    /// What is sent most often says first what it is, and is then read without keeping it in between until that is known.
+    fn read(json: &[u8]) -> serde_json::Result<Self> {
+        if json.starts_with(br#"{"t":"msg","#) {
+            serde_json::from_slice(json).map(Self::Msg)
+        } else if json.starts_with(br#"{"t":"answer","#) {
+            serde_json::from_slice(json).map(Self::Answer)
+        } else {
+            serde_json::from_slice(json)
+        }
+    }
+}
+
 impl Frame {
     /// The bytes of this frame.
     pub fn encode(self) -> Bytes {
         let mut bodies = Vec::new();
         let header = match self {
-            Self::Messages(frame) => Header::Msg(strip(frame, &mut bodies)),
+            Self::Messages(frame) => Header::Msg(wire::Messages::strip(frame, &mut bodies)),
             Self::Answer(answer) => Header::Answer(answer),
             Self::Keepalive(keepalive) => Header::Keepalive(keepalive),
             Self::Hello { nonce, keepalive } => Header::Hello { nonce, keepalive },
@@ -284,14 +255,13 @@ impl Frame {
         let header = bytes
             .get(PREAMBLE..expected)
             .ok_or(FrameError::Truncated { expected, actual: bytes.len() })?;
-        let header: Header =
-            serde_json::from_slice(header).map_err(|error| FrameError::Header(brief(&error)))?;
+        let header = Header::read(header).map_err(|error| FrameError::Header(brief(&error)))?;
         let bodies = bytes.slice(expected..);
         if !bodies.is_empty() && !matches!(header, Header::Msg(_)) {
             return Err(FrameError::Content("bytes after the header"));
         }
         match header {
-            Header::Msg(wire) => join(wire, &bodies).map(Self::Messages),
+            Header::Msg(messages) => messages.join(&bodies).map(Self::Messages),
             Header::Answer(answer) => check_answer(&answer).map(|()| Self::Answer(answer)),
             Header::Keepalive(k) => check_keepalive(&k).map(|()| Self::Keepalive(k)),
             Header::Hello { nonce, keepalive } => {
@@ -322,78 +292,6 @@ impl Frame {
 /// A parser's message without the excerpt of a stranger's text that it may repeat.
 fn brief(error: &serde_json::Error) -> String {
     format!("{:?} error at column {}", error.classify(), error.column())
-}
-
-fn strip(frame: MessageFrame, bodies: &mut Vec<Bytes>) -> WireMessages {
-    let messages = frame.messages.into_iter().map(|m| {
-        let wire = WireMessage {
-            id: m.id,
-            kind: m.kind,
-            headers: m.headers,
-            created_ms: m.created_ms,
-            ttl_left_ms: m.ttl_left_ms,
-            bytes: m.body.data.len(),
-            compressed: m.body.encoding == Encoding::Snappy,
-        };
-        bodies.push(m.body.data);
-        wire
-    });
-    WireMessages {
-        messages: messages.collect(),
-        from: frame.from,
-        to: frame.to,
-        store: frame.store,
-        stream: frame.stream,
-        previous: frame.previous,
-        skipped: frame.skipped,
-        attempt: frame.attempt,
-        ack_timeout_ms: frame.ack_timeout_ms,
-    }
-}
-
-fn join(wire: WireMessages, bodies: &Bytes) -> Result<MessageFrame, FrameError> {
-    if wire.messages.is_empty() || wire.messages.len() > MAX_MESSAGES {
-        return Err(FrameError::Content("a frame holds from 1 to 1024 messages"));
-    }
-    let mut at = 0_usize;
-    let mut messages = Vec::with_capacity(wire.messages.len());
-    let mut newest = wire.previous;
-    for m in wire.messages {
-        if newest.is_some_and(|newest| m.id <= newest) {
-            return Err(FrameError::Content("ids do not increase"));
-        }
-        newest = Some(m.id);
-        crate::message::check_headers(&m.headers)
-            .map_err(|_| FrameError::Content("headers that no message may have"))?;
-        let end = at.saturating_add(m.bytes);
-        if end > bodies.len() {
-            return Err(FrameError::Truncated { expected: end, actual: bodies.len() });
-        }
-        let encoding = if m.compressed { Encoding::Snappy } else { Encoding::Raw };
-        messages.push(FrameMessage {
-            id: m.id,
-            kind: m.kind,
-            headers: m.headers,
-            created_ms: m.created_ms,
-            ttl_left_ms: m.ttl_left_ms,
-            body: Body { encoding, data: bodies.slice(at..end) },
-        });
-        at = end;
-    }
-    if at != bodies.len() {
-        return Err(FrameError::Content("bytes after the last message"));
-    }
-    Ok(MessageFrame {
-        messages,
-        from: wire.from,
-        to: wire.to,
-        store: wire.store,
-        stream: wire.stream,
-        previous: wire.previous,
-        skipped: wire.skipped,
-        attempt: wire.attempt,
-        ack_timeout_ms: wire.ack_timeout_ms,
-    })
 }
 
 fn check_answer(answer: &Answer) -> Result<(), FrameError> {

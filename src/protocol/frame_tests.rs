@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::Encoding;
 use proptest::prelude::*;
 
 fn node(name: &str) -> NodeId {
@@ -187,4 +188,31 @@ proptest! {
         }
         let _ = Frame::decode(&bytes.into());
     }
+}
+
+#[test]
+fn a_header_may_say_what_it_is_in_any_place() {
+    let answer = Answer {
+        from: NodeId::new("bob").expect("a valid name"),
+        to: NodeId::new("alice").expect("a valid name"),
+        store: StoreId::from_u128(1),
+        stream: Stream::nowhere(),
+        id: MessageId::from_u128(2),
+        last: None,
+        verdict: Verdict::Busy { retry_ms: 5 },
+    };
+    let bytes = Frame::Answer(answer.clone()).encode();
+    let header = std::str::from_utf8(&bytes[PREAMBLE..]).expect("JSON");
+    let rest = header.strip_prefix(r#"{"t":"answer","#).expect("it comes first");
+    let read = |json: &str| {
+        let mut frame = bytes[..PREAMBLE].to_vec();
+        frame[4..].copy_from_slice(&(json.len() as u32).to_be_bytes());
+        frame.extend_from_slice(json.as_bytes());
+        Frame::decode(&frame.into())
+    };
+    let last = format!(r#"{{{},"t":"answer"}}"#, rest.trim_end_matches('}'));
+    assert_eq!(read(&last), Ok(Frame::Answer(answer.clone())));
+    assert_eq!(read(header), Ok(Frame::Answer(answer)));
+    let silent = header.replace(r#","retry_ms":5"#, "");
+    assert!(matches!(read(&silent), Err(FrameError::Header(_))), "{silent}");
 }
