@@ -148,7 +148,7 @@ impl Receiver {
             buffer_bytes: 1024 * 1024,
         };
         let now = Now { mono: Instant::now(), file_ms: 1_800_000_000_000 };
-        let mut me = Self { delivery: Delivery::new(limits, 1), now, out: Vec::new() };
+        let mut me = Self { delivery: Delivery::new(limits, 1, vec![]), now, out: Vec::new() };
         for topic in (1..=topics).map(TopicId) {
             let at = Position { acked_seq: 0, acked_id: None, skipped: 0 };
             me.hear(Event::Opened { topic, lane: Priority::Normal, at, last_seq: 0 });

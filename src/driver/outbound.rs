@@ -135,7 +135,10 @@ impl<T: Transport> Driver<T> {
 
     async fn add_receiver(&mut self, receiver: &NodeId) {
         let limits = self.delivery_limits();
-        self.receivers.insert(receiver.clone(), Delivery::new(limits, fastrand::u64(..)));
+        self.receivers.insert(
+            receiver.clone(),
+            Delivery::new(limits, fastrand::u64(..), self.origin.beginnings()),
+        );
         if self.link {
             self.deliver(receiver, delivery::Event::LinkUp).await;
         }
@@ -447,8 +450,8 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn new_store(&mut self, from: crate::message::MessageId, store: StoreId) {
-        self.origin.take(from, store);
-        self.deliver_all(|| delivery::Event::StoreChanged).await;
+        let from = self.origin.take(from, store);
+        self.deliver_all(|| delivery::Event::StoreChanged { from }).await;
         self.meet(crate::protocol::membership::Event::Changed).await;
     }
 

@@ -68,9 +68,16 @@ impl Origin {
         self.stores[after.saturating_sub(1)].1
     }
 
-    /// From the next id after `from` on, messages travel under this store id.
-    pub fn take(&mut self, from: MessageId, store: StoreId) {
-        self.stores.push((MessageId::from_u128(from.as_u128().saturating_add(1)), store));
+    /// From which messages on each store id counts, ascending.
+    pub fn beginnings(&self) -> Vec<MessageId> {
+        self.stores.iter().map(|(from, _)| *from).collect()
+    }
+
+    /// From the next id after `from` on, messages travel under this store id. The first that do.
+    pub fn take(&mut self, from: MessageId, store: StoreId) -> MessageId {
+        let first = MessageId::from_u128(from.as_u128().saturating_add(1));
+        self.stores.push((first, store));
+        first
     }
 
     /// What an answer of this receiver about a message of this topic proves.

@@ -102,8 +102,10 @@ pub enum Event<B> {
     LinkDown,
     /// The frame did not leave.
     Unsent(Unsent),
-    /// The messages of this run's flight travel under another store id from now on.
-    StoreChanged,
+    /// Messages from this one on travel under another store id from now on.
+    StoreChanged {
+        from: MessageId,
+    },
     /// What was settled otherwise than by an acknowledgement is in the file, up to here.
     Recorded {
         topic: TopicId,
@@ -192,11 +194,15 @@ pub struct Delivery<B> {
     load_rest_until: Option<Instant>,
     /// Most bytes in one frame, as far as it is known what the server takes.
     frame_bytes: usize,
+    /// From which messages on each further store id counts: a frame has one.
+    stores: Vec<MessageId>,
 }
 
 impl<B: Clone> Delivery<B> {
-    pub fn new(limits: Limits, seed: u64) -> Self {
+    /// `stores`: from which messages on each store id counts, ascending.
+    pub fn new(limits: Limits, seed: u64, stores: Vec<MessageId>) -> Self {
         Self {
+            stores,
             frame_bytes: limits.frame_bytes,
             limits,
             jitter: Jitter::new(seed),
@@ -244,7 +250,8 @@ impl<B: Clone> Delivery<B> {
             Event::Offline => self.offline(),
             Event::Heard => self.heard = true,
             Event::LinkDown => self.link = false,
-            Event::Restarted | Event::StoreChanged => self.due(now),
+            Event::Restarted => self.due(now),
+            Event::StoreChanged { from } => self.store_changed(now, from),
             Event::Unsent(reason) => self.unsent(now, reason, out),
             Event::Recorded { topic, up_to_seq } => self.recorded(now, topic, up_to_seq),
             Event::Dropped { topic, up_to_seq, count } => self.dropped(topic, up_to_seq, count),
@@ -386,6 +393,19 @@ impl<B: Clone> Delivery<B> {
             flight.deadline = now.mono;
             flight.excused = true;
         }
+    }
+
+    fn store_changed(&mut self, now: Now, from: MessageId) {
+        self.stores.push(from);
+        if let Some(flight) = &mut self.flight {
+            let later = flight.heads.split_off(flight.heads.partition_point(|h| h.id < from));
+            if flight.heads.is_empty() {
+                flight.heads = later;
+            } else if let Some(queue) = self.queues.get_mut(&flight.topic) {
+                queue.put_back(later);
+            }
+        }
+        self.due(now);
     }
 
     fn offline(&mut self) {

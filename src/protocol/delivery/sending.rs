@@ -156,7 +156,12 @@ impl<B: Clone> Delivery<B> {
         let (mut bytes, mut header_bytes) = (0, 0);
         let Limits { frame_messages, frame_header_bytes, .. } = self.limits;
         let Some(queue) = self.queues.get_mut(&topic) else { return heads };
+        let stores = &self.stores;
+        let store_of = |id| stores.partition_point(|from| *from <= id);
         while let Some(front) = queue.front() {
+            if heads.first().is_some_and(|first| store_of(first.id) != store_of(front.id)) {
+                break;
+            }
             bytes += front.bytes;
             header_bytes += front.header_bytes;
             let fits = bytes <= self.frame_bytes && header_bytes <= frame_header_bytes;

@@ -40,7 +40,7 @@ impl Bench {
     /// A receiver that is reachable and takes three topics, of which one is urgent.
     fn new(limits: Limits) -> Self {
         let mut bench =
-            Self { clock: Clock::new(), delivery: Delivery::new(limits, 1), asked: None };
+            Self { clock: Clock::new(), delivery: Delivery::new(limits, 1, vec![]), asked: None };
         for (topic, lane) in [(HIGH, Priority::High), (A, Priority::Normal), (B, Priority::Normal)]
         {
             bench.open(topic, lane, 0, 0);
@@ -506,7 +506,7 @@ fn an_ack_that_proves_our_file_went_back_is_told_and_a_new_message_is_not_settle
     };
     let newest = id(1000);
     assert_eq!(bench.say(went_back(false)), [Action::WentBack { newest }]);
-    assert_eq!(sent(&bench.say(Event::StoreChanged)), [(1, 1)]);
+    assert_eq!(sent(&bench.say(Event::StoreChanged { from: id(1) })), [(1, 1)]);
     let actions = bench.say(went_back(true));
     assert_eq!(actions[0], Action::WentBack { newest });
     assert_eq!(settled(&actions), [(1, 1, 1, &Settled::Acknowledged)]);

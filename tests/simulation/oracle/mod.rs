@@ -173,6 +173,11 @@ impl Oracle {
         self.settled_by_file(node, receiver, topic, u64::MAX);
     }
 
+    /// A sender's new messages travel under another store id from now on: a frame that held such as well is in flight no more as it was.
+    pub(crate) fn store_changed(&mut self, node: usize) {
+        self.flights.retain(|(sender, _), _| *sender != node);
+    }
+
     /// A sender regards messages as settled: what it calls acknowledged, the receiver must have taken.
     pub(crate) fn settled(
         &mut self,

@@ -99,7 +99,11 @@ impl Process {
     }
 
     fn add_receiver(&mut self, world: &mut World, receiver: &NodeId) {
-        let delivery = Delivery::new(self.settings.delivery.clone(), world.dice.draw());
+        let delivery = Delivery::new(
+            self.settings.delivery.clone(),
+            world.dice.draw(),
+            self.origin.beginnings(),
+        );
         self.receivers.insert(receiver.clone(), delivery);
         if self.link {
             self.deliver(world, receiver, delivery::Event::LinkUp);
@@ -291,8 +295,9 @@ impl Process {
     }
 
     pub(super) fn new_store(&mut self, world: &mut World, from: MessageId, store: StoreId) {
-        self.origin.take(from, store);
-        self.deliver_all(world, || delivery::Event::StoreChanged);
+        let from = self.origin.take(from, store);
+        world.oracle.store_changed(self.me);
+        self.deliver_all(world, || delivery::Event::StoreChanged { from });
         self.meet(world, membership::Event::Changed);
     }
 

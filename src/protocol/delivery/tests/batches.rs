@@ -160,3 +160,20 @@ fn what_fits_into_a_frame_but_not_into_its_header_travels_apart() {
     }
     assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
 }
+
+/// Its answer names one store id: a message that travels under another would never be settled by it.
+#[test]
+fn a_frame_holds_messages_of_one_store_id() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    bench.delivery.stores = vec![MessageId::ZERO, id(4)];
+    for seq in 1..=7 {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (3, 1)]);
+    assert_eq!(sent(&bench.ack(A, 3)), [(4, 1), (5, 1), (6, 1), (7, 1)]);
+    // What was in flight as one frame goes on as two.
+    assert_eq!(sent(&bench.say(Event::StoreChanged { from: id(6) })), [(4, 1), (5, 1)]);
+    assert_eq!(sent(&bench.ack(A, 5)), [(6, 1), (7, 1)]);
+    assert_eq!(sent(&bench.say(Event::StoreChanged { from: id(6) })), [(6, 1), (7, 1)]);
+    assert_eq!(settled(&bench.ack(A, 7)), [(6, 7, 2, &Settled::Acknowledged)]);
+}

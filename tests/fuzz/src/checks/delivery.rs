@@ -87,7 +87,7 @@ impl Model {
         };
         let origin = Origin::new(vec![(MessageId::ZERO, STORE)], MessageId::ZERO);
         let mut model = Self {
-            delivery: Delivery::new(limits, 1),
+            delivery: Delivery::new(limits, 1, vec![MessageId::ZERO]),
             receiver: NodeId::new("bob").expect("a valid name"),
             origin,
             start: Instant::now(),
@@ -120,16 +120,12 @@ impl Model {
             10 => self.say(Event::LinkUp),
             11 => self.say(Event::Online),
             12 | 13 => {
-                let events = [
-                    Event::Offline,
-                    Event::Heard,
-                    Event::LinkDown,
-                    Event::Restarted,
-                    Event::StoreChanged,
-                    Event::Woke,
-                ];
-                let event = events.into_iter().nth(choices.below(6)).expect("one of six");
-                self.say(event);
+                let events =
+                    [Event::Offline, Event::Heard, Event::LinkDown, Event::Restarted, Event::Woke];
+                match events.into_iter().nth(choices.below(6)) {
+                    Some(event) => self.say(event),
+                    None => self.change_store(choices),
+                }
             }
             14 if self.just_published => self.refuse_to_send(choices),
             14 | 15 => self.say(Event::Activity { topic, active: choices.below(4) > 0 }),
@@ -167,6 +163,18 @@ impl Model {
         self.log.push(head.clone());
         let shown = how & 128 == 0 && head.body.is_some();
         self.say(if shown { Event::Appended(head) } else { Event::Missed { end_seq: seq } });
+    }
+
+    /// Of a frame that is in flight only those before the change stay there, if there are any.
+    fn change_store(&mut self, choices: &mut Choices) {
+        let from = id(choices.number());
+        if let Some(open) = &mut self.open {
+            let before = open.seqs.partition_point(|seq| id(*seq) < from);
+            if before > 0 {
+                open.seqs.truncate(before);
+            }
+        }
+        self.say(Event::StoreChanged { from });
     }
 
     /// From the receiver, or forged: about any message, under any store id.
