@@ -1,28 +1,30 @@
 //! What can be written on the command line.
 
 use std::ffi::OsString;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use waypost::{ChannelName, Kind, MessageId, NodeId, Priority};
+use waypost_bench::Scenario;
 
 mod order;
 mod values;
 
 pub(crate) use order::subcommand_first;
 pub(crate) use values::{From, Ttl, Wait};
-use values::{parse_duration, parse_from, parse_ttl, parse_wait};
+use values::{parse_duration, parse_from, parse_seconds, parse_ttl, parse_wait};
 
 const AFTER_HELP: &str = "\
 Exit codes:
   0    done
   1    it failed; standard error says why
   2    the command line or the settings are wrong
-  3    `send --wait DURATION`: some messages are not settled yet (they are safe, and the next run carries on)
+  3    `send --wait DURATION`: some messages are not settled yet (they are safe, and the next run carries on);
+       `bench`: no target is missed, but not all could be measured
   4    no node answered, or not the one that was asked
-  130, 143  `send` was ended by SIGINT or SIGTERM; what it printed is durable
+  130, 143  `send` was ended by SIGINT or SIGTERM; what it printed is durable. `bench` was; nothing of it is left
 
 Settings come from, the later winning: the defaults, the file of --config, the environment, the command line.
 Every field of the file can stand in the environment: ack_timeout as WAYPOST_ACK_TIMEOUT, auth.token as WAYPOST_AUTH_TOKEN.
@@ -41,6 +43,25 @@ Examples:
 
 A line whose id was printed is durable: it will arrive, however long the network or the receiver is away. Empty lines are
 messages too; only the line break is taken off. When a receiver's queue or the disk is full, --lines waits until there is room.";
+
+const BENCH_HELP: &str = "\
+Scenarios:
+  one      one message in flight, one receiver
+  many     one message in flight, 64 receivers
+  live     batching, sent and received at once
+  drain    batching, a backlog of 1,000,000 drained
+  fanout   many readers of one channel: the cost of a send, deliveries in all
+  latency  send to handler, at a steady pace and after a minute of silence
+  backlog  1,000,000 pending: start, memory, pace, file
+  scale    one node with 1,000 peers: idle, and all served at once
+  senders  concurrent senders, an fsync behind every Ok
+  normal   without an fsync (Durability::Normal): told, not judged
+  outage   the server away for some seconds: told, not judged
+
+Each measures its own anchors in turn with what it judges. A target that could not be judged is told, never passed.
+
+Exit codes: 0: all targets are met (--quick: it ran). 1: one is missed, or the run failed. 2: wrong usage. 3: none is missed, but not all could
+be measured. 130, 143: it was ended by SIGINT or SIGTERM; nothing of it is left.";
 
 const RECV_EXAMPLES: &str = "\
 Examples:
@@ -85,15 +106,21 @@ pub(crate) struct Global {
     /// A TOML file with settings
     #[arg(long, global = true, value_name = "FILE", env = "WAYPOST_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Results as JSON
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
     /// Say more on standard error; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Say only errors on standard error
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+}
+
+/// How results are printed. Not with the options of all commands, because `bench --json` takes a file.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(crate) struct Format {
+    /// Results as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -105,26 +132,36 @@ pub(crate) enum Command {
     #[command(after_long_help = RECV_EXAMPLES)]
     Recv(Recv),
     /// Ask the running nodes who is there
-    Peers,
+    Peers(Format),
     /// Ask the running nodes who takes part in which channel
-    Topology,
+    Topology(Format),
     /// Ask the running nodes for their accounts and counters
     Stats(Stats),
     /// Show what a node's file holds for each receiver, the node running or not
-    Queue,
+    Queue(Format),
     /// Tell one message's story: accepted, where it waits and for what, attempts, settled when
     Why {
         /// The message's id, as `send` printed it
         #[arg(value_name = "ID")]
         message: MessageId,
+        #[command(flatten)]
+        format: Format,
     },
     /// Look after a node's file
     Db {
         #[command(subcommand)]
         action: Db,
+        #[command(flatten)]
+        format: Format,
     },
     /// Check what a node here needs: NATS, permissions, clock, disk, SQLite
-    Doctor,
+    Doctor(Format),
+    /// Measure what this machine does, beside what its network, its disk and JetStream do
+    #[command(after_long_help = BENCH_HELP)]
+    Bench(Bench),
+    /// One node of a bench, told what to do by the process that measures it
+    #[command(hide = true)]
+    BenchNode,
     /// Print completions for a shell
     #[command(hide = true)]
     Completions {
@@ -162,6 +199,8 @@ pub(crate) struct Send {
     /// After the last commit, deliver for at most this long; 0 for not at all
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub(crate) flush: Duration,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -178,6 +217,8 @@ pub(crate) struct Recv {
     /// age like 10m
     #[arg(long, value_name = "START", default_value = "joined", value_parser = parse_from)]
     pub(crate) from: From,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -188,6 +229,8 @@ pub(crate) struct Stats {
     /// All about every node
     #[arg(long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -201,4 +244,60 @@ pub(crate) enum Db {
     },
     /// Give free pages back to the disk; the node must not be running
     Vacuum,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Bench {
+    /// Only this; may be given several times [default: all]
+    #[arg(long = "scenario", value_name = "NAME")]
+    pub(crate) scenarios: Vec<Scenario>,
+    /// What to measure it beside
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<Peer>,
+    /// A second server, whose JetStream has `sync_interval: always`
+    #[arg(long, value_name = "URL")]
+    pub(crate) jetstream_always: Option<String>,
+    /// Rounds; a ratio is the median of theirs [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) runs: Option<NonZeroUsize>,
+    /// Length of one measurement [default: 3]
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    pub(crate) seconds: Option<Duration>,
+    /// Write the results to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write a page and plots into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// Where the nodes' files lie while it runs: a folder on the disk that is to be measured [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Short and small, to see that all works: judges nothing
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// What can be measured besides waypost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Peer {
+    /// JetStream of the same server
+    Jetstream,
+}
+
+impl Command {
+    /// Whether results are wanted as JSON on standard output.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Peers(format)
+            | Self::Topology(format)
+            | Self::Queue(format)
+            | Self::Doctor(format)
+            | Self::Why { format, .. }
+            | Self::Db { format, .. }
+            | Self::Send(Send { format, .. })
+            | Self::Recv(Recv { format, .. })
+            | Self::Stats(Stats { format, .. }) => format.json,
+            Self::Bench(_) | Self::BenchNode | Self::Completions { .. } => false,
+        }
+    }
 }

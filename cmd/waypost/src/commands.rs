@@ -8,6 +8,7 @@ use crate::run::{Outcome, Usage};
 use crate::settings;
 use crate::signals::Signals;
 
+mod bench;
 mod db;
 mod doctor;
 mod node;
@@ -22,20 +23,25 @@ mod why;
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
-    let output = Output::new(args.global.json)?;
+    let output = Output::new(args.command.json())?;
     let config = settings::load(&args.global).map_err(Usage)?;
     match args.command {
         Command::Send(args) => send::run(config, args, &output, Signals::listen()?).await,
         Command::Recv(args) => recv::run(config, args, &output, Signals::listen()?).await,
-        Command::Peers => peers::run(&config, &output).await,
-        Command::Topology => topology::run(&config, &output).await,
+        Command::Peers(_) => peers::run(&config, &output).await,
+        Command::Topology(_) => topology::run(&config, &output).await,
         Command::Stats(args) => stats::run(&config, &args, &output).await,
-        Command::Queue => queue::run(&config, &output).await,
-        Command::Why { message } => why::run(&config, message, &output).await,
-        Command::Db { action: Db::Check } => db::check(&config, &output).await,
-        Command::Db { action: Db::Backup { to } } => db::backup(&config, &to, &output).await,
-        Command::Db { action: Db::Vacuum } => db::vacuum(&config, &output).await,
-        Command::Doctor => doctor::run(&config, args.global.config.as_deref(), &output).await,
+        Command::Queue(_) => queue::run(&config, &output).await,
+        Command::Why { message, .. } => why::run(&config, message, &output).await,
+        Command::Db { action: Db::Check, .. } => db::check(&config, &output).await,
+        Command::Db { action: Db::Backup { to }, .. } => db::backup(&config, &to, &output).await,
+        Command::Db { action: Db::Vacuum, .. } => db::vacuum(&config, &output).await,
+        Command::Doctor(_) => doctor::run(&config, args.global.config.as_deref(), &output).await,
+        Command::Bench(args) => bench::run(config, args, &output, Signals::listen()?).await,
+        Command::BenchNode => {
+            waypost_bench::serve_part().await;
+            Ok(Outcome::Done)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "waypost", &mut script);

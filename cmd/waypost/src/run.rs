@@ -13,6 +13,8 @@ pub(crate) enum Outcome {
     Failed,
     /// Some messages are not settled yet.
     Unsettled,
+    /// Nothing failed, and not everything could be judged.
+    Undecided,
     /// A node did not answer.
     Unanswered,
     /// A signal ended it before it was done.
@@ -25,7 +27,7 @@ impl Outcome {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
-            Self::Unsettled => 3,
+            Self::Unsettled | Self::Undecided => 3,
             Self::Unanswered => 4,
             Self::Interrupted(number) => 128 + number,
         }

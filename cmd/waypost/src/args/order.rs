@@ -34,14 +34,18 @@ pub(crate) fn subcommand_first(words: impl IntoIterator<Item = OsString>) -> Vec
     tie_wait(words)
 }
 
-/// Every option as it is written, and whether it needs a value in the next word.
+/// Every option as it is written, and whether it needs a value in the next word. One that only some subcommands give a value is taken to have
+/// none: `--json` before `send` has none, and before `bench` it cannot stand.
 fn options(command: &clap::Command) -> HashMap<String, bool> {
     let all = command.get_subcommands().flat_map(clap::Command::get_arguments);
     let mut options = HashMap::new();
     for option in command.get_arguments().chain(all) {
         let takes_value = option.get_action().takes_values() && !option.is_require_equals_set();
-        options.extend(option.get_long().map(|long| (format!("--{long}"), takes_value)));
-        options.extend(option.get_short().map(|short| (format!("-{short}"), takes_value)));
+        let long = option.get_long().map(|long| format!("--{long}"));
+        let short = option.get_short().map(|short| format!("-{short}"));
+        for name in long.into_iter().chain(short) {
+            *options.entry(name).or_insert(takes_value) &= takes_value;
+        }
     }
     options
 }
@@ -94,6 +98,24 @@ mod tests {
         assert_eq!(order("waypost --db=x db check"), "waypost db --db=x check");
         assert_eq!(order("waypost chat send"), "waypost chat send");
         assert_eq!(order("waypost --version"), "waypost --version");
+    }
+
+    #[test]
+    fn json_is_a_switch_before_every_command_and_takes_a_file_after_bench() {
+        assert_eq!(order("waypost --json send c hi"), "waypost send --json c hi");
+        assert_eq!(order("waypost bench --json out"), "waypost bench --json out");
+        let parse = |text: &str| {
+            Args::try_parse_from(subcommand_first(text.split(' ').map(OsString::from)))
+        };
+        for text in ["waypost --json peers", "waypost db check --json", "waypost db --json check"] {
+            let args = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert!(args.command.json(), "{text}");
+        }
+        let Command::Bench(bench) = parse("waypost bench --json out").expect("a bench").command
+        else {
+            panic!("a bench")
+        };
+        assert_eq!(bench.json, Some("out".into()));
     }
 
     #[test]

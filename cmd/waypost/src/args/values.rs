@@ -46,6 +46,17 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("not a duration like 10s, 5min or 24h: {error}"))
 }
 
+/// A number of seconds, or a duration.
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = seconds.map_or_else(|| parse_duration(text), Ok)?;
+    let sensible = Duration::from_millis(1)..=Duration::from_secs(3_600);
+    match sensible.contains(&time) {
+        true => Ok(time),
+        false => Err("give from 0.001 to 3600 seconds".to_owned()),
+    }
+}
+
 pub(super) fn parse_ttl(text: &str) -> Result<Ttl, String> {
     match text {
         "none" => Ok(Ttl::Never),

@@ -161,6 +161,11 @@ impl Running {
         self.output = None;
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
@@ -173,7 +178,12 @@ impl Running {
     }
 
     /// Ends its input, and waits for its end.
-    pub fn ended(mut self) -> Ended {
+    pub fn ended(self) -> Ended {
+        self.ended_within(PATIENCE)
+    }
+
+    /// The same, for what may take longer than anything else here.
+    pub fn ended_within(mut self, patience: Duration) -> Ended {
         self.input = None;
         let output = self.output.take();
         let output = std::thread::spawn(move || {
@@ -183,14 +193,14 @@ impl Running {
             }
             bytes
         });
-        let status = self.wait();
+        let status = self.wait(patience);
         let errors = self.errors.take().expect("taken once").join().expect("a reading thread");
         let out = output.join().expect("a reading thread");
         Ended { code: status.code(), out, err: errors }
     }
 
-    fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status;

@@ -1,0 +1,5 @@
+//! What waypost is measured beside: the same wire, the same disk, and JetStream.
+
+pub(crate) mod fsync;
+pub(crate) mod jetstream;
+pub(crate) mod request;
