@@ -315,7 +315,7 @@ impl Membership {
             true => self.ask_at(peer).min(peer.heard + self.limits.offline_after),
             false => peer.heard + self.limits.expiry,
         });
-        silence.chain([self.next_beat]).min()
+        silence.chain([self.next_beat]).chain(self.ask_again_at()).min()
     }
 
     /// The time in which this node did not run counts against nobody: what others said meanwhile is still to be read.
@@ -432,6 +432,7 @@ impl Membership {
         for node in silent {
             self.put_question(now, node, out);
         }
+        self.ask_again(now, out);
         for (node, peer) in &mut self.peers {
             if peer.online && peer.heard + limits.offline_after <= now {
                 peer.online = false;

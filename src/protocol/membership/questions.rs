@@ -24,6 +24,9 @@ pub(super) struct Question {
     /// First, and last.
     since: Instant,
     asked: Instant,
+    /// It spoke since then: it is asked again when [`ASK_AGAIN`] has passed, because what it said last may be of another incarnation than was
+    /// asked, or come from before that one could hear.
+    again: bool,
     /// The counter that was believed before. An answer that is behind it shows that it was forged.
     believed: u64,
     /// What came of another incarnation since it was asked: the answer can be older than that.
@@ -58,6 +61,26 @@ impl Membership {
         }
     }
 
+    /// When to ask again whoever has spoken since.
+    pub(super) fn ask_again_at(&self) -> Option<Instant> {
+        let of_peers = self.peers.values().filter_map(|peer| peer.question.as_ref());
+        let all = of_peers.chain(self.strangers.values());
+        all.filter(|question| question.again).map(|question| question.asked + ASK_AGAIN).min()
+    }
+
+    pub(super) fn ask_again(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let due = |question: &Question| question.again && question.asked + ASK_AGAIN <= now;
+        let of_peers = self.peers.iter().filter_map(|(n, peer)| Some((n, peer.question.as_ref()?)));
+        let all = of_peers.chain(&self.strangers).filter(|(_, question)| due(question));
+        let nodes: Vec<NodeId> = all.map(|(node, _)| node.clone()).collect();
+        for node in nodes {
+            if let Some(question) = self.question_to(&node) {
+                question.again = false;
+            }
+            self.ask(now, node, out);
+        }
+    }
+
     pub(super) fn question_to(&mut self, node: &NodeId) -> Option<&mut Question> {
         match self.peers.get_mut(node) {
             Some(peer) => peer.question.as_mut(),
@@ -72,8 +95,9 @@ impl Membership {
         if self.up_since.is_none() {
             return;
         }
-        let lately = |question: &mut Question| now < question.asked + ASK_AGAIN;
-        if self.question_to(&node).is_some_and(lately) {
+        let lately = |question: &&mut Question| now < question.asked + ASK_AGAIN;
+        if let Some(question) = self.question_to(&node).filter(lately) {
+            question.again = true;
             return;
         }
         if !self.is_peer(&node) && !self.hellos.take(now, HELLOS_A_SECOND) {
@@ -86,13 +110,14 @@ impl Membership {
         let holds = |question: &&mut Question| now < question.since + QUESTION;
         let nonce = match self.question_to(&node).filter(holds) {
             Some(question) => {
-                question.asked = now;
+                (question.asked, question.again) = (now, false);
                 question.nonce
             }
             None => {
                 let nonce = self.jitter.draw();
                 let believed = self.peers.get(&node).map_or(0, |peer| peer.counter);
-                let question = Question { nonce, since: now, asked: now, believed, newest: None };
+                let (since, asked, again) = (now, now, false);
+                let question = Question { nonce, since, asked, again, believed, newest: None };
                 if let Some(peer) = self.peers.get_mut(&node) {
                     peer.question = Some(question);
                 } else {

@@ -478,3 +478,25 @@ fn p6_the_time_in_which_this_node_stood_still_counts_against_nobody() {
     assert!(!actions.contains(&Action::Expired { node: node("bob") }), "{actions:?}");
     assert_eq!(offline(&bench.pass(Duration::from_secs(31))), [&node("bob")]);
 }
+
+/// Else a peer that restarts at once would be known as such only by its next keepalive.
+#[test]
+fn who_speaks_just_after_it_was_asked_is_asked_again() {
+    let mut bench = Bench::new();
+    bench.meet("a", 1);
+    let asked_first = asked(&bench.say(Event::Unknown(node("a"))), "a").expect("asked");
+    // It dies before it can answer, and another incarnation speaks.
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.say(Event::Keepalive(keepalive("a", 2, 1))), []);
+    let again = bench.pass(Duration::from_millis(150));
+    let nonce = asked(&again, "a").expect("asked again");
+    assert_eq!(nonce, asked_first);
+    assert_eq!(asked(&bench.pass(Duration::from_secs(1)), "a"), None, "once");
+    let told = bench.say(Event::Welcome { nonce, keepalive: keepalive("a", 2, 2) });
+    assert!(news(&told).is_some_and(|news| news.restarted));
+    // A stranger too: its first answer may have been lost before it could hear.
+    bench.say(Event::Keepalive(keepalive("b", 1, 1)));
+    bench.pass(Duration::from_millis(50));
+    bench.say(Event::Keepalive(keepalive("b", 1, 2)));
+    assert!(asked(&bench.pass(Duration::from_millis(200)), "b").is_some());
+}
