@@ -177,23 +177,31 @@ async fn a_node_without_batching_takes_frames_of_many_and_stops_in_the_middle_of
     let channel = bob.join("c", Mode::Reader).await.expect("joined");
     reader_is_known(&alice, "c", "bob").await;
     send_all(&out, numbers(0..200)).await;
-    let seen_here = got.clone();
+    let (begun, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(3)));
+    let (seen_here, begun_here, gate_here) = (got.clone(), begun.clone(), gate.clone());
     channel
         .on_message(move |message| {
-            let got = seen_here.clone();
+            let (got, begun, gate) = (seen_here.clone(), begun_here.clone(), gate_here.clone());
             async move {
+                begun.fetch_add(1, Ordering::SeqCst);
+                gate.acquire().await?.forget();
                 got.lock().expect("not poisoned").push(message.text()?.to_owned());
-                tokio::time::sleep(Duration::from_millis(5)).await;
                 Ok(())
             }
         })
         .await
         .expect("attached");
-    arrived(&got, 3).await;
+    eventually_async(SOON, "the fourth waits", async || begun.load(Ordering::SeqCst) == 4).await;
     // What is being handled may finish, and nothing else is begun: what was handled is on record.
-    bob.shutdown().await;
-    let before = seen(&got).len();
-    assert!(before < 200);
+    let is_draining = async || {
+        let peers = alice.peers().await.expect("it runs");
+        peers.iter().any(|peer| peer.node.as_str() == "bob" && peer.draining)
+    };
+    tokio::join!(bob.shutdown(), async {
+        eventually_async(SOON, "it says that it stops", is_draining).await;
+        gate.add_permits(1_000);
+    });
+    assert_eq!(seen(&got), numbers(0..4));
     let bob = start(&server, &dir, "bob").await;
     collect_into(&bob.join("c", Mode::Reader).await.expect("joined"), &got).await;
     assert_eq!(arrived(&got, 200).await, numbers(0..200));
