@@ -156,6 +156,8 @@ pub struct Membership {
     limits: Limits,
     jitter: Jitter,
     peers: BTreeMap<NodeId, Peer>,
+    /// How many of them are online.
+    online: usize,
     strangers: BTreeMap<NodeId, Question>,
     up_since: Option<Instant>,
     first_up: Option<Instant>,
@@ -165,6 +167,9 @@ pub struct Membership {
     next_beat: Instant,
     /// The next time at which something is to be done; none without a link.
     due: Option<Instant>,
+    /// No peer is to be looked at before this, and no question to be put again. A lower bound: that a peer spoke only makes it later, and to
+    /// look through all of them at each word of each would cost their square.
+    watch_at: Option<Instant>,
     last_beat: Option<Instant>,
     rival: Option<Incarnation>,
     full: bool,
@@ -203,6 +208,7 @@ impl Membership {
             limits,
             jitter: Jitter::new(seed),
             peers: known.into_iter().map(peer).collect(),
+            online: 0,
             strangers: BTreeMap::new(),
             up_since: None,
             first_up: None,
@@ -211,6 +217,7 @@ impl Membership {
             down_since: now.mono,
             next_beat: now.mono,
             due: None,
+            watch_at: None,
             last_beat: None,
             rival: None,
             full: false,
@@ -245,7 +252,8 @@ impl Membership {
     }
 
     pub fn online(&self) -> usize {
-        self.peers.values().filter(|peer| peer.online).count()
+        debug_assert_eq!(self.online, self.peers.values().filter(|peer| peer.online).count());
+        self.online
     }
 
     /// How many were asked who they are, and have not answered.
@@ -290,18 +298,25 @@ impl Membership {
             Event::Unknown(node) => self.ask(now.mono, node, out),
             Event::Changed => self.beat_soon(now.mono),
             Event::Forget(node) => {
-                self.peers.remove(&node);
+                let gone = self.peers.remove(&node);
+                self.online -= usize::from(gone.is_some_and(|peer| peer.online));
                 self.full = false;
             }
             Event::Woke => {}
         }
         if self.up_since.is_some() {
-            if self.due.is_none_or(|due| due <= now.mono) {
+            if self.watch_at.is_none_or(|at| at <= now.mono) {
                 self.watch(now.mono, out);
+                self.watch_at = self.next_watch();
             }
             self.beat(now.mono, out);
         }
-        self.due = self.next_due();
+        debug_assert!(
+            self.watch_at.is_none_or(|at| self.next_watch().is_none_or(|next| at <= next))
+        );
+        self.due = self
+            .up_since
+            .map(|_| self.watch_at.map_or(self.next_beat, |at| at.min(self.next_beat)));
     }
 
     /// When to say `Woke`, if nothing happens before.
@@ -309,13 +324,22 @@ impl Membership {
         self.due
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        self.up_since?;
-        let silence = self.peers.values().map(|peer| match peer.online {
+    fn next_watch(&self) -> Option<Instant> {
+        let peers = self.peers.values().map(|peer| self.look_at(peer));
+        peers.chain(self.ask_again_at()).min()
+    }
+
+    /// When this peer's silence means something.
+    fn look_at(&self, peer: &Peer) -> Instant {
+        match peer.online {
             true => self.ask_at(peer).min(peer.heard + self.limits.offline_after),
             false => peer.heard + self.limits.expiry,
-        });
-        silence.chain([self.next_beat]).chain(self.ask_again_at()).min()
+        }
+    }
+
+    /// Something is to be done by then.
+    fn watch_by(&mut self, at: Instant) {
+        self.watch_at = self.watch_at.map(|before| before.min(at));
     }
 
     /// The time in which this node did not run counts against nobody: what others said meanwhile is still to be read.
@@ -334,6 +358,7 @@ impl Membership {
                 peer.heard += cut_off;
                 peer.question = None;
             }
+            self.watch_at = None;
             self.up_since = Some(now);
             self.first_up.get_or_insert(now);
             // Their answers went to a connection that is gone.
@@ -399,6 +424,9 @@ impl Membership {
             if let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.online) {
                 peer.online = false;
                 peer.counter = keepalive.counter;
+                self.online -= 1;
+                let at = peer.heard + self.limits.expiry;
+                self.watch_by(at);
                 out.push(Action::Offline { node, why: Departure::Goodbye });
             }
             return;
@@ -416,6 +444,8 @@ impl Membership {
             draining: keepalive.draining,
             question: self.peers.get_mut(&node).and_then(|peer| peer.question.take()),
         };
+        self.watch_by(self.look_at(&peer));
+        self.online += usize::from(news.online);
         self.peers.insert(node.clone(), peer);
         if proven {
             // It may not have heard of us yet.
@@ -436,6 +466,7 @@ impl Membership {
         for (node, peer) in &mut self.peers {
             if peer.online && peer.heard + limits.offline_after <= now {
                 peer.online = false;
+                self.online -= 1;
                 out.push(Action::Offline { node: node.clone(), why: Departure::Silence });
             }
         }

@@ -98,6 +98,8 @@ impl Membership {
         let lately = |question: &&mut Question| now < question.asked + ASK_AGAIN;
         if let Some(question) = self.question_to(&node).filter(lately) {
             question.again = true;
+            let again = question.asked + ASK_AGAIN;
+            self.watch_by(again);
             return;
         }
         if !self.is_peer(&node) && !self.hellos.take(now, HELLOS_A_SECOND) {
@@ -127,6 +129,9 @@ impl Membership {
                 nonce
             }
         };
+        if let Some(peer) = self.peers.get(&node) {
+            self.watch_by(self.look_at(peer));
+        }
         out.push(Action::Hello { to: node, nonce });
     }
 
