@@ -37,7 +37,7 @@ fn one_in_flight(meter: &mut impl Meter, name: &'static str, topics: i64) {
     let mut seq = 0;
     let make = || {
         seq += 1;
-        (Event::Appended(head(seq)), acknowledged(seq))
+        (Event::Appended([head(seq)].into()), acknowledged(seq))
     };
     meter.measure(Case::one("deliver", name), make, |(appended, acknowledged)| {
         assert_eq!(receiver.hear(appended).published, 1);
@@ -48,14 +48,14 @@ fn one_in_flight(meter: &mut impl Meter, name: &'static str, topics: i64) {
 /// While a frame is in flight, as many messages are appended, behind those that wait already; then the acknowledgement of the frame comes.
 fn frames(meter: &mut impl Meter, name: &'static str, waiting: u64) {
     let mut receiver = Receiver::new(FRAME, 1);
-    assert_eq!(receiver.hear(Event::Appended(head(1))).published, 1);
+    assert_eq!(receiver.hear(Event::Appended([head(1)].into())).published, 1);
     for seq in 2..2 + waiting {
-        assert_eq!(receiver.hear(Event::Appended(head(seq))).published, 0);
+        assert_eq!(receiver.hear(Event::Appended([head(seq)].into())).published, 0);
     }
     let (mut in_flight, mut last) = (1, 1 + waiting);
     let make = || {
         let appended: Vec<_> =
-            (last + 1..=last + FRAME).map(|seq| Event::Appended(head(seq))).collect();
+            (last + 1..=last + FRAME).map(|seq| Event::Appended([head(seq)].into())).collect();
         let acknowledged = acknowledged(in_flight);
         (in_flight, last) = (in_flight + FRAME, last + FRAME);
         (appended, acknowledged)
@@ -74,7 +74,8 @@ fn many_receivers(meter: &mut impl Meter) {
     let mut seq = 0;
     let make = || {
         seq += 1;
-        let appended: Vec<_> = (0..RECEIVERS).map(|_| Event::Appended(head(seq))).collect();
+        let appended: Vec<_> =
+            (0..RECEIVERS).map(|_| Event::Appended([head(seq)].into())).collect();
         let acknowledged: Vec<_> = (0..RECEIVERS).map(|_| acknowledged(seq)).collect();
         (appended, acknowledged)
     };

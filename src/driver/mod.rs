@@ -22,6 +22,7 @@ use crate::transport::{Transport, TransportEvent};
 
 mod channels;
 mod command;
+mod frames;
 mod handlers;
 mod inbound;
 mod jobs;
@@ -35,6 +36,7 @@ mod stopping;
 pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture};
 
 use channels::Joined;
+use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
@@ -104,8 +106,9 @@ pub(crate) struct Driver<T> {
     going_back: bool,
     topics: HashMap<TopicId, Topic>,
     topic_names: HashMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
-    readers: HashMap<TopicId, BTreeSet<NodeId>>,
+    readers: HashMap<TopicId, Arc<BTreeSet<NodeId>>>,
     receivers: BTreeMap<NodeId, Delivery<Arc<Entry>>>,
+    ahead: Ahead,
     settling: Settling,
     settle_running: bool,
     settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,
@@ -159,6 +162,7 @@ impl<T: Transport> Driver<T> {
             if let Some(reply) = self.stopped() {
                 return self.finish(reply).await;
             }
+            self.make_ahead().await;
         }
     }
 

@@ -1,21 +1,20 @@
 //! Sending: what the store commits goes to the deliveries, and what they decide is done.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Completion, Driver, SETTLE_EVERY, Timer, newest};
+use super::frames::Outgoing;
+use super::{Completion, Driver, SETTLE_EVERY, Timer};
 use crate::event::Event;
 use crate::message::{Entry, NodeId, Priority, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
-use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled, Unsent};
-use crate::protocol::frame::{
-    Answer, Frame, FrameMessage, MAX_HEADER_BYTES, MessageFrame, Stream, Verdict,
-};
+use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled};
+use crate::protocol::frame::{Answer, MAX_HEADER_BYTES, Verdict};
 use crate::protocol::inbox;
 use crate::protocol::settling::{Position, Run};
 use crate::store::{Attempt, Cursor, Loaded, Notice, Page, PageRequest, Topic};
-use crate::transport::{PublishError, Subject, Transport};
+use crate::transport::Transport;
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
 const BUFFER_MESSAGES: usize = 256;
@@ -26,10 +25,13 @@ const BUFFER_BYTES: usize = 32 * 1024 * 1024;
 const BUFFER_BYTES_EACH: std::ops::RangeInclusive<usize> = 16 * 1024..=1024 * 1024;
 /// What a message costs in a frame's header besides its own headers, at most: names, numbers and the kind.
 const MESSAGE_BYTES: usize = 256;
+/// Most messages that are shown to the receivers at once: as many as a frame can hold by default limits, so that the first of them waits for
+/// no more than that.
+const RUN: usize = 256;
 /// A frame's own part of its header, at most: two node ids, a channel whose every character is escaped, numbers.
 const FRAME_BYTES: usize = 4 * 1024;
 
-type Body = Arc<Entry>;
+pub(super) type Body = Arc<Entry>;
 
 fn head(entry: Arc<Entry>) -> Head<Body> {
     // In JSON every character of a header may be escaped, and has quotes around it.
@@ -48,7 +50,8 @@ fn head(entry: Arc<Entry>) -> Head<Body> {
 
 impl<T: Transport> Driver<T> {
     pub(super) async fn take_notices(&mut self) {
-        for notice in self.notices.take() {
+        let mut notices = self.notices.take().into_iter().peekable();
+        while let Some(notice) = notices.next() {
             if matches!(
                 notice,
                 Notice::Dropped { .. }
@@ -67,7 +70,15 @@ impl<T: Transport> Driver<T> {
                     self.open(cursor).await;
                 }
                 Notice::CursorClosed { receiver, topic } => self.close(&receiver, topic).await,
-                Notice::Appended(entry) => self.appended(entry).await,
+                Notice::Appended(entry) => {
+                    let more = || match notices.next_if(|next| matches!(next, Notice::Appended(_)))
+                    {
+                        Some(Notice::Appended(entry)) => Some(entry),
+                        _ => None,
+                    };
+                    let run = std::iter::once(entry).chain(std::iter::from_fn(more));
+                    self.appended(run.take(RUN).collect()).await;
+                }
                 Notice::Missed { end_seq } => {
                     self.deliver_all(|| delivery::Event::Missed { end_seq }).await;
                 }
@@ -101,10 +112,17 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn appended(&mut self, entry: Arc<Entry>) {
-        let Some(readers) = self.readers.get(&entry.topic) else { return };
-        for receiver in readers.clone() {
-            self.deliver(&receiver, delivery::Event::Appended(head(entry.clone()))).await;
+    /// Says what was appended to all who read any of it.
+    async fn appended(&mut self, entries: Vec<Arc<Entry>>) {
+        let topics: BTreeSet<TopicId> = entries.iter().map(|entry| entry.topic).collect();
+        let mut readers = topics.iter().filter_map(|topic| self.readers.get(topic));
+        let Some(mut receivers) = readers.next().cloned() else { return };
+        for more in readers {
+            Arc::make_mut(&mut receivers).extend(more.iter().cloned());
+        }
+        let heads: Arc<[_]> = entries.into_iter().map(head).collect();
+        for receiver in &*receivers {
+            self.deliver(receiver, delivery::Event::Appended(heads.clone())).await;
         }
     }
 
@@ -118,7 +136,8 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn open(&mut self, cursor: Cursor) {
         let Some(lane) = self.topics.get(&cursor.topic).map(|topic| topic.lane) else { return };
         let last_seq = if cursor.pending > 0 { cursor.last_seq } else { cursor.acked_seq };
-        self.readers.entry(cursor.topic).or_default().insert(cursor.receiver.clone());
+        let readers = self.readers.entry(cursor.topic).or_default();
+        Arc::make_mut(readers).insert(cursor.receiver.clone());
         let receiver = cursor.receiver;
         if !self.receivers.contains_key(&receiver) {
             self.add_receiver(&receiver).await;
@@ -149,12 +168,13 @@ impl<T: Transport> Driver<T> {
 
     pub(super) async fn close(&mut self, receiver: &NodeId, topic: TopicId) {
         if let Some(readers) = self.readers.get_mut(&topic) {
-            readers.remove(receiver);
+            Arc::make_mut(readers).remove(receiver);
         }
         self.settling.runs.forget(receiver, topic);
         self.deliver(receiver, delivery::Event::Closed { topic }).await;
         if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
             self.receivers.remove(receiver);
+            self.ahead.forget(receiver);
             self.arm(Timer::Receiver(receiver.clone()), None);
         }
     }
@@ -209,11 +229,8 @@ impl<T: Transport> Driver<T> {
                 None
             }
             Action::Publish { topic, heads, attempt, repeated, previous, skipped } => {
-                let frame = self.message_frame(receiver, topic, &heads, attempt)?;
-                // An id of another store means nothing to the receiver in this one's stream.
-                let previous = previous.filter(|id| self.origin.store_of(*id) == frame.store);
-                let frame = MessageFrame { previous, skipped, ..frame };
-                self.publish_messages((receiver, topic), heads, repeated, frame).await
+                let outgoing = Outgoing { receiver, topic, heads, attempt, previous, skipped };
+                self.publish_messages(outgoing, repeated).await
             }
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
                 let receiver = receiver.clone();
@@ -306,72 +323,6 @@ impl<T: Transport> Driver<T> {
         self.deliver(receiver, event).await;
     }
 
-    fn message_frame(
-        &self,
-        receiver: &NodeId,
-        topic: TopicId,
-        heads: &[Head<Body>],
-        attempt: u32,
-    ) -> Option<MessageFrame> {
-        let topic = self.topics.get(&topic)?;
-        let now_ms = self.store.now_ms();
-        let messages =
-            heads.iter().filter_map(|head| head.body.as_ref()).map(|entry| FrameMessage {
-                id: entry.id,
-                kind: entry.kind.clone(),
-                headers: entry.headers.clone(),
-                created_ms: entry.created_ms,
-                ttl_left_ms: entry.expires_ms.map(|expires| expires.saturating_sub(now_ms)),
-                body: entry.body.clone(),
-            });
-        Some(MessageFrame {
-            from: self.me.clone(),
-            to: receiver.clone(),
-            store: self.origin.store_of(heads.first()?.id),
-            stream: Stream {
-                channel: topic.channel.clone(),
-                direct: topic.target.is_some(),
-                lane: topic.lane,
-            },
-            previous: None,
-            skipped: 0,
-            attempt,
-            ack_timeout_ms: u64::try_from(self.config.ack_timeout.as_millis()).unwrap_or(u64::MAX),
-            messages: messages.collect(),
-        })
-    }
-
-    async fn publish_messages(
-        &mut self,
-        (receiver, topic): (&NodeId, TopicId),
-        heads: Vec<Head<Body>>,
-        repeated: bool,
-        frame: MessageFrame,
-    ) -> Option<delivery::Event<Body>> {
-        let (id, attempt) = (heads.first()?.id, frame.attempt);
-        let count = heads.len() as u64;
-        self.origin.sent(receiver, topic, newest(&heads)?);
-        let to = Subject::Message { to: receiver.clone(), from: self.me.clone() };
-        let receiver = receiver.clone();
-        match self.transport.publish(&to, Frame::Messages(frame).encode()).await {
-            Ok(()) if repeated => {
-                self.tally.redelivered.add(count);
-                self.tell(Event::Redelivered { receiver, id, attempt });
-                None
-            }
-            Ok(()) => {
-                self.tally.sent.add(count);
-                self.tell(Event::Sent { receiver, id, count });
-                None
-            }
-            Err(PublishError::NotConnected) => Some(delivery::Event::Unsent(Unsent::NotConnected)),
-            Err(PublishError::Busy) => Some(delivery::Event::Unsent(Unsent::Busy)),
-            Err(PublishError::TooLarge { size, limit }) => {
-                Some(delivery::Event::Unsent(Unsent::TooLarge { size, limit }))
-            }
-        }
-    }
-
     fn note_settled(&mut self, run: Run) {
         let (receiver, id, count) = (run.receiver.clone(), run.last_id, run.count);
         match &run.how {
@@ -451,6 +402,7 @@ impl<T: Transport> Driver<T> {
 
     pub(super) async fn new_store(&mut self, from: crate::message::MessageId, store: StoreId) {
         let from = self.origin.take(from, store);
+        self.ahead.clear();
         self.deliver_all(|| delivery::Event::StoreChanged { from }).await;
         self.meet(crate::protocol::membership::Event::Changed).await;
     }

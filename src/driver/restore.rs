@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
+use super::frames::Ahead;
 use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
 use super::{Driver, Parts};
@@ -81,6 +82,7 @@ impl<T: Transport> Driver<T> {
             topic_names: HashMap::new(),
             readers: HashMap::new(),
             receivers: BTreeMap::new(),
+            ahead: Ahead::default(),
             settling: super::Settling::default(),
             settle_running: false,
             settle_waiters: Vec::new(),

@@ -7,6 +7,7 @@
 //! while the receiver is online and heard, so that an outage dead-letters nothing (P6), also one that nobody has noticed yet.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Now;
@@ -74,7 +75,9 @@ pub enum Event<B> {
         topic: TopicId,
         active: bool,
     },
-    Appended(Head<B>),
+    /// Messages were just committed, these in this order. Those of topics that this receiver does not read are passed over, so that one list
+    /// does for all receivers.
+    Appended(Arc<[Head<B>]>),
     /// Messages were committed, up to this one, that memory had no room for.
     Missed {
         end_seq: u64,
@@ -165,6 +168,30 @@ pub enum Settled {
     Dead { reason: String },
 }
 
+/// A frame that is likely to go out next.
+#[derive(Debug)]
+pub struct Foreseen<B> {
+    pub topic: TopicId,
+    pub heads: Vec<Head<B>>,
+    pub previous: Option<MessageId>,
+    pub skipped: u64,
+}
+
+impl<B> Foreseen<B> {
+    /// Whether it is the first sending of these messages that was foreseen.
+    pub fn is(
+        &self,
+        topic: TopicId,
+        heads: &[Head<B>],
+        attempt: u32,
+        (previous, skipped): (Option<MessageId>, u64),
+    ) -> bool {
+        attempt == 1
+            && (topic, previous, skipped) == (self.topic, self.previous, self.skipped)
+            && heads.iter().map(|head| head.id).eq(self.heads.iter().map(|head| head.id))
+    }
+}
+
 #[derive(Debug)]
 struct Flight<B> {
     topic: TopicId,
@@ -225,7 +252,7 @@ impl<B: Clone> Delivery<B> {
                 self.flight.take_if(|flight| flight.topic == topic);
             }
             Event::Activity { topic, active } => self.activity(topic, active),
-            Event::Appended(head) => self.append(now, head),
+            Event::Appended(heads) => self.append(now, &heads),
             Event::Missed { end_seq } => {
                 self.queues.values_mut().for_each(|queue| queue.missed(end_seq));
             }
@@ -310,18 +337,29 @@ impl<B: Clone> Delivery<B> {
         }
     }
 
-    fn append(&mut self, now: Now, head: Head<B>) {
+    fn append(&mut self, now: Now, heads: &[Head<B>]) {
         let deliverable = self.online && self.link;
         let Limits { buffer_messages, buffer_bytes, frame_wait, .. } = self.limits;
-        if let Some(queue) = self.queues.get_mut(&head.topic) {
-            let room = match queue.len() {
-                0 => true,
-                waiting => deliverable && waiting < buffer_messages && queue.bytes() < buffer_bytes,
-            };
+        for of_topic in heads.chunk_by(|one, other| one.topic == other.topic) {
+            let (Some(first), Some(last)) = (of_topic.first(), of_topic.last()) else { continue };
+            let Some(queue) = self.queues.get_mut(&first.topic) else { continue };
             if queue.len() == 0 && !frame_wait.is_zero() {
                 queue.gather_until = Some(now.mono + frame_wait);
             }
-            queue.append(head, room);
+            for head in of_topic {
+                let room = match queue.len() {
+                    0 => true,
+                    waiting => {
+                        deliverable && waiting < buffer_messages && queue.bytes() < buffer_bytes
+                    }
+                };
+                if !room || queue.has_more() {
+                    // What is left in the file is followed by nothing that is not.
+                    queue.left_in_file(last.seq);
+                    break;
+                }
+                queue.append(head.clone());
+            }
         }
     }
 

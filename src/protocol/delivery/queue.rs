@@ -88,6 +88,10 @@ impl<B> Queue<B> {
         self.waiting.front()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Head<B>> {
+        self.waiting.iter()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -111,16 +115,19 @@ impl<B> Queue<B> {
         }
     }
 
-    /// A message was just committed. Kept if the queue reaches the log's end and has room, else left in the file.
-    pub(crate) fn append(&mut self, head: Head<B>, room: bool) {
-        if head.seq <= self.last_seq.max(self.known_to) && self.at_end {
-            return;
-        }
-        self.last_seq = self.last_seq.max(head.seq);
-        if self.at_end && room {
+    /// A message was just committed, and the queue reaches the log's end. It may be one that a page has shown already.
+    pub(crate) fn append(&mut self, head: Head<B>) {
+        if head.seq > self.last_seq.max(self.known_to) {
+            self.last_seq = head.seq;
             self.known_to = head.seq;
             self.push(head);
-        } else {
+        }
+    }
+
+    /// Messages were just committed, up to this one, and are left in the file: there is no room, or others before them were left.
+    pub(crate) fn left_in_file(&mut self, last_seq: u64) {
+        if last_seq > self.last_seq.max(self.known_to) || !self.at_end {
+            self.last_seq = self.last_seq.max(last_seq);
             self.at_end = false;
         }
     }

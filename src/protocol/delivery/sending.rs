@@ -1,7 +1,7 @@
 //! What to do now: expire, repeat, send, load.
 
 use super::queue::Queue;
-use super::{Action, Delivery, Flight, Head, Limits, Settled};
+use super::{Action, Delivery, Flight, Foreseen, Head, Limits, Settled};
 use crate::message::{Priority, TopicId};
 use crate::protocol::Now;
 
@@ -140,11 +140,36 @@ impl<B: Clone> Delivery<B> {
             .map(|(_, topic, _)| topic)
     }
 
-    /// The next messages of this topic for one frame: only those that come before any other topic's of its lane.
+    /// The next messages of this topic for one frame.
     fn take_frame(&mut self, now: Now, topic: TopicId) -> Vec<Head<B>> {
-        let Some(lane) = self.queues.get(&topic).map(|queue| queue.lane) else {
-            return Vec::new();
+        let count = self.frame_length(now, topic);
+        let Some(queue) = self.queues.get_mut(&topic) else { return Vec::new() };
+        (0..count).filter_map(|_| queue.take_front()).collect()
+    }
+
+    /// What goes out next if the frame in flight is acknowledged as a whole and nothing else happens: only a frame to which nothing can be added any
+    /// more, and nothing that depends on when it goes. So the shell can make its bytes while it waits.
+    pub fn foresee(&self, now: Now) -> Option<Foreseen<B>> {
+        let flight = self.flight.as_ref().filter(|_| self.online && self.link)?;
+        let topic = Priority::ALL.into_iter().find_map(|lane| self.next_topic(now, lane))?;
+        let queue = self.queues.get(&topic)?;
+        let count = self.frame_length(now, topic);
+        let may_grow = count < self.limits.frame_messages && count == queue.len();
+        let heads: Vec<_> = queue.iter().take(count).cloned().collect();
+        if heads.is_empty() || may_grow || heads.iter().any(|head| head.expires_ms.is_some()) {
+            return None;
+        }
+        let (previous, skipped) = match flight.heads.last() {
+            Some(last) if flight.topic == topic => (Some(last.id), 0),
+            _ if queue.attempts > 0 => return None,
+            _ => (queue.acked_id, queue.skipped),
         };
+        Some(Foreseen { topic, heads, previous, skipped })
+    }
+
+    /// How many of this topic's messages fit into one frame: only those that come before any other topic's of its lane.
+    fn frame_length(&self, now: Now, topic: TopicId) -> usize {
+        let Some(lane) = self.queues.get(&topic).map(|queue| queue.lane) else { return 0 };
         let bound = self
             .queues
             .iter()
@@ -152,27 +177,23 @@ impl<B: Clone> Delivery<B> {
             .filter_map(|(_, queue)| queue.next_at_least())
             .min()
             .unwrap_or(u64::MAX);
-        let mut heads: Vec<Head<B>> = Vec::new();
-        let (mut bytes, mut header_bytes) = (0, 0);
+        let (mut count, mut bytes, mut header_bytes) = (0, 0, 0);
         let Limits { frame_messages, frame_header_bytes, .. } = self.limits;
-        let Some(queue) = self.queues.get_mut(&topic) else { return heads };
-        let stores = &self.stores;
-        let store_of = |id| stores.partition_point(|from| *from <= id);
-        while let Some(front) = queue.front() {
-            if heads.first().is_some_and(|first| store_of(first.id) != store_of(front.id)) {
-                break;
-            }
-            bytes += front.bytes;
-            header_bytes += front.header_bytes;
+        let Some(queue) = self.queues.get(&topic) else { return 0 };
+        let store_of = |head: &Head<B>| self.stores.partition_point(|from| *from <= head.id);
+        let store = queue.front().map(store_of);
+        for head in queue.iter().take(frame_messages) {
+            bytes += head.bytes;
+            header_bytes += head.header_bytes;
             let fits = bytes <= self.frame_bytes && header_bytes <= frame_header_bytes;
-            let fits = fits || heads.is_empty();
-            let sendable = front.body.is_some() && !front.is_expired(now.file_ms);
-            if heads.len() >= frame_messages || !fits || !sendable || front.seq > bound {
+            let fits = fits || count == 0;
+            let sendable = head.body.is_some() && !head.is_expired(now.file_ms);
+            if Some(store_of(head)) != store || !fits || !sendable || head.seq > bound {
                 break;
             }
-            heads.extend(queue.take_front());
+            count += 1;
         }
-        heads
+        count
     }
 
     /// Sends these and starts the ack timer. A repetition waits longer for its answer, as the pauses between attempts grow.
@@ -209,15 +230,18 @@ impl<B: Clone> Delivery<B> {
             let mut topics = Vec::new();
             for (topic, queue) in self.queues.iter().filter(|(_, queue)| queue.lane == lane) {
                 let ready = reachable && is_eligible(queue, now);
-                let low = if ready { self.limits.buffer_messages.div_ceil(4) } else { 1 };
+                let low = if ready { self.limits.buffer_messages.div_ceil(2) } else { 1 };
                 if queue.has_more() && queue.len() < low && (ready || queue.len() == 0) {
                     deliverable |= ready;
                     topics.push((*topic, queue.known_to()));
                 }
             }
             if !topics.is_empty() {
-                let max_messages =
-                    if deliverable { self.limits.buffer_messages } else { topics.len() };
+                let max_messages = if deliverable {
+                    self.limits.buffer_messages.div_ceil(2)
+                } else {
+                    topics.len()
+                };
                 let token = self.jitter.draw();
                 self.loading = Some(token);
                 return out.push(Action::Load { token, lane, topics, max_messages });

@@ -1,7 +1,8 @@
 //! Sending: what the store commits goes to the deliveries, and what they decide is done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use waypost::protocol::delivery::{self, Action, Delivery, Head, Settled};
@@ -33,7 +34,8 @@ fn head(row: Rc<Row>) -> Head<Rc<Row>> {
 
 impl Process {
     pub(super) fn take_notices(&mut self, world: &mut World) {
-        for notice in world.take_notices(self.me) {
+        let mut notices = world.take_notices(self.me).into_iter().peekable();
+        while let Some(notice) = notices.next() {
             match notice {
                 Notice::TopicOpened(topic, row) => self.know_topic(topic, row),
                 Notice::CursorOpened(cursor) => {
@@ -54,7 +56,15 @@ impl Process {
                     self.receive(world, inbox::Event::Resumed { known });
                 }
                 Notice::CursorClosed { receiver, topic } => self.close(world, &receiver, topic),
-                Notice::Appended(row) => self.appended(world, row),
+                Notice::Appended(row) => {
+                    let more = || match notices.next_if(|next| matches!(next, Notice::Appended(_)))
+                    {
+                        Some(Notice::Appended(row)) => Some(row),
+                        _ => None,
+                    };
+                    let run = std::iter::once(row).chain(std::iter::from_fn(more)).collect();
+                    self.appended(world, run);
+                }
                 Notice::Missed { end_seq } => {
                     self.deliver_all(world, || delivery::Event::Missed { end_seq });
                 }
@@ -67,10 +77,12 @@ impl Process {
         }
     }
 
-    fn appended(&mut self, world: &mut World, row: Rc<Row>) {
-        let Some(readers) = self.readers.get(&row.topic) else { return };
-        for receiver in readers.clone() {
-            self.deliver(world, &receiver, delivery::Event::Appended(head(row.clone())));
+    fn appended(&mut self, world: &mut World, rows: Vec<Rc<Row>>) {
+        let readers = rows.iter().filter_map(|row| self.readers.get(&row.topic));
+        let receivers: BTreeSet<NodeId> = readers.flatten().cloned().collect();
+        let heads: Arc<[_]> = rows.into_iter().map(head).collect();
+        for receiver in receivers {
+            self.deliver(world, &receiver, delivery::Event::Appended(heads.clone()));
         }
     }
 

@@ -7,7 +7,7 @@ fn p2_the_rest_of_a_frame_is_repeated_once_the_expiry_of_its_beginning_is_on_rec
     let mut bench = Bench::new(Limits { frame_messages: 2, ..limits() });
     bench.append(B, 1);
     let expires_ms = Some(bench.clock.now().file_ms + 5_000);
-    bench.say(Event::Appended(Head { expires_ms, ..head(A, 2) }));
+    bench.say(Event::Appended([Head { expires_ms, ..head(A, 2) }].into()));
     bench.append(A, 3);
     assert_eq!(sent(&bench.ack(B, 1)), [(2, 1), (3, 1)]);
     let actions = bench.pass(Duration::from_secs(10));
@@ -90,6 +90,30 @@ fn a_batch_is_acknowledged_up_to_an_id() {
     assert_eq!(sent(&bench.wake()), [(5, 2), (6, 2)]);
 }
 
+#[test]
+fn what_is_committed_together_travels_together() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, ..limits() });
+    let unread = TopicId(99);
+    let run = [head(A, 1), head(unread, 2), head(A, 3), head(B, 4), head(A, 5)];
+    assert_eq!(sent(&bench.say(Event::Appended(run.into()))), [(1, 1), (3, 1)]);
+    assert_eq!(sent(&bench.ack(A, 3)), [(4, 1)]);
+    assert_eq!(sent(&bench.ack(B, 4)), [(5, 1)]);
+}
+
+#[test]
+fn what_has_no_room_is_left_in_the_file_with_all_behind_it() {
+    let mut bench = Bench::new(Limits { buffer_messages: 2, ..limits() });
+    let run: Vec<_> = (1..=5).map(|seq| head(A, seq)).collect();
+    assert_eq!(sent(&bench.say(Event::Appended(run.into()))), [(1, 1)]);
+    bench.say(Event::Appended([head(A, 6)].into()));
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1)]);
+    assert_eq!(
+        bench.asked.take().map(|(_, topics)| topics),
+        Some(vec![(A, 2)]),
+        "the rest is read"
+    );
+}
+
 fn gathering() -> Limits {
     Limits { frame_messages: 3, frame_wait: Duration::from_millis(20), ..limits() }
 }
@@ -121,7 +145,7 @@ fn a_full_frame_does_not_wait_and_neither_does_what_was_sent_before() {
     // By its bytes.
     bench.append(A, 4);
     let large = Head { bytes: 1000, ..head(A, 5) };
-    assert_eq!(sent(&bench.say(Event::Appended(large))), [(4, 1)]);
+    assert_eq!(sent(&bench.say(Event::Appended([large].into()))), [(4, 1)]);
 }
 
 #[test]
@@ -176,4 +200,55 @@ fn a_frame_holds_messages_of_one_store_id() {
     assert_eq!(sent(&bench.ack(A, 5)), [(6, 1), (7, 1)]);
     assert_eq!(sent(&bench.say(Event::StoreChanged { from: id(6) })), [(6, 1), (7, 1)]);
     assert_eq!(settled(&bench.ack(A, 7)), [(6, 7, 2, &Settled::Acknowledged)]);
+}
+
+/// Whether this is the publication that was foreseen.
+fn came_true(foreseen: &Foreseen<()>, actions: &[Action<()>]) -> bool {
+    actions.iter().any(|action| match action {
+        Action::Publish { topic, heads, attempt, previous, skipped, .. } => {
+            foreseen.is(*topic, heads, *attempt, (*previous, *skipped))
+        }
+        _ => false,
+    })
+}
+
+#[test]
+fn a_full_frame_is_foreseen_as_it_goes_out_after_the_acknowledgement() {
+    let mut bench = Bench::new(Limits { frame_messages: 2, ..limits() });
+    let run: Vec<_> = (1..=5).map(|seq| head(A, seq)).collect();
+    assert_eq!(sent(&bench.say(Event::Appended(run.into()))), [(1, 1), (2, 1)]);
+    let foreseen = bench.delivery.foresee(bench.clock.now()).expect("two more wait");
+    assert_eq!(bench.delivery.in_flight(), 2, "and nothing changed");
+    let actions = bench.ack(A, 2);
+    assert_eq!(sent(&actions), [(3, 1), (4, 1)]);
+    assert!(came_true(&foreseen, &actions));
+    assert!(!came_true(&foreseen, &bench.wake()), "a repetition says that it is one");
+    assert!(bench.delivery.foresee(bench.clock.now()).is_none(), "it can still grow");
+}
+
+#[test]
+fn what_happens_otherwise_was_not_foreseen() {
+    let bench = || {
+        let mut bench = Bench::new(Limits { frame_messages: 2, ..limits() });
+        let run: Vec<_> = (1..=4).map(|seq| head(A, seq)).collect();
+        bench.say(Event::Appended(run.into()));
+        let foreseen = bench.delivery.foresee(bench.clock.now()).expect("two more wait");
+        (bench, foreseen)
+    };
+    // Acknowledged in part; purged; overtaken by an urgent one.
+    let (mut in_part, foreseen) = bench();
+    assert!(!came_true(&foreseen, &in_part.ack(A, 1)));
+    let (mut purged, foreseen) = bench();
+    let dropped = Event::Dropped { topic: A, up_to_seq: 2, count: 2 };
+    assert!(!came_true(&foreseen, &purged.say(dropped)), "the receiver is told of a gap");
+    let (mut overtaken, foreseen) = bench();
+    overtaken.append(HIGH, 5);
+    assert!(!came_true(&foreseen, &overtaken.ack(A, 2)));
+    assert!(came_true(&foreseen, &overtaken.ack(HIGH, 5)), "and then it comes");
+    // What ends in time says how much of it is left, and that changes.
+    let mut expiring = Bench::new(limits());
+    let expires_ms = Some(expiring.clock.now().file_ms + 5_000);
+    let run = [head(A, 1), Head { expires_ms, ..head(A, 2) }];
+    expiring.say(Event::Appended(run.into()));
+    assert!(expiring.delivery.foresee(expiring.clock.now()).is_none());
 }

@@ -162,7 +162,11 @@ impl Model {
         };
         self.log.push(head.clone());
         let shown = how & 128 == 0 && head.body.is_some();
-        self.say(if shown { Event::Appended(head) } else { Event::Missed { end_seq: seq } });
+        self.say(if shown {
+            Event::Appended([head].into())
+        } else {
+            Event::Missed { end_seq: seq }
+        });
     }
 
     /// Of a frame that is in flight only those before the change stay there, if there are any.

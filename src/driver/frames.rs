@@ -1,0 +1,152 @@
+//! Frames of messages: made, made ahead, published.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::outbound::Body;
+use super::{Driver, newest};
+use crate::event::Event;
+use crate::message::{MessageId, NodeId, TopicId};
+use crate::protocol::delivery::{self, Foreseen, Head, Unsent};
+use crate::protocol::frame::{Frame, FrameMessage, MessageFrame, Stream};
+use crate::transport::{PublishError, Subject, Transport};
+
+/// Bytes of frames that are made ahead of their time and kept, of all receivers together.
+const AHEAD_BYTES: usize = 8 * 1024 * 1024;
+
+/// Frames that were made while an answer was awaited, one a receiver.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// Whose next frame is worth a look.
+    candidates: Vec<NodeId>,
+    made: BTreeMap<NodeId, (Foreseen<Body>, Bytes)>,
+    bytes: usize,
+}
+
+impl Ahead {
+    fn take(&mut self, receiver: &NodeId) -> Option<(Foreseen<Body>, Bytes)> {
+        let taken = self.made.remove(receiver)?;
+        self.bytes -= taken.1.len();
+        Some(taken)
+    }
+
+    fn keep(&mut self, receiver: NodeId, foreseen: Foreseen<Body>, bytes: Bytes) {
+        self.take(&receiver);
+        if self.bytes + bytes.len() <= AHEAD_BYTES {
+            self.bytes += bytes.len();
+            self.made.insert(receiver, (foreseen, bytes));
+        }
+    }
+
+    /// Messages travel under another store id from now on.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// This receiver is gone.
+    pub(super) fn forget(&mut self, receiver: &NodeId) {
+        self.take(receiver);
+    }
+}
+
+/// What a delivery wants to be published.
+pub(super) struct Outgoing<'a> {
+    pub(super) receiver: &'a NodeId,
+    pub(super) topic: TopicId,
+    pub(super) heads: Vec<Head<Body>>,
+    pub(super) attempt: u32,
+    pub(super) previous: Option<MessageId>,
+    pub(super) skipped: u64,
+}
+
+impl<T: Transport> Driver<T> {
+    /// Makes the frames that are likely to be next, once those that were just published have left.
+    pub(super) async fn make_ahead(&mut self) {
+        if self.ahead.candidates.is_empty() {
+            return;
+        }
+        // The connection has a task of its own, which writes when this one lets it.
+        tokio::task::yield_now().await;
+        for receiver in std::mem::take(&mut self.ahead.candidates) {
+            let now = self.now();
+            let foreseen = self.receivers.get(&receiver).and_then(|d| d.foresee(now));
+            let Some(foreseen) = foreseen else { continue };
+            let Foreseen { topic, heads, previous, skipped } = foreseen;
+            let next =
+                Outgoing { receiver: &receiver, topic, heads, attempt: 1, previous, skipped };
+            let Some(bytes) = self.message_frame(&next).map(Frame::encode) else { continue };
+            let Outgoing { heads, .. } = next;
+            let foreseen = Foreseen { topic, heads, previous, skipped };
+            self.ahead.keep(receiver, foreseen, bytes);
+        }
+    }
+
+    fn message_frame(&self, outgoing: &Outgoing<'_>) -> Option<Frame> {
+        let Outgoing { receiver, heads, attempt, previous, skipped, .. } = outgoing;
+        let topic = self.topics.get(&outgoing.topic)?;
+        let now_ms = self.store.now_ms();
+        let messages =
+            heads.iter().filter_map(|head| head.body.as_ref()).map(|entry| FrameMessage {
+                id: entry.id,
+                kind: entry.kind.clone(),
+                headers: entry.headers.clone(),
+                created_ms: entry.created_ms,
+                ttl_left_ms: entry.expires_ms.map(|expires| expires.saturating_sub(now_ms)),
+                body: entry.body.clone(),
+            });
+        let store = self.origin.store_of(heads.first()?.id);
+        Some(Frame::Messages(MessageFrame {
+            from: self.me.clone(),
+            to: (*receiver).clone(),
+            store,
+            stream: Stream {
+                channel: topic.channel.clone(),
+                direct: topic.target.is_some(),
+                lane: topic.lane,
+            },
+            // An id of another store means nothing to the receiver in this one's stream.
+            previous: previous.filter(|id| self.origin.store_of(*id) == store),
+            skipped: *skipped,
+            attempt: *attempt,
+            ack_timeout_ms: u64::try_from(self.config.ack_timeout.as_millis()).unwrap_or(u64::MAX),
+            messages: messages.collect(),
+        }))
+    }
+
+    pub(super) async fn publish_messages(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        repeated: bool,
+    ) -> Option<delivery::Event<Body>> {
+        let Outgoing { receiver, topic, ref heads, attempt, previous, skipped } = outgoing;
+        let is_it =
+            |made: &(Foreseen<Body>, _)| made.0.is(topic, heads, attempt, (previous, skipped));
+        let bytes = match self.ahead.take(receiver).filter(is_it) {
+            Some((_, bytes)) => bytes,
+            None => self.message_frame(&outgoing)?.encode(),
+        };
+        let (id, count) = (heads.first()?.id, heads.len() as u64);
+        self.origin.sent(receiver, topic, newest(heads)?);
+        let to = Subject::Message { to: receiver.clone(), from: self.me.clone() };
+        let receiver = receiver.clone();
+        match self.transport.publish(&to, bytes).await {
+            Ok(()) => {
+                self.ahead.candidates.push(receiver.clone());
+                if repeated {
+                    self.tally.redelivered.add(count);
+                    self.tell(Event::Redelivered { receiver, id, attempt });
+                } else {
+                    self.tally.sent.add(count);
+                    self.tell(Event::Sent { receiver, id, count });
+                }
+                None
+            }
+            Err(PublishError::NotConnected) => Some(delivery::Event::Unsent(Unsent::NotConnected)),
+            Err(PublishError::Busy) => Some(delivery::Event::Unsent(Unsent::Busy)),
+            Err(PublishError::TooLarge { size, limit }) => {
+                Some(delivery::Event::Unsent(Unsent::TooLarge { size, limit }))
+            }
+        }
+    }
+}
