@@ -133,6 +133,11 @@ impl Message {
         Self { content, store, reply: Some(reply) }
     }
 
+    /// One that its handler only looks at.
+    pub(crate) fn shown(content: Arc<Content>, store: Store) -> Self {
+        Self { content, store, reply: None }
+    }
+
     /// The message's id, as its sender's `send` returned it.
     pub fn id(&self) -> MessageId {
         self.content.id

@@ -15,10 +15,14 @@ use crate::message::{ChannelName, Mode, NodeId, StartAt};
 /// What a handler's call gives.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
 
+/// A handler that is called in the node's own thread.
+pub(crate) type Inline = Arc<dyn Fn(&Message) -> HandlerResult + Send + Sync>;
+
 /// Who takes a channel's messages.
 #[derive(Clone)]
 pub(crate) enum Consumer {
     Handler(Arc<dyn Fn(Message) -> HandlerFuture + Send + Sync>),
+    Inline(Inline),
     Stream(mpsc::Sender<Message>),
 }
 
@@ -27,12 +31,20 @@ impl Consumer {
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Stream(stream) if stream.is_closed())
     }
+
+    pub(crate) fn inline(&self) -> Option<&Inline> {
+        match self {
+            Self::Inline(handler) => Some(handler),
+            Self::Handler(_) | Self::Stream(_) => None,
+        }
+    }
 }
 
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Handler(_) => "Handler",
+            Self::Inline(_) => "Inline",
             Self::Stream(_) => "Stream",
         })
     }

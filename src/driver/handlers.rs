@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::inbound::Held;
+use super::inline::{all_inline, call_inline, handle_inline};
 use super::{Consumer, Driver};
 use crate::incoming::Message;
 use crate::message::MessageId;
@@ -25,7 +26,7 @@ const MOMENT: Duration = Duration::from_micros(60);
 /// To yield the processor takes less than this, unless somebody else wants it.
 const OTHERS_RAN: Duration = Duration::from_micros(5);
 
-type Results = Vec<(MessageId, Result<Done, String>)>;
+pub(super) type Results = Vec<(MessageId, Result<Done, String>)>;
 
 /// Messages that are being handled, each run of them by a task of its own.
 pub(super) struct Handlers {
@@ -219,6 +220,11 @@ impl<T: Transport> Driver<T> {
             let results = vec![(first, Ok(Done::Returned))];
             return Some(inbox::Event::Finished { source, results });
         }
+        if let Some(inline) = all_inline(&consumers) {
+            let results = handle_inline(&messages, &self.store, &inline);
+            self.count(&source, &results);
+            return Some(inbox::Event::Finished { source, results });
+        }
         let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
         let (ceased, beside_others) = (Arc::default(), !self.handlers.is_idle());
         let batch = Batch { messages, store, consumers, timeout, ceased, beside_others };
@@ -234,7 +240,12 @@ impl<T: Transport> Driver<T> {
             // Where the file failed it, the message must not come again before the inbox knows.
             self.take_notices().await;
         }
-        for (id, result) in &results {
+        self.count(&source, &results);
+        self.receive(inbox::Event::Finished { source, results }).await;
+    }
+
+    fn count(&self, source: &Source, results: &Results) {
+        for (id, result) in results {
             match result {
                 Ok(Done::Returned) => {}
                 Ok(_) => self.tally.processed.add(1),
@@ -244,7 +255,6 @@ impl<T: Transport> Driver<T> {
                 }
             }
         }
-        self.receive(inbox::Event::Finished { source, results }).await;
     }
 }
 
@@ -258,6 +268,10 @@ async fn offer_to_all(
         let (reply, mut answer) = oneshot::channel();
         let message = Message::new(content.clone(), store.clone(), reply);
         let one = match consumer {
+            Consumer::Inline(handler) => {
+                call_inline(handler, &message)?;
+                Done::Handled
+            }
             Consumer::Handler(handler) => {
                 let call = async move { handler(message).await.map_err(|error| chain(&*error)) };
                 let call = AssertUnwindSafe(call);
@@ -285,7 +299,7 @@ async fn offer_to_all(
 }
 
 /// The error with its sources.
-fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -295,7 +309,7 @@ fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
     text
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

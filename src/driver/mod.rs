@@ -25,6 +25,7 @@ mod command;
 mod frames;
 mod handlers;
 mod inbound;
+mod inline;
 mod jobs;
 mod members;
 mod outbound;
@@ -33,7 +34,7 @@ mod restore;
 mod settling;
 mod stopping;
 
-pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture};
+pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture, Inline};
 
 use channels::Joined;
 use frames::Ahead;
