@@ -31,6 +31,14 @@ pub(crate) struct Crowd<'a> {
     pub(crate) flow: Arc<Flow>,
 }
 
+/// Where the readers' handlers run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hands {
+    /// In the node's own thread, as the anchors' are in their client's task.
+    Inline,
+    Runtime,
+}
+
 impl<'a> Crowd<'a> {
     /// Starts them, and waits until the sender knows its readers.
     ///
@@ -41,17 +49,17 @@ impl<'a> Crowd<'a> {
         readers: usize,
         tune: impl Fn(&mut Config),
     ) -> Result<Self, BenchError> {
-        Self::gather_through(stage, readers, None, tune).await
+        Self::gather_with(stage, readers, (Hands::Inline, None), tune).await
     }
 
-    /// The same, the sender behind this wire.
+    /// The same, with handlers there, and the sender behind this wire.
     ///
     /// # Errors
     /// As [`Crowd::gather`].
-    pub(crate) async fn gather_through(
+    pub(crate) async fn gather_with(
         stage: &'a Stage,
         readers: usize,
-        wire: Option<&Proxy>,
+        (hands, wire): (Hands, Option<&Proxy>),
         tune: impl Fn(&mut Config),
     ) -> Result<Self, BenchError> {
         let place = stage.place()?;
@@ -69,11 +77,16 @@ impl<'a> Crowd<'a> {
             let node = stage.node(&place, &format!("reader-{n}"), &tune).await?;
             let channel = node.join(CHANNEL, Mode::Reader).await?;
             let handled = Arc::clone(&flow);
-            let handler = move |_| {
+            let handler = move || {
                 handled.count_handled();
-                std::future::ready(Ok(()))
+                Ok(())
             };
-            channel.on_message(handler).await?;
+            match hands {
+                Hands::Inline => channel.on_message_inline(move |_| handler()).await?,
+                Hands::Runtime => {
+                    channel.on_message(move |_| std::future::ready(handler())).await?;
+                }
+            }
             channels.push(channel);
         }
         let crowd = Self { stage, place, sender, out, readers: channels, flow };

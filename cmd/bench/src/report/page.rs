@@ -53,7 +53,8 @@ fn head(page: &mut String, results: &Results) {
             "\n{rounds}, {} s for each measurement after {} s of warm-up; median, least and most of the rounds. Nodes, clients and the \
              simulated peers share this machine with the server. The nodes have their default settings (every `send` returns after an fsync, \
              every handled message is committed before its acknowledgement), but for what is named, and no \
-             `queue_limit`. A ratio is taken within a round, from \
+             `queue_limit`; their handlers only count, \
+             and run in the node's own thread (`on_message_inline`) where nothing else is said. A ratio is taken within a round, from \
              figures measured one right after the other, and judged by the median of the rounds.\n",
             sizes.window.as_secs_f64(),
             sizes.warm.as_secs_f64(),
@@ -117,8 +118,9 @@ fn explanation(scenario: Scenario) -> &'static str {
     match scenario {
         Scenario::One => {
             "Messages that the reader's handler took, a second, batching off: every message is sent, handled, committed and acknowledged before \
-             the next one goes. Once out of a backlog in the file, once while 64 tasks send and messages always wait. Beside it: requests of \
-             256 bytes and empty replies through the same server, one at a time, with nothing stored anywhere."
+             the next one goes. Once out of a backlog in the file, once while 64 tasks send and messages always wait, and, not judged, out of a \
+             backlog by a handler on the program's runtime. Beside it: requests of 256 bytes and empty replies through the same server, one at \
+             a time, with nothing stored anywhere."
         }
         Scenario::Many => {
             "One sender, many reading nodes, each with a file of its own; what all handlers took together, batching off. Beside it: 64 requests \
@@ -138,7 +140,7 @@ fn explanation(scenario: Scenario) -> &'static str {
              batching on, beside what one takes live."
         }
         Scenario::Latency => {
-            "From the moment at which a message was to be sent to the start of its handler: batching off, two nodes. The anchors go at the same \
+            "From the moment at which a message was to be sent to the start of its handler: batching off, two nodes, the handler on the program's runtime. The anchors go at the same \
              pace: an fsync of an append of 4,096 bytes, and a request with its reply."
         }
         Scenario::Backlog => {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use waypost::Config;
 
 use crate::anchors::request::Requests;
-use crate::crowd::{Crowd, Pace};
+use crate::crowd::{Crowd, Hands, Pace};
 use crate::error::BenchError;
 use crate::record::{Bound, Plot, Record, Unit};
 use crate::scenario::batched::batching;
@@ -24,6 +24,7 @@ const RMDS_DELIVERED: f64 = 89.0;
 
 const ANCHOR: &str = "async-nats request/reply, one at a time";
 const BACKLOG: &str = "waypost, one in flight, a backlog";
+const ON_RUNTIME: &str = "waypost, one in flight, a backlog, the handler on a runtime";
 const SENDING: &str = "waypost, one in flight, 64 tasks sending";
 
 /// Target 1.
@@ -33,11 +34,14 @@ pub(super) async fn one(stage: &Stage, record: &mut Record) -> Result<(), BenchE
         let before = half(stage, &requests, 1, ANCHOR).await?;
         stage.progress.step(format!("one: {BACKLOG}"));
         let waiting = backlog(stage, 1, FASTEST_ONE, plain).await?;
+        stage.progress.step(format!("one: {ON_RUNTIME}"));
+        let on_runtime = backlog_by(stage, Hands::Runtime, 1, FASTEST_ONE, plain).await?;
         stage.progress.step(format!("one: {SENDING}"));
         let arriving = sending(stage, AT_ONCE, plain).await?;
         let after = half(stage, &requests, 1, ANCHOR).await?;
         record.add(ANCHOR, Unit::PerSecond, f64::midpoint(before, after));
         record.add(BACKLOG, Unit::PerSecond, waiting);
+        record.add(ON_RUNTIME, Unit::PerSecond, on_runtime);
         record.add(SENDING, Unit::PerSecond, arriving);
         stage.progress.round_done();
     }
@@ -119,9 +123,19 @@ pub(super) async fn backlog(
     fastest: f64,
     tune: impl Fn(&mut Config),
 ) -> Result<f64, BenchError> {
+    backlog_by(stage, Hands::Inline, receivers, fastest, tune).await
+}
+
+async fn backlog_by(
+    stage: &Stage,
+    hands: Hands,
+    receivers: usize,
+    fastest: f64,
+    tune: impl Fn(&mut Config),
+) -> Result<f64, BenchError> {
     let seconds = (stage.sizes.window + stage.sizes.warm).as_secs_f64();
     let count = (fastest * stage.sizes.share * seconds / receivers as f64) as u64;
-    let crowd = Crowd::gather(stage, receivers, unbounded(tune)).await?;
+    let crowd = Crowd::gather_with(stage, receivers, (hands, None), unbounded(tune)).await?;
     crowd.pause().await?;
     crowd.fill(count).await?;
     crowd.resume().await?;

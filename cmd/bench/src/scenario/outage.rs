@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Hands};
 use crate::error::BenchError;
 use crate::pace;
 use crate::proxy::Proxy;
@@ -56,7 +56,8 @@ struct Told {
 
 async fn one(stage: &Stage, proxy: &Proxy) -> Result<Told, BenchError> {
     let third = stage.sizes.outage;
-    let crowd = Crowd::gather_through(stage, 1, Some(proxy), unbounded(plain)).await?;
+    let crowd =
+        Crowd::gather_with(stage, 1, (Hands::Inline, Some(proxy)), unbounded(plain)).await?;
     let count = (3.0 * third.as_secs_f64() * f64::from(A_SECOND)) as u32;
     let (out, flow, payloads) = (crowd.out.clone(), crowd.flow.clone(), stage.payloads.clone());
     let runtime = Handle::current();
