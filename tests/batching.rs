@@ -208,3 +208,39 @@ async fn a_node_without_batching_takes_frames_of_many_and_stops_in_the_middle_of
     settled(&alice).await;
     assert_eq!(seen(&got).len(), 200, "none came twice");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_what_was_handled_of_a_frame_does_not_come_again_where_a_stop_cuts_the_next_short() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (alice, out) = sender(&server, &dir, up_to(200)).await;
+    let impatient = Duration::from_millis(50);
+    let bob = begin(builder(&server, &dir, "bob").shutdown_timeout(impatient)).await;
+    let channel = bob.join("c", Mode::Reader).await.expect("joined");
+    reader_is_known(&alice, "c", "bob").await;
+    send_all(&out, numbers(0..20)).await;
+    let (got, begun) = (Got::default(), Arc::new(AtomicUsize::new(0)));
+    let (seen_here, begun_here) = (got.clone(), begun.clone());
+    channel
+        .on_message(move |message| {
+            let (got, begun) = (seen_here.clone(), begun_here.clone());
+            async move {
+                if begun.fetch_add(1, Ordering::SeqCst) == 3 {
+                    std::future::pending::<()>().await;
+                }
+                got.lock().expect("not poisoned").push(message.text()?.to_owned());
+                Ok(())
+            }
+        })
+        .await
+        .expect("attached");
+    eventually_async(SOON, "the fourth waits", async || begun.load(Ordering::SeqCst) == 4).await;
+    bob.shutdown().await;
+    assert_eq!(seen(&got), numbers(0..3));
+    let bob = start(&server, &dir, "bob").await;
+    collect_into(&bob.join("c", Mode::Reader).await.expect("joined"), &got).await;
+    assert_eq!(arrived(&got, 20).await, numbers(0..20));
+    settled(&alice).await;
+    assert_eq!(seen(&got).len(), 20, "none came twice");
+    assert_eq!(columns(&alice, "bob").await, [20, 0, 20, 0, 0, 0]);
+}

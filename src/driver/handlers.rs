@@ -136,16 +136,22 @@ impl Handlers {
         self.just_started = true;
     }
 
-    /// A handler that is stuck in code that does not wait cannot be aborted; whether none was left.
-    pub(super) async fn abort(&mut self, within: Duration) -> bool {
+    /// Cuts all runs short: what had ended well of them before that. A handler that is stuck in code that does not wait cannot be cut short, and is
+    /// left in `runs`.
+    pub(super) async fn abort(&mut self, within: Duration) -> Vec<(Source, Results)> {
         self.runs.values().for_each(|run| run.task.abort());
+        let mut done = Vec::new();
         let all = async {
             while !self.runs.is_empty() {
-                let ended = self.ended().await;
-                self.runs.remove(&ended.run);
+                let Ended { run, mut results } = self.ended().await;
+                results.retain(|(_, result)| result.is_ok());
+                done.extend(self.runs.remove(&run).map(|run| (run.source, results)));
             }
         };
-        tokio::time::timeout(within, all).await.is_ok()
+        // What is stuck is seen by its owner.
+        let _ = tokio::time::timeout(within, all).await;
+        done.retain(|(_, results)| !results.is_empty());
+        done
     }
 }
 
@@ -244,7 +250,7 @@ impl<T: Transport> Driver<T> {
         self.receive(inbox::Event::Finished { source, results }).await;
     }
 
-    fn count(&self, source: &Source, results: &Results) {
+    pub(super) fn count(&self, source: &Source, results: &Results) {
         for (id, result) in results {
             match result {
                 Ok(Done::Returned) => {}

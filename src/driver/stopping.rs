@@ -2,12 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+
 use super::{Driver, Timer, command::Reply};
 use crate::protocol::{inbox, membership};
 use crate::transport::Transport;
 
 /// How long the goodbye may take to reach the socket.
 const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How long the receipts of what was handled may take.
+const COMMITS: Duration = Duration::from_secs(1);
 
 /// How long aborted handlers may take to end.
 const ABORT: Duration = Duration::from_secs(1);
@@ -41,10 +46,24 @@ impl<T: Transport> Driver<T> {
         self.stopping.take().map(|stopping| stopping.reply)
     }
 
-    /// A handler that does not end is not waited for. Its message comes again.
+    /// A handler that does not end is not waited for. Its message comes again; those before it in the same frame do not.
     async fn abort_handlers(&mut self) {
-        if !self.handlers.abort(ABORT).await {
+        let done = self.handlers.abort(ABORT).await;
+        if !self.handlers.is_idle() {
             tracing::warn!(node = %self.me, "a handler does not end; it is left behind");
+        }
+        for (source, results) in done {
+            self.count(&source, &results);
+            self.receive(inbox::Event::Finished { source, results }).await;
+        }
+        let commits = async {
+            while self.inbox.committing() > 0 {
+                let Some(completion) = self.jobs.next().await else { return };
+                self.completed(completion).await;
+            }
+        };
+        if tokio::time::timeout(COMMITS, commits).await.is_err() {
+            tracing::warn!(node = %self.me, "what was handled last could not be noted; it comes again");
         }
     }
 

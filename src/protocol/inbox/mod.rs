@@ -191,7 +191,12 @@ impl<B> Inbox<B> {
 
     /// Messages that are being handled or written.
     pub fn busy(&self) -> usize {
-        self.running + self.active.values().filter(|state| state.is_committing()).count()
+        self.running + self.committing()
+    }
+
+    /// Messages that are being written.
+    pub fn committing(&self) -> usize {
+        self.active.values().filter(|state| state.is_committing()).count()
     }
 
     /// Appends actions in the order in which the shell must perform them.
