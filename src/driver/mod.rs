@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link, Status, Tally};
 use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
-use crate::protocol::delivery::{self, Delivery};
+use crate::protocol::delivery::{self, Delivery, Readers};
 use crate::protocol::inbox::Inbox;
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::origin::Origin;
@@ -107,7 +107,7 @@ pub(crate) struct Driver<T> {
     going_back: bool,
     topics: HashMap<TopicId, Topic>,
     topic_names: HashMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
-    readers: HashMap<TopicId, Arc<BTreeSet<NodeId>>>,
+    readers: Readers,
     receivers: BTreeMap<NodeId, Delivery<Arc<Entry>>>,
     ahead: Ahead,
     settling: Settling,

@@ -1,6 +1,6 @@
 //! Sending: what the store commits goes to the deliveries, and what they decide is done.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,15 +114,14 @@ impl<T: Transport> Driver<T> {
 
     /// Says what was appended to all who read any of it.
     async fn appended(&mut self, entries: Vec<Arc<Entry>>) {
-        let topics: BTreeSet<TopicId> = entries.iter().map(|entry| entry.topic).collect();
-        let mut readers = topics.iter().filter_map(|topic| self.readers.get(topic));
-        let Some(mut receivers) = readers.next().cloned() else { return };
-        for more in readers {
-            Arc::make_mut(&mut receivers).extend(more.iter().cloned());
-        }
+        let ends: BTreeMap<TopicId, u64> = entries.iter().map(|e| (e.topic, e.seq)).collect();
         let heads: Arc<[_]> = entries.into_iter().map(head).collect();
-        for receiver in &*receivers {
-            self.deliver(receiver, delivery::Event::Appended(heads.clone())).await;
+        for receiver in self.readers.appended(ends.clone()) {
+            self.deliver(&receiver, delivery::Event::Appended(heads.clone())).await;
+            let Some(delivery) = self.receivers.get(&receiver) else { continue };
+            for topic in ends.keys().filter(|topic| delivery.may_sleep(**topic)) {
+                self.readers.put_to_sleep(*topic, &receiver);
+            }
         }
     }
 
@@ -136,8 +135,7 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn open(&mut self, cursor: Cursor) {
         let Some(lane) = self.topics.get(&cursor.topic).map(|topic| topic.lane) else { return };
         let last_seq = if cursor.pending > 0 { cursor.last_seq } else { cursor.acked_seq };
-        let readers = self.readers.entry(cursor.topic).or_default();
-        Arc::make_mut(readers).insert(cursor.receiver.clone());
+        self.readers.add(cursor.topic, cursor.receiver.clone());
         let receiver = cursor.receiver;
         if !self.receivers.contains_key(&receiver) {
             self.add_receiver(&receiver).await;
@@ -167,9 +165,7 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn close(&mut self, receiver: &NodeId, topic: TopicId) {
-        if let Some(readers) = self.readers.get_mut(&topic) {
-            Arc::make_mut(readers).remove(receiver);
-        }
+        self.readers.remove(topic, receiver);
         self.settling.runs.forget(receiver, topic);
         self.deliver(receiver, delivery::Event::Closed { topic }).await;
         if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
@@ -196,7 +192,9 @@ impl<T: Transport> Driver<T> {
 
     /// Says this to one delivery, and does what it decides.
     pub(super) async fn deliver(&mut self, receiver: &NodeId, event: delivery::Event<Body>) {
-        let mut events = VecDeque::from([event]);
+        let slept = self.readers.wake(receiver).into_iter();
+        let slept = slept.map(|(topic, end_seq)| delivery::Event::Slept { topic, end_seq });
+        let mut events: VecDeque<_> = slept.chain([event]).collect();
         while let Some(event) = events.pop_front() {
             let now = self.now();
             let Some(delivery) = self.receivers.get_mut(receiver) else { return };

@@ -12,6 +12,7 @@ use super::inbound::HELD_BYTES;
 use super::{Driver, Parts};
 use crate::message::MessageId;
 use crate::protocol::Now;
+use crate::protocol::delivery::Readers;
 use crate::protocol::frame::{MAX_CHANNELS, Stream};
 use crate::protocol::inbox::{self, Inbox, Source};
 use crate::protocol::membership::{self, Membership};
@@ -80,7 +81,7 @@ impl<T: Transport> Driver<T> {
             going_back: false,
             topics: HashMap::new(),
             topic_names: HashMap::new(),
-            readers: HashMap::new(),
+            readers: Readers::default(),
             receivers: BTreeMap::new(),
             ahead: Ahead::default(),
             settling: super::Settling::default(),

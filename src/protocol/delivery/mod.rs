@@ -19,10 +19,12 @@ use crate::message::{MessageId, Priority, TopicId};
 
 mod answers;
 mod queue;
+mod readers;
 mod sending;
 
 pub use queue::Head;
 use queue::Queue;
+pub use readers::Readers;
 use sending::settle_otherwise;
 
 /// Settings of all deliveries of a node.
@@ -80,6 +82,11 @@ pub enum Event<B> {
     Appended(Arc<[Head<B>]>),
     /// Messages were committed, up to this one, that memory had no room for.
     Missed {
+        end_seq: u64,
+    },
+    /// The same of one topic, while the receiver was not told.
+    Slept {
+        topic: TopicId,
         end_seq: u64,
     },
     /// A page that was asked for.
@@ -256,6 +263,11 @@ impl<B: Clone> Delivery<B> {
             Event::Missed { end_seq } => {
                 self.queues.values_mut().for_each(|queue| queue.missed(end_seq));
             }
+            Event::Slept { topic, end_seq } => {
+                if let Some(queue) = self.queues.get_mut(&topic) {
+                    queue.missed(end_seq);
+                }
+            }
             Event::Loaded { token, topics, heads, scanned_to, end } => {
                 // Any other answers a question of a delivery that is gone.
                 if self.loading.take_if(|loading| *loading == token).is_some() {
@@ -337,8 +349,18 @@ impl<B: Clone> Delivery<B> {
         }
     }
 
-    fn append(&mut self, now: Now, heads: &[Head<B>]) {
+    /// Whether further messages of this topic change nothing before something else happens: they cannot be sent now, and are left in the file
+    /// behind others that are there.
+    pub fn may_sleep(&self, topic: TopicId) -> bool {
         let deliverable = self.online && self.link;
+        let waits = |queue: &Queue<B>| {
+            !(deliverable && queue.active) && queue.len() > 0 && queue.has_more()
+        };
+        self.queues.get(&topic).is_some_and(waits)
+    }
+
+    fn append(&mut self, now: Now, heads: &[Head<B>]) {
+        let reachable = self.online && self.link;
         let Limits { buffer_messages, buffer_bytes, frame_wait, .. } = self.limits;
         for of_topic in heads.chunk_by(|one, other| one.topic == other.topic) {
             let (Some(first), Some(last)) = (of_topic.first(), of_topic.last()) else { continue };
@@ -346,6 +368,7 @@ impl<B: Clone> Delivery<B> {
             if queue.len() == 0 && !frame_wait.is_zero() {
                 queue.gather_until = Some(now.mono + frame_wait);
             }
+            let deliverable = reachable && queue.active;
             for head in of_topic {
                 let room = match queue.len() {
                     0 => true,

@@ -450,6 +450,31 @@ fn a_backlog_is_read_in_pages_and_the_next_page_before_the_last_is_used_up() {
 }
 
 #[test]
+fn who_takes_nothing_now_need_not_be_told_of_more_and_gets_it_all_later() {
+    let mut bench = Bench::new(limits());
+    bench.say(Event::Activity { topic: A, active: false });
+    assert!(!bench.delivery.may_sleep(A), "it has nothing yet");
+    assert_eq!(bench.append(A, 1), []);
+    assert!(!bench.delivery.may_sleep(A), "the next one would be its second");
+    assert_eq!(bench.append(A, 2), []);
+    assert!(bench.delivery.may_sleep(A) && !bench.delivery.may_sleep(B));
+    // It sleeps until it takes messages again.
+    bench.say(Event::Slept { topic: A, end_seq: 5 });
+    assert_eq!(sent(&bench.say(Event::Activity { topic: A, active: true })), [(1, 1)]);
+    assert!(!bench.delivery.may_sleep(A));
+    assert_eq!(bench.asked.as_ref().map(|(_, topics)| &topics[..]), Some(&[(A, 1)][..]));
+    bench.page((2..=4).map(|seq| head(A, seq)).collect(), 4, true);
+    for next in 2..=4 {
+        assert_eq!(sent(&bench.ack(A, next - 1)), [(next, 1)]);
+    }
+    assert_eq!(
+        bench.asked.as_ref().map(|(_, topics)| &topics[..]),
+        Some(&[(A, 4)][..]),
+        "5 is missing"
+    );
+}
+
+#[test]
 fn nothing_is_sent_past_a_topic_whose_messages_are_not_known_yet() {
     let mut bench = Bench::new(limits());
     let late = TopicId(9);

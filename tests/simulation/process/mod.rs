@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use waypost::protocol::delivery::{self, Delivery};
+use waypost::protocol::delivery::{self, Delivery, Readers};
 use waypost::protocol::frame::{Frame, Stream};
 use waypost::protocol::inbox::{self, Done, Inbox, Source};
 use waypost::protocol::membership::{self, Membership};
@@ -101,7 +101,7 @@ pub(crate) struct Process {
     going_back: bool,
     topics: BTreeMap<TopicId, TopicRow>,
     topic_names: BTreeMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
-    readers: BTreeMap<TopicId, BTreeSet<NodeId>>,
+    readers: Readers,
     receivers: BTreeMap<NodeId, Delivery<Rc<Row>>>,
     settling: Settling,
     settle_running: bool,
@@ -145,7 +145,7 @@ impl Process {
             going_back: false,
             topics: BTreeMap::new(),
             topic_names: BTreeMap::new(),
-            readers: BTreeMap::new(),
+            readers: Readers::default(),
             receivers: BTreeMap::new(),
             settling: Settling::default(),
             settle_running: false,

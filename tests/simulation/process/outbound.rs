@@ -1,6 +1,6 @@
 //! Sending: what the store commits goes to the deliveries, and what they decide is done.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,11 +78,14 @@ impl Process {
     }
 
     fn appended(&mut self, world: &mut World, rows: Vec<Rc<Row>>) {
-        let readers = rows.iter().filter_map(|row| self.readers.get(&row.topic));
-        let receivers: BTreeSet<NodeId> = readers.flatten().cloned().collect();
+        let ends: BTreeMap<TopicId, u64> = rows.iter().map(|row| (row.topic, row.seq)).collect();
         let heads: Arc<[_]> = rows.into_iter().map(head).collect();
-        for receiver in receivers {
+        for receiver in self.readers.appended(ends.clone()) {
             self.deliver(world, &receiver, delivery::Event::Appended(heads.clone()));
+            let Some(delivery) = self.receivers.get(&receiver) else { continue };
+            for topic in ends.keys().filter(|topic| delivery.may_sleep(**topic)) {
+                self.readers.put_to_sleep(*topic, &receiver);
+            }
         }
     }
 
@@ -96,7 +99,7 @@ impl Process {
     pub(super) fn open(&mut self, world: &mut World, cursor: Cursor) {
         let Some(lane) = self.topics.get(&cursor.topic).map(|topic| topic.lane) else { return };
         let last_seq = if cursor.pending > 0 { cursor.last_seq } else { cursor.acked_seq };
-        self.readers.entry(cursor.topic).or_default().insert(cursor.receiver.clone());
+        self.readers.add(cursor.topic, cursor.receiver.clone());
         let Cursor { receiver, topic, acked_seq, acked_id, skipped, .. } = cursor;
         if !self.receivers.contains_key(&receiver) {
             self.add_receiver(world, &receiver);
@@ -126,9 +129,7 @@ impl Process {
     }
 
     fn close(&mut self, world: &mut World, receiver: &NodeId, topic: TopicId) {
-        if let Some(readers) = self.readers.get_mut(&topic) {
-            readers.remove(receiver);
-        }
+        self.readers.remove(topic, receiver);
         self.settling.forget(receiver, topic);
         world.oracle.settled_by_file(self.me, receiver, topic, u64::MAX);
         self.deliver(world, receiver, delivery::Event::Closed { topic });
@@ -145,7 +146,9 @@ impl Process {
         receiver: &NodeId,
         event: delivery::Event<Rc<Row>>,
     ) {
-        let mut events = VecDeque::from([event]);
+        let slept = self.readers.wake(receiver).into_iter();
+        let slept = slept.map(|(topic, end_seq)| delivery::Event::Slept { topic, end_seq });
+        let mut events: VecDeque<_> = slept.chain([event]).collect();
         while let Some(event) = events.pop_front() {
             let now = self.now(world);
             let Some(delivery) = self.receivers.get_mut(receiver) else { return };
