@@ -1,4 +1,6 @@
 use super::*;
+use crate::protocol::frame::Verdict;
+use crate::protocol::origin::Judgement;
 use crate::protocol::testing::Clock;
 
 mod batches;
