@@ -8,10 +8,10 @@ use super::channels::Joined;
 use super::{Driver, Timer};
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
-use crate::message::{ChannelName, MessageId, NodeId, StoreId, TopicId};
+use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::membership;
-use crate::store::{Attempt, Forgotten, Page, again};
+use crate::store::{Attempt, Forgotten, Page, PageRequest, again};
 use crate::transport::Transport;
 
 pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
@@ -20,9 +20,7 @@ type Reply<T> = oneshot::Sender<T>;
 
 pub(super) enum Completion {
     Page {
-        receiver: NodeId,
-        token: u64,
-        topics: Vec<(TopicId, u64)>,
+        request: PageRequest,
         page: Result<Page, String>,
     },
     Settled {
@@ -73,9 +71,7 @@ pub(super) enum Completion {
 impl<T: Transport> Driver<T> {
     pub(super) async fn completed(&mut self, completion: Completion) {
         match completion {
-            Completion::Page { receiver, token, topics, page } => {
-                self.page_read(&receiver, token, topics, page).await;
-            }
+            Completion::Page { request, page } => self.page_read(request, page).await,
             Completion::Settled { result, attempts, waiters } => {
                 self.settled(result, attempts, waiters).await;
             }

@@ -29,6 +29,7 @@ mod inline;
 mod jobs;
 mod members;
 mod outbound;
+mod pages;
 mod reports;
 mod restore;
 mod settling;
@@ -41,6 +42,7 @@ use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
+use pages::Pages;
 use settling::Settling;
 use stopping::Stopping;
 
@@ -110,6 +112,7 @@ pub(crate) struct Driver<T> {
     readers: Readers,
     receivers: BTreeMap<NodeId, Delivery<Arc<Entry>>>,
     ahead: Ahead,
+    pages: Pages,
     settling: Settling,
     settle_running: bool,
     settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,

@@ -5,24 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::frames::Outgoing;
+use super::pages::BUFFER_BYTES_EACH;
 use super::{Completion, Driver, SETTLE_EVERY, Timer};
 use crate::event::Event;
-use crate::message::{Entry, NodeId, Priority, StoreId, TopicId};
+use crate::message::{Entry, NodeId, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled};
 use crate::protocol::frame::{Answer, MAX_HEADER_BYTES, Verdict};
 use crate::protocol::inbox;
 use crate::protocol::settling::{Position, Run};
-use crate::store::{Attempt, Cursor, Loaded, Notice, Page, PageRequest, Topic};
+use crate::store::{Attempt, Cursor, Notice, Topic};
 use crate::transport::Transport;
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
 const BUFFER_MESSAGES: usize = 256;
 /// The same in frames, where these hold many.
 const FRAMES_AHEAD: usize = 8;
-/// Bytes of backlog that all queues together may keep in memory, shared by the receivers that there are.
-const BUFFER_BYTES: usize = 32 * 1024 * 1024;
-const BUFFER_BYTES_EACH: std::ops::RangeInclusive<usize> = 16 * 1024..=1024 * 1024;
 /// What a message costs in a frame's header besides its own headers, at most: names, numbers and the kind.
 const MESSAGE_BYTES: usize = 256;
 /// Most messages that are shown to the receivers at once: as many as a frame can hold by default limits, so that the first of them waits for
@@ -33,7 +31,7 @@ const FRAME_BYTES: usize = 4 * 1024;
 
 pub(super) type Body = Arc<Entry>;
 
-fn head(entry: Arc<Entry>) -> Head<Body> {
+pub(super) fn head(entry: Arc<Entry>) -> Head<Body> {
     // In JSON every character of a header may be escaped, and has quotes around it.
     let own = entry.headers.iter().map(|(name, value)| name.len() + 2 * value.len() + 6);
     let header_bytes = MESSAGE_BYTES + own.sum::<usize>();
@@ -64,6 +62,7 @@ impl<T: Transport> Driver<T> {
                 Notice::TopicOpened(topic) => self.know_topic(topic),
                 Notice::CursorOpened(cursor) => self.open(cursor).await,
                 Notice::CursorBehind(cursor) => {
+                    self.pages.forget_recent();
                     let Cursor { receiver, topic, .. } = &cursor;
                     self.settling.runs.forget(receiver, *topic);
                     self.deliver(receiver, delivery::Event::Closed { topic: *topic }).await;
@@ -95,7 +94,10 @@ impl<T: Transport> Driver<T> {
                 Notice::ExpiredUnclaimed { channel, count } => {
                     self.tell(Event::ExpiredUnclaimed { channel, count });
                 }
-                Notice::Down => self.receive(inbox::Event::Suspended).await,
+                Notice::Down => {
+                    self.pages.forget_recent();
+                    self.receive(inbox::Event::Suspended).await;
+                }
                 Notice::Up { received } => {
                     let known = received.into_iter().map(super::restore::received).collect();
                     self.receive(inbox::Event::Resumed { known }).await;
@@ -223,8 +225,7 @@ impl<T: Transport> Driver<T> {
     ) -> Option<delivery::Event<Body>> {
         match action {
             Action::Load { token, lane, topics, max_messages } => {
-                self.load(receiver.clone(), token, (lane, topics), max_messages);
-                None
+                self.load(receiver.clone(), token, (lane, topics), max_messages)
             }
             Action::Publish { topic, heads, attempt, repeated, previous, skipped } => {
                 let outgoing = Outgoing { receiver, topic, heads, attempt, previous, skipped };
@@ -259,66 +260,6 @@ impl<T: Transport> Driver<T> {
                 None
             }
         }
-    }
-
-    fn load(
-        &mut self,
-        receiver: NodeId,
-        token: u64,
-        (lane, topics): (Priority, Vec<(TopicId, u64)>),
-        max_messages: usize,
-    ) {
-        let share = BUFFER_BYTES / self.receivers.len().max(1);
-        let max_bytes = share.clamp(*BUFFER_BYTES_EACH.start(), *BUFFER_BYTES_EACH.end());
-        let wanted = topics.clone();
-        let request = PageRequest { lane, topics, max_messages, max_bytes };
-        let (store, reader) = (self.store.clone(), self.store.clone());
-        self.jobs.push(Box::pin(async move {
-            let page = tokio::task::spawn_blocking(move || reader.page(&request)).await;
-            let page = page
-                .map_err(|error| error.to_string())
-                .and_then(|page| page.map_err(|error| error.to_string()));
-            let page = match page {
-                Ok(page) if !page.strays.is_empty() => match store.put_back(page.strays).await {
-                    Ok(()) => Err("messages in it were out of place".to_owned()),
-                    Err(error) => Err(error.to_string()),
-                },
-                page => page,
-            };
-            Completion::Page { receiver, token, topics: wanted, page }
-        }));
-    }
-
-    pub(super) async fn page_read(
-        &mut self,
-        receiver: &NodeId,
-        token: u64,
-        topics: Vec<(TopicId, u64)>,
-        page: Result<Page, String>,
-    ) {
-        let event = match page {
-            Ok(Page { entries, scanned_to, end, .. }) => {
-                let heads = entries.into_iter().map(|loaded| match loaded {
-                    Loaded::Good(entry) => head(entry),
-                    Loaded::Damaged { seq, topic, id } => Head {
-                        seq,
-                        id,
-                        topic,
-                        expires_ms: None,
-                        bytes: 0,
-                        header_bytes: 0,
-                        body: None,
-                    },
-                });
-                let heads = heads.collect();
-                delivery::Event::Loaded { token, topics, heads, scanned_to, end }
-            }
-            Err(error) => {
-                tracing::warn!(node = %self.me, %receiver, error, "a backlog could not be read");
-                delivery::Event::LoadFailed { token }
-            }
-        };
-        self.deliver(receiver, event).await;
     }
 
     fn note_settled(&mut self, run: Run) {

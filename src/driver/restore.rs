@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::frames::Ahead;
 use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
+use super::pages::Pages;
 use super::{Driver, Parts};
 use crate::message::MessageId;
 use crate::protocol::Now;
@@ -84,6 +85,7 @@ impl<T: Transport> Driver<T> {
             readers: Readers::default(),
             receivers: BTreeMap::new(),
             ahead: Ahead::default(),
+            pages: Pages::default(),
             settling: super::Settling::default(),
             settle_running: false,
             settle_waiters: Vec::new(),

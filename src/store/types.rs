@@ -221,7 +221,7 @@ pub(crate) struct Cleaned {
     pub(crate) records: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PageRequest {
     pub(crate) lane: Priority,
     /// Topics of that lane, and the seq after which each is wanted.
