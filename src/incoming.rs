@@ -1,8 +1,8 @@
 //! A received message, and how to answer it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -43,8 +43,8 @@ pub(crate) struct Receipt {
     committed: AtomicBool,
     /// The file did not take it: no fault of the message's.
     storage_failed: AtomicBool,
-    /// Held while a commit is under way.
-    under_way: Arc<Mutex<()>>,
+    /// Held while a commit is under way; made for the first one.
+    under_way: OnceLock<Arc<Mutex<()>>>,
     /// Where a commit is seen to its end, also when the handler that asked for it is cancelled.
     runtime: Handle,
 }
@@ -54,7 +54,7 @@ impl Receipt {
         Self {
             committed: AtomicBool::new(false),
             storage_failed: AtomicBool::new(false),
-            under_way: Arc::default(),
+            under_way: OnceLock::new(),
             runtime,
         }
     }
@@ -62,7 +62,9 @@ impl Receipt {
     /// How the message really ended, once nothing is under way any more: a handler that fails, panics or is cut short after its
     /// commit has taken the message, and one that failed because of the file has not failed the message.
     pub(crate) async fn outcome(&self, result: Result<Done, String>) -> Result<Done, String> {
-        drop(self.under_way.lock().await);
+        if let Some(under_way) = self.under_way.get() {
+            drop(under_way.lock().await);
+        }
         if self.committed.load(Ordering::SeqCst) {
             if let Err(reason) = &result {
                 tracing::error!(
@@ -90,7 +92,8 @@ impl Content {
         R: Send + 'static,
         E: Send + 'static,
     {
-        let under_way = self.receipt.under_way.clone().lock_owned().await;
+        let under_way = self.receipt.under_way.get_or_init(Arc::default).clone();
+        let under_way = under_way.lock_owned().await;
         let content = self.clone();
         let task = self.receipt.runtime.spawn(async move {
             let result = work.await;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -169,7 +169,15 @@ name!(
 
 impl Default for Kind {
     fn default() -> Self {
-        Self(Arc::from("message"))
+        static MESSAGE: LazyLock<Kind> = LazyLock::new(|| Kind(Arc::from("message")));
+        MESSAGE.clone()
+    }
+}
+
+impl Kind {
+    /// Whether it is the one of a message whose sender named none.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

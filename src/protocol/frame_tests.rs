@@ -62,6 +62,24 @@ fn keepalive() -> Keepalive {
     }
 }
 
+#[test]
+fn what_goes_without_saying_is_not_said() {
+    let plain = |created_ms| {
+        let mut frame = messages(&[b"x"]);
+        frame.messages[0].headers.clear();
+        frame.messages[0].id = MessageId::from_u128((7 << 80) + 10);
+        frame.messages[0].created_ms = created_ms;
+        Frame::Messages(frame)
+    };
+    let text = |frame: &Frame| String::from_utf8_lossy(&frame.clone().encode()).into_owned();
+    let (same, other) = (plain(7), plain(8));
+    assert!(!text(&same).contains("kind") && !text(&same).contains("\"at\""), "{}", text(&same));
+    assert!(text(&other).contains("\"at\":8"));
+    for frame in [same, other] {
+        assert_eq!(Frame::decode(&frame.clone().encode()), Ok(frame));
+    }
+}
+
 /// One frame of each kind, and of each answer.
 fn all() -> Vec<Frame> {
     let detail = || "no".to_owned();

@@ -32,11 +32,13 @@ pub(super) struct Messages {
 #[derive(Serialize, Deserialize)]
 struct Message {
     id: MessageId,
+    #[serde(default, skip_serializing_if = "Kind::is_default")]
     kind: Kind,
     #[serde(rename = "hdr", default, skip_serializing_if = "Headers::is_empty")]
     headers: Headers,
-    #[serde(rename = "at")]
-    created_ms: u64,
+    /// Where it is not the time in the id.
+    #[serde(rename = "at", default, skip_serializing_if = "Option::is_none")]
+    created_ms: Option<u64>,
     #[serde(rename = "ttl", default, skip_serializing_if = "Option::is_none")]
     ttl_left_ms: Option<u64>,
     #[serde(rename = "len")]
@@ -57,7 +59,7 @@ impl Messages {
                 id: m.id,
                 kind: m.kind,
                 headers: m.headers,
-                created_ms: m.created_ms,
+                created_ms: (m.created_ms != m.id.timestamp_ms()).then_some(m.created_ms),
                 ttl_left_ms: m.ttl_left_ms,
                 bytes: m.body.data.len(),
                 compressed: m.body.encoding == Encoding::Snappy,
@@ -104,7 +106,7 @@ impl Messages {
                 id: m.id,
                 kind: m.kind,
                 headers: m.headers,
-                created_ms: m.created_ms,
+                created_ms: m.created_ms.unwrap_or_else(|| m.id.timestamp_ms()),
                 ttl_left_ms: m.ttl_left_ms,
                 body: Body { encoding, data: bodies.slice(at..end) },
             });
