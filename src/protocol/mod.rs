@@ -10,6 +10,7 @@ pub use crate::message::{Body, BodyError, Encoding, TopicId};
 
 pub mod backoff;
 pub mod delivery;
+pub mod election;
 pub mod frame;
 pub mod inbox;
 pub mod membership;

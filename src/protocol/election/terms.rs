@@ -1,0 +1,143 @@
+//! Terms, versions, the state that is handed on, and the fence.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::NodeId;
+
+/// An election's number. It only grows.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Term(u64);
+
+/// A number that no election has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("term {0} is beyond the last one, {last}", last = Term::LAST.0)]
+pub struct TermTooHigh(pub u64);
+
+impl Term {
+    /// Before the first election.
+    pub const ZERO: Self = Self(0);
+    /// The last one: far below what a file's integers hold, so that nothing ever wraps.
+    pub const LAST: Self = Self(1 << 62);
+
+    /// # Errors
+    /// A number beyond [`Term::LAST`].
+    pub const fn new(number: u64) -> Result<Self, TermTooHigh> {
+        if number <= Self::LAST.0 { Ok(Self(number)) } else { Err(TermTooHigh(number)) }
+    }
+
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The next one; none after the last.
+    pub fn next(self) -> Option<Self> {
+        Self::new(self.0 + 1).ok()
+    }
+
+    /// Whether going from here to `other` is further than elections bring anybody.
+    pub(super) fn is_far_below(self, other: Self, most: u64) -> bool {
+        other.0.saturating_sub(self.0) > most
+    }
+}
+
+impl TryFrom<u64> for Term {
+    type Error = TermTooHigh;
+    fn try_from(number: u64) -> Result<Self, TermTooHigh> {
+        Self::new(number)
+    }
+}
+
+impl From<Term> for u64 {
+    fn from(term: Term) -> Self {
+        term.0
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which state this is: the term of the master that wrote it, and how many it had written before. Compared in this order.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Version {
+    pub term: Term,
+    pub rev: u64,
+}
+
+impl Version {
+    pub const fn first_of(term: Term) -> Self {
+        Self { term, rev: 0 }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term, self.rev)
+    }
+}
+
+/// What a master hands on: JSON that is not looked into here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub version: Version,
+    pub json: Arc<[u8]>,
+}
+
+impl Default for State {
+    /// Nothing was ever set: `null`.
+    fn default() -> Self {
+        Self { version: Version::default(), json: Arc::from(&b"null"[..]) }
+    }
+}
+
+/// What a master shows to whoever guards a resource. Of two, the one of the later term is greater; tokens of one term differ in
+/// their node only where there is no quorum.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Token {
+    pub term: Term,
+    pub node: NodeId,
+}
+
+/// What a fence says to a token that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The highest so far is this one.
+    Same,
+    /// It is higher: it must be durable as the highest before anything is done in its name.
+    Newer,
+}
+
+/// A token that came too late: another master was seen since.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the token of {} in term {} is stale: {} was seen in term {}; ask for the master again",
+    token.node, token.term, highest.node, highest.term
+)]
+pub struct StaleToken {
+    pub token: Token,
+    pub highest: Token,
+}
+
+/// The fence's rule: never below the highest token that was seen.
+///
+/// # Errors
+/// A token below it.
+pub fn admit(highest: Option<&Token>, token: &Token) -> Result<Admission, StaleToken> {
+    match highest {
+        Some(highest) if token < highest => {
+            Err(StaleToken { token: token.clone(), highest: highest.clone() })
+        }
+        Some(highest) if token == highest => Ok(Admission::Same),
+        _ => Ok(Admission::Newer),
+    }
+}
