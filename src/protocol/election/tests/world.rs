@@ -111,7 +111,7 @@ impl World {
     }
 
     pub(super) fn kill(&mut self, at: usize) {
-        let torn = self.dice.draw() % 2 == 0;
+        let torn = self.dice.draw().is_multiple_of(2);
         let machine = &mut self.machines[at];
         machine.process = None;
         machine.frozen_until = Duration::ZERO;
