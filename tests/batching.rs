@@ -244,3 +244,38 @@ async fn p5_what_was_handled_of_a_frame_does_not_come_again_where_a_stop_cuts_th
     assert_eq!(seen(&got).len(), 20, "none came twice");
     assert_eq!(columns(&alice, "bob").await, [20, 0, 20, 0, 0, 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p5_readers_that_share_pages_of_a_backlog_get_all_of_it_each_from_its_place() {
+    const COUNT: usize = 3_000;
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (alice, out) = sender(&server, &dir, up_to(32)).await;
+    let mut readers = Vec::new();
+    for n in 0..5 {
+        let node = start(&server, &dir, &format!("bob-{n}")).await;
+        let channel = node.join("c", Mode::Reader).await.expect("joined");
+        reader_is_known(&alice, "c", &format!("bob-{n}")).await;
+        readers.push((node, channel, Got::default()));
+    }
+    // The first is ahead of the others, who are all at one place.
+    let (_, first, got) = &readers[0];
+    collect_into(first, got).await;
+    send_all(&out, numbers(0..500)).await;
+    assert_eq!(arrived(got, 500).await, numbers(0..500));
+    first.pause().await.expect("paused");
+    send_all(&out, numbers(500..COUNT)).await;
+    for (_, channel, got) in &readers[1..] {
+        collect_into(channel, got).await;
+    }
+    first.resume().await.expect("resumed");
+    for (_, _, got) in &readers {
+        assert_eq!(arrived(got, COUNT).await, numbers(0..COUNT));
+    }
+    settled(&alice).await;
+    for (n, (_, _, got)) in readers.iter().enumerate() {
+        assert_eq!(seen(got).len(), COUNT, "none came twice");
+        let count = COUNT as u64;
+        assert_eq!(columns(&alice, &format!("bob-{n}")).await, [count, 0, count, 0, 0, 0]);
+    }
+}

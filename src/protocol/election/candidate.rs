@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::{Action, Deposed, Elected, Election, Master, Mode, Role, Said, Term, Version};
+use super::{Accession, Action, Deposed, Election, Master, Mode, Role, Said, Term, Version};
 use crate::message::NodeId;
 
 /// Asking whether we would be elected. Costs nobody a term.
@@ -292,9 +292,9 @@ impl Election {
             return;
         }
         let reason = match standing.handoff {
-            _ if standing.need == 1 => Elected::OnlyNode,
-            Some(_) => Elected::HandedOver,
-            None => Elected::Elected,
+            _ if standing.need == 1 => Accession::OnlyNode,
+            Some(_) => Accession::HandedOver,
+            None => Accession::Elected,
         };
         let reign = standing.reign.take();
         self.take_office(now, reason, reign, out);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::handoff::Handing;
 use super::{
-    Action, Beat, Deposed, Elected, Election, MAX_WAITING, Mode, Notice, Role, Said, SetError,
+    Accession, Action, Beat, Deposed, Election, MAX_WAITING, Mode, Notice, Role, Said, SetError,
     State, Term, Version,
 };
 use crate::message::NodeId;
@@ -14,7 +14,7 @@ use crate::message::NodeId;
 #[derive(Debug, Clone)]
 pub(super) struct Master {
     pub(super) term: Term,
-    pub(super) reason: Elected,
+    pub(super) reason: Accession,
     pub(super) since: Instant,
     /// A majority has the state with which it took office, and its lease runs.
     pub(super) ready: bool,
@@ -113,7 +113,7 @@ impl Election {
     pub(super) fn take_office(
         &mut self,
         now: Instant,
-        reason: Elected,
+        reason: Accession,
         reign: Option<Box<Master>>,
         out: &mut Vec<Action>,
     ) {
@@ -269,7 +269,7 @@ impl Election {
         self.reign(now, out);
     }
 
-    fn announce(&self, term: Term, reason: Elected, again: bool, out: &mut Vec<Action>) {
+    fn announce(&self, term: Term, reason: Accession, again: bool, out: &mut Vec<Action>) {
         out.push(Action::Notice(if again {
             Notice::MasterChanged { master: self.me.clone(), term }
         } else {

@@ -122,7 +122,7 @@ pub enum SetError {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
     /// From now on `is_master` is true. `state`: what the master before has left.
-    BecameMaster { term: Term, reason: Elected, state: State },
+    BecameMaster { term: Term, reason: Accession, state: State },
     /// `is_master` has become false.
     BecameFollower { term: Term, reason: Deposed },
     /// Who is master, as this node sees it; also this node itself where it took a higher term without an interruption.
@@ -139,7 +139,7 @@ pub enum Notice {
 
 /// How a node became master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Elected {
+pub enum Accession {
     Elected,
     HandedOver,
     OnlyNode,

@@ -210,7 +210,7 @@ fn a_candidate_that_was_elected_is_master_once_a_majority_has_the_state_and_answ
     assert_eq!(notices(&bench.hears("a", 1, old)), [] as [&Notice; 0]);
     let stored = Said::StateStored { to: node("me"), version: version(1, 0) };
     let ready = bench.hears("a", 1, stored);
-    let (term, reason) = (term(1), Elected::Elected);
+    let (term, reason) = (term(1), Accession::Elected);
     assert_eq!(notices(&ready), [&Notice::BecameMaster { term, reason, state }]);
     let tells = |said: &&Said| matches!(said, Said::Beat(Beat { ready: true, .. }));
     assert!(said(&ready).into_iter().any(|said| tells(&said)), "{ready:?}");
@@ -222,7 +222,7 @@ fn the_only_voter_is_master_at_once_and_stays_it() {
     let mut bench = Bench::new(quorum(&["me"]));
     let first = bench.pass(ms(1));
     let state = State { version: version(1, 0), ..State::default() };
-    let (reason, json) = (Elected::OnlyNode, Arc::from(&b"1"[..]));
+    let (reason, json) = (Accession::OnlyNode, Arc::from(&b"1"[..]));
     assert_eq!(notices(&first), [&Notice::BecameMaster { term: term(1), reason, state }]);
     bench.stand_still(30 * SECOND);
     assert!(bench.is_master());

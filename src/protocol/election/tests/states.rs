@@ -296,7 +296,7 @@ fn a_successor_stands_at_once_and_is_voted_for_by_those_who_heard_the_master() {
     bench.hears("b", 2, Said::VoteAnswer { to: node("me"), granted: true });
     let ready = bench.answer_the_beat("b");
     let became = |notice: &&Notice| {
-        matches!(notice, Notice::BecameMaster { reason: Elected::HandedOver, .. })
+        matches!(notice, Notice::BecameMaster { reason: Accession::HandedOver, .. })
     };
     assert!(notices(&ready).iter().any(became), "{ready:?}");
 }
