@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) crashes: u8,
     pub(crate) sets: u8,
     pub(crate) handoffs: u8,
+    /// By term: who was elected, ready or not.
+    pub(crate) elected: [Option<usize>; 8],
     /// By term: who was master, and which calls its state had when it became master.
     pub(crate) masters: [Option<(usize, u8)>; 8],
     /// Whether it matters which master was heard.
@@ -118,6 +120,7 @@ impl World {
             crashes: 0,
             sets: 0,
             handoffs: 0,
+            elected: [None; 8],
             masters: [None; 8],
             heard: bounds.handoffs > 0,
             done: Vec::new(),
@@ -155,6 +158,7 @@ impl World {
             out.extend([order[*master], *content]);
         }
         out.extend(self.masters.iter().map(|master| u8::from(master.is_some())));
+        out.extend(self.elected.iter().map(|elected| elected.map_or(9, |at| order[at])));
         out.extend(self.done.iter().flat_map(|(call, term)| [*call, *term as u8]));
         out.push(u8::from(self.broken.is_some()));
     }
@@ -176,6 +180,12 @@ impl World {
             self.done.sort_unstable();
         }
         let machine = &self.machines[at];
+        if machine.election.beat_number().is_some() {
+            let term = machine.election.term().get();
+            if *self.elected[term as usize].get_or_insert(at) != at {
+                self.broken = Some(ONE_MASTER);
+            }
+        }
         if let Some(term) = machine.reigns_in() {
             let content = machine.content();
             let (master, _) = self.masters[term.get() as usize].get_or_insert((at, content));
