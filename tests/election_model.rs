@@ -19,7 +19,7 @@ use std::time::Instant;
 use clock::Clock;
 use cluster::{ANY, Bounds, Cluster};
 use machine::Disk;
-use stateright::{Checker, Expectation, Model};
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 const THREADS: usize = 2;
 
@@ -39,7 +39,12 @@ where
     M::Action: Clone + Debug + PartialEq + Send + Sync,
 {
     let since = Instant::now();
-    let checker = model.checker().threads(THREADS).spawn_dfs().join();
+    let checker = model
+        .checker()
+        .threads(THREADS)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_dfs()
+        .join();
     println!(
         "{what}: {} states, {} steps between them, the longest way {}, {:?}",
         checker.unique_state_count(),
@@ -61,7 +66,12 @@ where
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync,
     M::Action: Clone + Debug + PartialEq + Send + Sync,
 {
-    let checker = model.checker().threads(THREADS).spawn_bfs().join();
+    let checker = model
+        .checker()
+        .threads(THREADS)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
     let Some(path) = checker.discovery(promise) else { panic!("{what}: {promise} holds") };
     let steps = path.into_actions();
     println!("{what}: {promise} fails after {} steps: {steps:#?}", steps.len());
