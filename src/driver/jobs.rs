@@ -20,6 +20,7 @@ type Reply<T> = oneshot::Sender<T>;
 
 pub(super) enum Completion {
     Page {
+        age: u64,
         request: PageRequest,
         page: Result<Page, String>,
     },
@@ -71,7 +72,7 @@ pub(super) enum Completion {
 impl<T: Transport> Driver<T> {
     pub(super) async fn completed(&mut self, completion: Completion) {
         match completion {
-            Completion::Page { request, page } => self.page_read(request, page).await,
+            Completion::Page { age, request, page } => self.page_read(age, request, page).await,
             Completion::Settled { result, attempts, waiters } => {
                 self.settled(result, attempts, waiters).await;
             }

@@ -23,8 +23,7 @@ const BUFFER_MESSAGES: usize = 256;
 const FRAMES_AHEAD: usize = 8;
 /// What a message costs in a frame's header besides its own headers, at most: names, numbers and the kind.
 const MESSAGE_BYTES: usize = 256;
-/// Most messages that are shown to the receivers at once: as many as a frame can hold by default limits, so that the first of them waits for
-/// no more than that.
+/// Most messages that are shown to the receivers at once, so that the first of them does not wait for a whole full mailbox.
 const RUN: usize = 256;
 /// A frame's own part of its header, at most: two node ids, a channel whose every character is escaped, numbers.
 const FRAME_BYTES: usize = 4 * 1024;
@@ -62,7 +61,7 @@ impl<T: Transport> Driver<T> {
                 Notice::TopicOpened(topic) => self.know_topic(topic),
                 Notice::CursorOpened(cursor) => self.open(cursor).await,
                 Notice::CursorBehind(cursor) => {
-                    self.pages.forget_recent();
+                    self.pages.outdate();
                     let Cursor { receiver, topic, .. } = &cursor;
                     self.settling.runs.forget(receiver, *topic);
                     self.deliver(receiver, delivery::Event::Closed { topic: *topic }).await;
@@ -95,7 +94,7 @@ impl<T: Transport> Driver<T> {
                     self.tell(Event::ExpiredUnclaimed { channel, count });
                 }
                 Notice::Down => {
-                    self.pages.forget_recent();
+                    self.pages.outdate();
                     self.receive(inbox::Event::Suspended).await;
                 }
                 Notice::Up { received } => {

@@ -25,7 +25,9 @@ struct Waiting {
 
 #[derive(Default)]
 pub(super) struct Pages {
-    under_way: HashMap<PageRequest, Vec<Waiting>>,
+    /// Grows when the file may hold something else than before: what is still being read then is for those alone who asked before.
+    age: u64,
+    under_way: HashMap<(u64, PageRequest), Vec<Waiting>>,
     recent: VecDeque<(PageRequest, Page)>,
     recent_bytes: usize,
 }
@@ -48,8 +50,9 @@ impl Pages {
         }
     }
 
-    /// What was read is not what the file holds any more, or nobody else will ask for it.
-    pub(super) fn forget_recent(&mut self) {
+    /// What was read, or is being read, may not be what the file holds any more.
+    pub(super) fn outdate(&mut self) {
+        self.age += 1;
         self.recent.clear();
         self.recent_bytes = 0;
     }
@@ -97,11 +100,12 @@ impl<T: Transport> Driver<T> {
             return Some(loaded(token, request.topics.clone(), page));
         }
         let waiting = Waiting { receiver, token };
-        if let Some(others) = self.pages.under_way.get_mut(&request) {
-            others.push(waiting);
+        let age = self.pages.age;
+        let others = self.pages.under_way.entry((age, request.clone())).or_default();
+        others.push(waiting);
+        if others.len() > 1 {
             return None;
         }
-        self.pages.under_way.insert(request.clone(), vec![waiting]);
         let (store, reader) = (self.store.clone(), self.store.clone());
         self.jobs.push(Box::pin(async move {
             let asked = request.clone();
@@ -116,13 +120,20 @@ impl<T: Transport> Driver<T> {
                 },
                 page => page,
             };
-            Completion::Page { request, page }
+            Completion::Page { age, request, page }
         }));
         None
     }
 
-    pub(super) async fn page_read(&mut self, request: PageRequest, page: Result<Page, String>) {
-        let waiting = self.pages.under_way.remove(&request).unwrap_or_default();
+    pub(super) async fn page_read(
+        &mut self,
+        age: u64,
+        request: PageRequest,
+        page: Result<Page, String>,
+    ) {
+        let key = (age, request);
+        let waiting = self.pages.under_way.remove(&key).unwrap_or_default();
+        let request = key.1;
         if let Err(error) = &page {
             let receivers = waiting.len();
             tracing::warn!(node = %self.me, receivers, error, "a backlog could not be read");
@@ -135,7 +146,9 @@ impl<T: Transport> Driver<T> {
             self.deliver(&receiver, event).await;
         }
         match page {
-            Ok(page) if self.receivers.len() > 1 => self.pages.keep(request, page),
+            Ok(page) if self.receivers.len() > 1 && age == self.pages.age => {
+                self.pages.keep(request, page)
+            }
             _ => {}
         }
     }
