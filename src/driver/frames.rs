@@ -25,6 +25,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.candidates.is_empty()
+    }
+
     fn take(&mut self, receiver: &NodeId) -> Option<(Foreseen<Body>, Bytes)> {
         let taken = self.made.remove(receiver)?;
         self.bytes -= taken.1.len();
@@ -61,11 +65,8 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl<T: Transport> Driver<T> {
-    /// Makes the frames that are likely to be next, once those that were just published have left.
+    /// Makes the frames that are likely to come next, once those that were just published have left.
     pub(super) async fn make_ahead(&mut self) {
-        if self.ahead.candidates.is_empty() {
-            return;
-        }
         // The connection has a task of its own, which writes when this one lets it.
         tokio::task::yield_now().await;
         for receiver in std::mem::take(&mut self.ahead.candidates) {

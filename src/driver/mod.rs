@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -153,8 +154,7 @@ impl<T: Transport> Driver<T> {
         );
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
         loop {
-            let input = self.wait().await;
-            match input {
+            match self.next().await {
                 Input::Transport(event) => self.transport_event(event).await,
                 Input::Notices => self.take_notices().await,
                 Input::Command(Some(command)) => self.command(command).await,
@@ -166,8 +166,19 @@ impl<T: Transport> Driver<T> {
             if let Some(reply) = self.stopped() {
                 return self.finish(reply).await;
             }
+        }
+    }
+
+    /// What is there already comes first: of many receivers that answer together, the frames leave together. Only then are the next ones
+    /// made.
+    async fn next(&mut self) -> Input {
+        if self.ahead.is_wanted() {
+            if let Some(input) = self.wait().now_or_never() {
+                return input;
+            }
             self.make_ahead().await;
         }
+        self.wait().await
     }
 
     /// The next input. Everything here is cancel-safe.
