@@ -102,6 +102,7 @@ impl Channel {
         if !self.mode.writes() {
             return Err(SendError::NotAWriter { channel: self.name.clone() });
         }
+        self.shared.gate.admits(&self.name)?;
         let config = &self.shared.config;
         let mut prepared =
             message.prepare(&self.name, config.message_ttl, config.max_payload_bytes)?;

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::message::{NameError, NodeId};
 use crate::protocol::frame::MAX_MESSAGES;
 
+mod policy;
 mod secret;
+
+pub use policy::Management;
 
 /// When a committed write is safe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +189,8 @@ pub struct Config {
     /// How long `shutdown` waits for handlers and for what still waits for peers that are online. Default: 10 s.
     #[serde(with = "duration")]
     pub shutdown_timeout: Duration,
+    /// Who may give this node orders: kick it, purge its queue, drain it. Default: anyone whom the NATS server lets publish orders.
+    pub management: Management,
 }
 
 impl Default for Config {
@@ -221,6 +226,7 @@ impl Default for Config {
             retention: Duration::from_secs(3 * 86_400),
             cleanup_interval: Duration::from_secs(3_600),
             shutdown_timeout: Duration::from_secs(10),
+            management: Management::default(),
         }
     }
 }
@@ -243,6 +249,7 @@ impl fmt::Debug for Config {
             .field("queue_limit", &self.queue_limit)
             .field("overflow", &self.overflow)
             .field("durability", &self.durability)
+            .field("management", &self.management)
             .finish_non_exhaustive()
     }
 }
@@ -362,6 +369,11 @@ impl Config {
             return fail(format!(
                 "prefix {start:?} is not valid: use words of A-Z a-z 0-9 _ - with dots between them, at most 128 bytes"
             ));
+        }
+        if self.management == Management::Only(Vec::new()) {
+            return fail(
+                "management names nobody: give names, or \"off\" for no orders at all".to_owned(),
+            );
         }
         self.validate_connection()
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub use crate::config::ConfigError;
 pub use crate::inspect::InspectError;
+pub use crate::management::OrderError;
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId};
 pub use crate::message::{InvalidMessage, NameError};
 pub use crate::store::open::OpenError;
@@ -114,6 +115,24 @@ pub enum SendError {
         /// The limit.
         limit: u64,
     },
+    /// The node was kicked, from all channels or from this one.
+    #[error(
+        "{by} kicked this node from {channel:?}: it takes part again after readmit, or a restart"
+    )]
+    Kicked {
+        /// From where.
+        channel: ChannelName,
+        /// Who.
+        by: NodeId,
+    },
+    /// The node is being drained: it delivers what it has, and takes no more.
+    #[error(
+        "this node is being drained by {by}: it takes messages again after readmit, or a restart"
+    )]
+    Draining {
+        /// Who.
+        by: NodeId,
+    },
     /// There is no space for it.
     #[error(
         "no space left for {path}: free some; sending works again by itself once there is space"
@@ -140,7 +159,11 @@ impl SendError {
         match self {
             Self::QueueFull { .. } | Self::StorageFull { .. } => true,
             Self::Storage(error) => error.is_transient(),
-            Self::Invalid(_) | Self::NotAWriter { .. } | Self::Closed => false,
+            Self::Invalid(_)
+            | Self::NotAWriter { .. }
+            | Self::Kicked { .. }
+            | Self::Draining { .. }
+            | Self::Closed => false,
         }
     }
 }
@@ -308,6 +331,16 @@ pub enum ChannelError {
     TooMany {
         /// The most that a node can join.
         limit: usize,
+    },
+    /// The node was kicked, from all channels or from this one.
+    #[error(
+        "{by} kicked this node from {channel:?}: it can join again after readmit, or a restart"
+    )]
+    Kicked {
+        /// From where.
+        channel: ChannelName,
+        /// Who.
+        by: NodeId,
     },
     /// The channel was left.
     #[error("this node has left {channel:?}: join it again")]

@@ -216,6 +216,34 @@ pub enum Event {
         /// By how many milliseconds, ahead if above zero.
         by_ms: i64,
     },
+    /// Another node, or an operator, kicked this node: it has left the channel, or all, and stays out until it is readmitted or started again.
+    Kicked {
+        /// Who.
+        by: NodeId,
+        /// From which channel; none: from all.
+        channel: Option<ChannelName>,
+    },
+    /// This node is being drained: it takes no new messages, and delivers what it has.
+    Draining {
+        /// At whose order.
+        by: NodeId,
+    },
+    /// Nothing waits any more in a node that is being drained.
+    Drained,
+    /// A kick or a drain is over: the node may join and send again.
+    Readmitted {
+        /// Who said so.
+        by: NodeId,
+    },
+    /// An order was refused.
+    OrderRefused {
+        /// Whose.
+        by: NodeId,
+        /// What was to be done.
+        task: String,
+        /// Why not.
+        reason: String,
+    },
     /// Bytes from the network were refused.
     Refused {
         /// From whom, as far as it can be told.

@@ -111,6 +111,7 @@ pub mod management;
 mod channel;
 mod driver;
 mod exposure;
+mod gate;
 mod incoming;
 mod message;
 mod node;
@@ -120,7 +121,7 @@ mod store;
 mod transport;
 
 pub use channel::{Channel, Messages};
-pub use config::{Auth, Batching, Config, Durability, Overflow, Tls};
+pub use config::{Auth, Batching, Config, Durability, Management, Overflow, Tls};
 pub use event::{Event, Link, Status};
 pub use incoming::{HandlerError, HandlerResult, Message};
 pub use message::{

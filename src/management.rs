@@ -7,9 +7,13 @@ use crate::event::Link;
 use crate::message::{ChannelName, Incarnation, Mode, NodeId, StoreId};
 
 mod observer;
+mod orders;
 mod permissions;
 
 pub use observer::{ObserveError, Observer, ServerCheck};
+pub use orders::{Answered, Done, Network, OrderError, Scope, Task, Whom};
+#[doc(hidden)]
+pub use orders::{Order, Outcome, Verdict};
 pub use permissions::{Permissions, permissions};
 
 /// Most rows of one kind in a report.

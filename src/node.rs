@@ -13,11 +13,13 @@ use crate::config::Config;
 use crate::driver::Command;
 use crate::error::{ChannelError, NodeError, StoreError, TransactionError};
 use crate::event::{Event, Status, Tally};
+use crate::gate::Gate;
 use crate::management::{Account, ChannelInfo, Flushed, PeerInfo, Statistics, Topology, Waiting};
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt};
 use crate::store::{DeadLetter, Store, Tx};
 
 mod builder;
+mod orders;
 mod start;
 
 pub use builder::Builder;
@@ -26,6 +28,7 @@ pub use builder::Builder;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) events: broadcast::Sender<Event>,

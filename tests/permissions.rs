@@ -134,6 +134,8 @@ fn forgeries(scene: &Scene, waiting: MessageId) -> Vec<(&'static str, Vec<u8>)> 
     let vote = json!({"t": "vote", "from": "x", "to": "y", "term": u64::MAX});
     let hello = json!({"t": "hello", "nonce": 1, "keepalive": keepalive("x", 2, 1)});
     let welcome = json!({"t": "welcome", "nonce": 1, "keepalive": keepalive("x", 2, 2)});
+    let order =
+        json!({"t": "order", "from": "x", "to": "y", "order": 1, "task": {"do": "purge_queue"}});
     let kick = json!({"t": "kick", "from": "x", "node": "y"});
     let query = json!({"t": "query", "from": "x", "query": 1});
     vec![
@@ -142,6 +144,7 @@ fn forgeries(scene: &Scene, waiting: MessageId) -> Vec<(&'static str, Vec<u8>)> 
         ("waypost.msg.x.x", message_to("x")),
         ("waypost.keepalive.x", frame(&rival, b"")),
         ("waypost.election.x", frame(&vote, b"")),
+        ("waypost.order.y.x", frame(&order, b"")),
         ("waypost.mgmt.node.y.x", frame(&hello, b"")),
         ("waypost.mgmt.node.y.x", frame(&welcome, b"")),
         ("waypost.mgmt.node.y.x", frame(&kick, b"")),
@@ -236,6 +239,9 @@ async fn nodes_and_an_operator_work(way: Way) {
     let mut observer = Observer::connect(&operator).await.expect("let in");
     let reports = observer.reports(SOON, &[id("x"), id("y")]).await.expect("asked");
     assert_eq!(reports.len(), 2, "{reports:?}");
+    let readmit = waypost::management::Task::Readmit;
+    let answers = observer.order(&[id("x"), id("y")], &readmit, SOON).await.expect("let through");
+    assert!(answers.iter().all(|answer| answer.result.is_ok()), "{answers:?}");
     observer.close().await;
     for (name, report) in ["x", "y"].into_iter().zip(&reports) {
         assert_eq!((report.node.as_str(), report.peers.len()), (name, 1));
@@ -262,9 +268,14 @@ async fn nothing_that_y_says_as_x_gets_through(way: Way) {
     for (subject, bytes) in forgeries(&scene, waiting) {
         eve.may_not_publish(subject, bytes).await;
     }
-    for subject in
-        ["waypost.mgmt.all.operator", "waypost.mgmt.all.y", "waypost.mgmt.node.x.operator"]
-    {
+    for subject in [
+        "waypost.order.x.operator",
+        "waypost.order.x.y",
+        "waypost.order.x.x",
+        "waypost.mgmt.all.operator",
+        "waypost.mgmt.all.y",
+        "waypost.mgmt.node.x.operator",
+    ] {
         eve.may_not_publish(subject, b"any".to_vec()).await;
     }
     let reports = observer.reports(SOON, &[id("x"), id("y")]).await.expect("asked");
@@ -292,6 +303,7 @@ async fn only_x_hears_what_is_for_x(way: Way) {
             "waypost.*.x.*",
             "waypost.msg.>",
             "waypost.ack.x.*",
+            "waypost.order.x.*",
             "waypost.mgmt.node.x.*",
             "waypost.mgmt.>",
             "waypost.>",
@@ -315,6 +327,7 @@ async fn an_operator_only_asks(way: Way) {
         "waypost.keepalive.operator",
         "waypost.keepalive.x",
         "waypost.election.operator",
+        "waypost.order.x.y",
         "waypost.mgmt.all.x",
         "waypost.mgmt.node.y.x",
     ] {

@@ -37,6 +37,7 @@ fn values_that_make_no_sense_are_refused() {
     for prefix in ["", "a..b", "a.*", ">", "a b", &"x".repeat(129)] {
         assert!(refused(|c| c.prefix = prefix.to_owned()).contains("prefix"), "{prefix:?}");
     }
+    assert!(refused(|c| c.management = Management::Only(vec![])).contains("management"));
     assert!(refused(|c| c.nats.clear()).contains("nats"));
     assert!(refused(|c| c.nats = vec!["  ".to_owned()]).contains("nats"));
     assert!(refused(|c| c.auth.user = Some("u".to_owned())).contains("auth.password"));
@@ -111,6 +112,28 @@ fn the_documentation_names_every_setting_with_its_default() {
                 assert!(page.contains(&row), "no row begins with {row}");
             }
         }
+    }
+}
+
+#[test]
+fn who_may_give_orders_is_a_word_or_names() {
+    let read = |json: &str| serde_json::from_str::<Management>(json);
+    let only =
+        Management::Only(vec!["hq".parse().expect("a name"), "ops".parse().expect("a name")]);
+    for (text, meant) in [
+        (r#""off""#, Management::Off),
+        (r#"["off"]"#, Management::Off),
+        (r#""anyone""#, Management::Anyone),
+        (r#"["hq","ops"]"#, only.clone()),
+        (r#""hq, ops""#, only),
+    ] {
+        let found = read(text).expect(text);
+        assert_eq!(found, meant);
+        let again = serde_json::to_string(&found).expect("it serializes");
+        assert_eq!(read(&again).expect("valid"), found);
+    }
+    for bad in ["7", r#""a b""#, r#"[""]"#, r#"{"only":[]}"#] {
+        assert!(read(bad).is_err(), "{bad}");
     }
 }
 

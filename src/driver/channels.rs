@@ -16,13 +16,15 @@ pub(super) struct Joined {
     /// By the file's clock.
     pub(super) joined_ms: u64,
     pub(super) paused: bool,
+    /// The node is being drained.
+    pub(super) held: bool,
     pub(super) consumers: Vec<(ConsumerId, Consumer)>,
 }
 
 impl Joined {
     /// Whether messages are taken now.
     pub(super) fn is_ready(&self) -> bool {
-        self.mode.reads() && !self.paused && !self.consumers.is_empty()
+        self.mode.reads() && !self.paused && !self.held && !self.consumers.is_empty()
     }
 }
 
@@ -30,12 +32,22 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn command(&mut self, command: Command) {
         match command {
             Command::Join { channel, mode, start, reply } => {
+                if let Err(error) = self.may_join(&channel) {
+                    let _ = reply.send(Err(error));
+                    return;
+                }
                 if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(&channel) {
                     let _ = reply.send(Err(ChannelError::TooMany { limit: MAX_CHANNELS }));
                     return;
                 }
-                let joined =
-                    Joined { mode, start, joined_ms: 0, paused: false, consumers: Vec::new() };
+                let joined = Joined {
+                    mode,
+                    start,
+                    joined_ms: 0,
+                    paused: false,
+                    held: false,
+                    consumers: Vec::new(),
+                };
                 let store = self.store.clone();
                 self.jobs.push(Box::pin(async move {
                     let result = store.join(channel.clone()).await;
@@ -80,6 +92,10 @@ impl<T: Transport> Driver<T> {
                 let _ = reply.send(self.settled.subscribe());
             }
             Command::Forget { node, reply } => self.forget(node, Some(reply)),
+            Command::Order { to, task, within, reply } => {
+                self.give_order(to, task, within, reply).await;
+            }
+            Command::Ask { to, within, reply } => self.ask_about(to, within, reply).await,
             Command::Shutdown { deadline, reply } => self.stop(deadline, reply).await,
         }
     }
@@ -115,7 +131,7 @@ impl<T: Transport> Driver<T> {
         Ok(())
     }
 
-    async fn announce(&mut self, channel: ChannelName) {
+    pub(super) async fn announce(&mut self, channel: ChannelName) {
         let consumer =
             self.channels.get(&channel).filter(|joined| joined.mode.reads()).map(|joined| {
                 match joined.is_ready() {
@@ -129,6 +145,7 @@ impl<T: Transport> Driver<T> {
 
     pub(super) async fn joined(&mut self, channel: ChannelName, mut joined: Joined) {
         self.left.remove(&channel);
+        joined.held = self.gate.look().draining.is_some();
         if let Some(before) = self.channels.remove(&channel) {
             joined.paused = before.paused;
             joined.consumers = before.consumers;

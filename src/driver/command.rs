@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::incoming::{HandlerResult, Message};
-use crate::management::Topology;
+use crate::management::{Done, OrderError, Report, Task, Topology};
 use crate::message::{ChannelName, Mode, NodeId, StartAt};
 
 /// What a handler's call gives.
@@ -99,6 +99,19 @@ pub(crate) enum Command {
     Forget {
         node: NodeId,
         reply: Reply<Result<u64, NodeError>>,
+    },
+    /// Has a node do this; this node itself, too.
+    Order {
+        to: NodeId,
+        task: Task,
+        within: Duration,
+        reply: Reply<Result<Done, OrderError>>,
+    },
+    /// Asks a node about itself.
+    Ask {
+        to: NodeId,
+        within: Duration,
+        reply: Reply<Result<Box<Report>, OrderError>>,
     },
     Shutdown {
         deadline: Duration,

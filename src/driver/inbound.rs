@@ -84,8 +84,16 @@ impl<T: Transport> Driver<T> {
                 self.meet(membership::Event::Welcome { nonce, keepalive }).await;
             }
             (Subject::Management { .. }, Frame::Query(query)) => self.report(&query),
+            (Subject::Order { .. }, Frame::Order(order)) if order.to == self.me => {
+                self.ordered(order).await;
+            }
             // An operator on this machine asks under our name, and hears it as well.
-            (Subject::Management { to: Audience::Node(_), .. }, Frame::Report(_)) => {}
+            (Subject::Management { to: Audience::Node(_), .. }, Frame::Report(report)) => {
+                self.reported(report);
+            }
+            (Subject::Management { to: Audience::Node(_), .. }, Frame::Outcome(outcome)) => {
+                self.outcome_came(outcome);
+            }
             _ => self
                 .refuse(Some(sender), "a frame on a subject where it has no business".to_owned()),
         }

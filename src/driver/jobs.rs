@@ -5,6 +5,7 @@ use std::pin::Pin;
 use tokio::sync::oneshot;
 
 use super::channels::Joined;
+use super::orders::Obeyed;
 use super::{Driver, Timer};
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
@@ -67,6 +68,8 @@ pub(super) enum Completion {
     Noted(Result<(), StoreError>),
     CleanedUp,
     Report(Box<crate::management::Report>),
+    Obeyed(Obeyed),
+    Waiting(Result<u64, StoreError>),
 }
 
 impl<T: Transport> Driver<T> {
@@ -95,12 +98,19 @@ impl<T: Transport> Driver<T> {
                 self.receive(event).await;
             }
             Completion::Joined { channel, joined, result, reply } => {
-                let result = match result {
+                let result = match result.map_err(Into::into).and_then(|at| {
+                    // It was kicked while it joined.
+                    self.may_join(&channel).map(|()| at)
+                }) {
                     Ok(joined_ms) => {
                         self.joined(channel, Joined { joined_ms, ..joined }).await;
                         Ok(())
                     }
-                    Err(error) => Err(error.into()),
+                    Err(error @ ChannelError::Kicked { .. }) => {
+                        self.stay_out(channel);
+                        Err(error)
+                    }
+                    Err(error) => Err(error),
                 };
                 let _ = reply.send(result);
             }
@@ -125,6 +135,8 @@ impl<T: Transport> Driver<T> {
                 let next = std::time::Instant::now() + self.config.cleanup_interval;
                 self.arm(Timer::CleanUp, Some(next));
             }
+            Completion::Obeyed(obeyed) => self.obeyed(obeyed).await,
+            Completion::Waiting(waiting) => self.still_waiting(waiting),
             Completion::Report(report) => self.send_report(*report).await,
         }
     }

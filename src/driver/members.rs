@@ -162,7 +162,7 @@ impl<T: Transport> Driver<T> {
             host: self.host.clone(),
             channels: channels.collect(),
             left: self.left_to_announce(),
-            draining: self.stopping.is_some(),
+            draining: self.stopping.is_some() || self.gate.look().draining.is_some(),
             goodbye,
             rival,
         }

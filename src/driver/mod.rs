@@ -12,10 +12,12 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::config::Config;
 use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link, Status, Tally};
+use crate::gate::Gate;
 use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
 use crate::protocol::delivery::{self, Delivery, Readers};
 use crate::protocol::inbox::Inbox;
 use crate::protocol::membership::{self, Membership};
+use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
 use crate::protocol::{Now, frame::Keepalive};
 use crate::store::{Notices, Opened, Store, Topic};
@@ -29,6 +31,7 @@ mod inbound;
 mod inline;
 mod jobs;
 mod members;
+mod orders;
 mod outbound;
 mod pages;
 mod reports;
@@ -43,6 +46,7 @@ use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
+use orders::Asking;
 use pages::Pages;
 use settling::Settling;
 use stopping::Stopping;
@@ -62,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) host: String,
     pub(crate) incarnation: Incarnation,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -80,6 +85,8 @@ enum Timer {
     Settle,
     CleanUp,
     Contact,
+    Orders,
+    Drain,
     Stop,
 }
 
@@ -127,6 +134,10 @@ pub(crate) struct Driver<T> {
     handlers: Handlers,
     channels: BTreeMap<ChannelName, Joined>,
     left: BTreeSet<ChannelName>,
+    gate: Arc<Gate>,
+    orders: Orders,
+    asked: Asked,
+    asking: HashMap<u64, Asking>,
     last_consumer: u64,
 
     jobs: FuturesUnordered<Job>,
@@ -236,6 +247,8 @@ impl<T: Transport> Driver<T> {
             Timer::Settle => self.settle(),
             Timer::CleanUp => self.clean_up(),
             Timer::Contact => self.made_contact(Ok(())),
+            Timer::Orders => self.look_at_orders().await,
+            Timer::Drain => self.look_whether_drained(),
             Timer::Stop => {
                 if let Some(stopping) = &mut self.stopping {
                     stopping.overdue = true;

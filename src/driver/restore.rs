@@ -17,6 +17,7 @@ use crate::protocol::delivery::Readers;
 use crate::protocol::frame::{MAX_CHANNELS, Stream};
 use crate::protocol::inbox::{self, Inbox, Source};
 use crate::protocol::membership::{self, Membership};
+use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
 use crate::store::{InboxRow, Opened, Restored};
 use crate::transport::Transport;
@@ -29,8 +30,9 @@ pub(super) fn received(row: InboxRow) -> (Source, MessageId) {
 
 impl<T: Transport> Driver<T> {
     pub(crate) async fn new(parts: Parts, transport: T) -> Self {
-        let Parts { config, opened, host, incarnation, tally, events, status, commands, .. } =
-            parts;
+        let Parts {
+            config, opened, host, incarnation, tally, gate, events, status, commands, ..
+        } = parts;
         let Opened { store, notices, restored, .. } = opened;
         let Restored {
             node,
@@ -58,6 +60,7 @@ impl<T: Transport> Driver<T> {
             fastrand::u64(..),
             now,
         );
+        let orders = Orders::new(node.clone(), incarnation, config.management.clone());
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
         let received = inbox.into_iter().map(received);
         let mut driver = Self {
@@ -97,6 +100,10 @@ impl<T: Transport> Driver<T> {
             handlers: Handlers::new(parts.handlers),
             channels: BTreeMap::new(),
             left: left.into_iter().take(MAX_CHANNELS).collect(),
+            gate,
+            orders,
+            asked: Asked::default(),
+            asking: HashMap::new(),
             last_consumer: 0,
             jobs: FuturesUnordered::new(),
             timers: BTreeSet::new(),

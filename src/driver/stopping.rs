@@ -33,6 +33,8 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Stop, Some(Instant::now() + deadline));
         self.receive(inbox::Event::Stop).await;
         self.meet(membership::Event::Changed).await;
+        // Whoever gave an order learns that there will be no answer.
+        self.asking.clear();
         self.take_notices().await;
     }
 

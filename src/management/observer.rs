@@ -13,6 +13,8 @@ use crate::protocol::frame::Frame;
 use crate::transport::nats::NatsTransport;
 use crate::transport::{Audience, Role, ServerInfo, Subject, Transport, TransportEvent};
 
+mod orders;
+
 /// How long to wait for the server.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end of the connection may take.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Node;
-use crate::config::{Auth, Batching, Config, Durability, Overflow, Tls};
+use crate::config::{Auth, Batching, Config, Durability, Management, Overflow, Tls};
 use crate::error::StartError;
 use crate::message::{NameError, NodeId};
 
@@ -105,6 +105,8 @@ impl Builder {
         retention: Duration,
         /// How long `shutdown` waits.
         shutdown_timeout: Duration,
+        /// Who may give this node orders.
+        management: Management,
     }
 
     /// Starts the node. Must be called in a tokio runtime, on which handlers will run.

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::driver::{Driver, Parts};
 use crate::error::StartError;
 use crate::event::{Event, Link, Status, Tally};
+use crate::gate::Gate;
 use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
 use crate::store::{Opened, Options, Store};
 use crate::transport::Role;
@@ -56,6 +57,7 @@ pub(super) fn assemble(
 ) -> (Shared, Parts, oneshot::Receiver<Result<(), StartError>>) {
     let (id, store) = (opened.restored.node.clone(), opened.store.clone());
     let tally = Arc::new(Tally::default());
+    let gate = Arc::new(Gate::default());
     let (events, _) = broadcast::channel::<Event>(EVENTS);
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let (status_sender, status) = watch::channel(Status {
@@ -74,6 +76,7 @@ pub(super) fn assemble(
         host,
         incarnation,
         tally: tally.clone(),
+        gate: gate.clone(),
         events: events.clone(),
         status: status_sender,
         commands: inbox,
@@ -83,6 +86,7 @@ pub(super) fn assemble(
     let shared = Shared {
         config,
         store,
+        gate,
         tally,
         commands,
         events,

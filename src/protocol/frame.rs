@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::management::{Query, Report};
+use crate::management::{Order, Outcome, Query, Report, Verdict as OrderVerdict};
 use crate::message::{
     Body, ChannelName, Headers, Incarnation, Kind, MessageId, Mode, NodeId, Priority, StartAt,
     StoreId,
@@ -47,6 +47,8 @@ pub enum Frame {
     },
     Query(Query),
     Report(Box<Report>),
+    Order(Order),
+    Outcome(Outcome),
 }
 
 /// Which order a message belongs to, as its receiver sees it.
@@ -193,6 +195,8 @@ enum Header {
     Welcome { nonce: u64, keepalive: Keepalive },
     Query(Query),
     Report(Box<Report>),
+    Order(Order),
+    Outcome(Outcome),
 }
 
 impl Header {
@@ -220,6 +224,8 @@ impl Frame {
             Self::Welcome { nonce, keepalive } => Header::Welcome { nonce, keepalive },
             Self::Query(query) => Header::Query(query),
             Self::Report(report) => Header::Report(report),
+            Self::Order(order) => Header::Order(order),
+            Self::Outcome(outcome) => Header::Outcome(outcome),
         };
         let body_bytes: usize = bodies.iter().map(|b: &Bytes| b.len()).sum();
         let mut bytes = Vec::with_capacity(PREAMBLE + 512 + body_bytes);
@@ -272,6 +278,8 @@ impl Frame {
             }
             Header::Query(query) => Ok(Self::Query(query)),
             Header::Report(report) => Ok(Self::Report(report)),
+            Header::Order(order) => Ok(Self::Order(order)),
+            Header::Outcome(outcome) => check_outcome(&outcome).map(|()| Self::Outcome(outcome)),
         }
     }
 
@@ -285,6 +293,8 @@ impl Frame {
             | Self::Welcome { keepalive, .. } => &keepalive.from,
             Self::Query(query) => &query.from,
             Self::Report(report) => &report.node,
+            Self::Order(order) => &order.from,
+            Self::Outcome(outcome) => &outcome.node,
         }
     }
 }
@@ -299,6 +309,15 @@ fn check_answer(answer: &Answer) -> Result<(), FrameError> {
         Verdict::Failed { detail } | Verdict::Refused { detail }
             if detail.len() > MAX_DETAIL_BYTES =>
         {
+            Err(FrameError::Content("a reason that is too long"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_outcome(outcome: &Outcome) -> Result<(), FrameError> {
+    match &outcome.result {
+        OrderVerdict::Refused(reason) if reason.len() > MAX_DETAIL_BYTES => {
             Err(FrameError::Content("a reason that is too long"))
         }
         _ => Ok(()),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::management::{Done, Task};
 use crate::message::Encoding;
 use proptest::prelude::*;
 
@@ -90,6 +91,7 @@ fn all() -> Vec<Frame> {
         Frame::Welcome { nonce: 1, keepalive: keepalive() },
         Frame::Query(Query { from: node("alice"), query: 1 }),
     ];
+    frames.extend(orders());
     for verdict in [
         Verdict::Ack,
         Verdict::Working,
@@ -102,6 +104,49 @@ fn all() -> Vec<Frame> {
         frames.push(Frame::Answer(answer(verdict)));
     }
     frames
+}
+
+/// Every task, and both ways in which one ends.
+fn orders() -> Vec<Frame> {
+    let channel = ChannelName::new("c").expect("a valid name");
+    let tasks = [
+        Task::Kick,
+        Task::KickChannel { channel },
+        Task::PurgeQueue,
+        Task::PurgeSent,
+        Task::PurgeAll,
+        Task::Forget { node: node("carol") },
+        Task::Drain,
+        Task::Readmit,
+        Task::Unknown,
+    ];
+    let order = |task| {
+        let incarnation = Some(Incarnation::from_u128(3));
+        Frame::Order(Order {
+            from: node("hq"),
+            to: node("bob"),
+            order: u64::MAX,
+            incarnation,
+            task,
+        })
+    };
+    let outcome =
+        |result| Frame::Outcome(Outcome { node: node("bob"), to: node("hq"), order: 1, result });
+    let ends = [
+        OrderVerdict::Done(Done { purged: 3, ..Done::default() }),
+        OrderVerdict::Refused("no".to_owned()),
+    ];
+    tasks.into_iter().map(order).chain(ends.into_iter().map(outcome)).collect()
+}
+
+#[test]
+fn a_task_of_a_newer_version_is_read_as_unknown() {
+    let header = br#"{"t":"order","from":"hq","to":"bob","order":1,"task":{"do":"dance","how":[1,{"a":2}]}}"#;
+    let mut bytes = b"WP\x01\x00\x00\x00\x00".to_vec();
+    bytes.push(header.len() as u8);
+    bytes.extend(header);
+    let Ok(Frame::Order(order)) = Frame::decode(&bytes.into()) else { panic!("no order") };
+    assert_eq!(order.task, Task::Unknown);
 }
 
 #[test]
@@ -165,7 +210,9 @@ fn contents_that_no_node_would_send_are_refused() {
     refused(Frame::Keepalive(Keepalive { host: "a\nb".to_owned(), ..keepalive() }));
     refused(Frame::Keepalive(Keepalive { version: "x".repeat(256), ..keepalive() }));
     let detail = "x".repeat(MAX_DETAIL_BYTES + 1);
+    let result = OrderVerdict::Refused(detail.clone());
     refused(Frame::Answer(answer(Verdict::Failed { detail })));
+    refused(Frame::Outcome(Outcome { node: node("b"), to: node("a"), order: 1, result }));
 }
 
 #[test]
@@ -196,7 +243,7 @@ proptest! {
 
     #[test]
     fn no_change_of_a_true_frame_makes_it_panic(
-        which in 0_usize..12,
+        which in 0_usize..23,
         changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = all()[which].clone().encode().to_vec();

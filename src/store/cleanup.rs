@@ -47,14 +47,8 @@ impl Store {
     /// Deletes settled messages and records that are older than the retention, and messages that expired before they had any
     /// reader. What waits for anybody stays. Cancelling it leaves the rest for the next time.
     pub(crate) async fn cleanup(&self) -> Result<Cleaned, StoreError> {
-        let mut cleaned = Cleaned::default();
-        let mut after = Some(0);
-        while let Some(from) = after {
-            let (deleted, next) =
-                self.run(Durability::Normal, move |group| settled(group, from)).await?;
-            cleaned.messages += deleted;
-            after = next;
-        }
+        let messages = self.clean_settled(None).await?;
+        let mut cleaned = Cleaned { messages, ..Cleaned::default() };
         let topics =
             self.run(Durability::Normal, |group| Ok::<_, StoreError>(unclaimed(group))).await?;
         for topic in topics {
@@ -67,8 +61,8 @@ impl Store {
                 (more, kept) = (walk.more, walk.kept);
             }
         }
-        cleaned.records += self.clean_records(SETTLEMENTS_STEP, DELETE_SETTLEMENTS).await?;
-        cleaned.records += self.clean_records(ATTEMPTS_STEP, DELETE_ATTEMPTS).await?;
+        cleaned.records += self.clean_records(SETTLEMENTS_STEP, DELETE_SETTLEMENTS, None).await?;
+        cleaned.records += self.clean_records(ATTEMPTS_STEP, DELETE_ATTEMPTS, None).await?;
         loop {
             let deleted = self.run(Durability::Normal, audit).await?;
             cleaned.records += deleted;
@@ -76,10 +70,32 @@ impl Store {
                 break;
             }
         }
-        cleaned.records += self.clean_records(DEAD_LETTERS_STEP, DELETE_DEAD_LETTERS).await?;
+        cleaned.records += self.clean_records(DEAD_LETTERS_STEP, DELETE_DEAD_LETTERS, None).await?;
         cleaned.records += self.clean_surplus().await?;
         self.maintain().await?;
         Ok(cleaned)
+    }
+
+    /// Deletes what was settled before this time, and the records of it, whatever the retention. Dead letters and the audit stay.
+    pub(crate) async fn purge_sent(&self, before_ms: u64) -> Result<Cleaned, StoreError> {
+        let before_ms = Some(before_ms);
+        let messages = self.clean_settled(before_ms).await?;
+        let mut records =
+            self.clean_records(SETTLEMENTS_STEP, DELETE_SETTLEMENTS, before_ms).await?;
+        records += self.clean_records(ATTEMPTS_STEP, DELETE_ATTEMPTS, before_ms).await?;
+        self.maintain().await?;
+        Ok(Cleaned { messages, records, ..Cleaned::default() })
+    }
+
+    async fn clean_settled(&self, before_ms: Option<u64>) -> Result<u64, StoreError> {
+        let (mut sum, mut after) = (0, Some(0));
+        while let Some(from) = after {
+            let step = move |group: &mut Group<'_>| settled(group, from, before_ms);
+            let (deleted, next) = self.run(Durability::Normal, step).await?;
+            sum += deleted;
+            after = next;
+        }
+        Ok(sum)
     }
 
     /// Deletes the oldest dead letters where there are too many, so that a receiver that refuses everything does not fill the disk.
@@ -115,11 +131,12 @@ impl Store {
         &self,
         step: &'static str,
         delete: &'static str,
+        before_ms: Option<u64>,
     ) -> Result<u64, StoreError> {
         let mut sum = 0;
         let mut after = Some((String::new(), 0, 0));
         while let Some(from) = after {
-            let work = move |group: &mut Group<'_>| records(group, step, delete, &from);
+            let work = move |group: &mut Group<'_>| records(group, step, delete, &from, before_ms);
             let (deleted, next) = self.run(Durability::Normal, work).await?;
             sum += deleted;
             after = next;
@@ -128,9 +145,18 @@ impl Store {
     }
 }
 
+/// What is older may be deleted.
+fn retained_from_ms(group: &Group<'_>) -> u64 {
+    group.now_ms.saturating_sub(group.settings.retention_ms)
+}
+
 /// Deletes messages from the log's beginning that every open cursor of their topic has passed. Where to go on, if anywhere.
-fn settled(group: &mut Group<'_>, after: u64) -> Result<(u64, Option<u64>), StoreError> {
-    let keep_from_ms = group.now_ms.saturating_sub(group.settings.retention_ms);
+fn settled(
+    group: &mut Group<'_>,
+    after: u64,
+    before_ms: Option<u64>,
+) -> Result<(u64, Option<u64>), StoreError> {
+    let keep_from_ms = before_ms.unwrap_or_else(|| retained_from_ms(group));
     let passed = group.ledger.passed_by_all();
     let is_done_with = |topic: TopicId, seq: u64| match group.ledger.topic(topic) {
         Some(state) => seq <= passed.get(&topic).copied().unwrap_or(state.claimed_seq),
@@ -177,8 +203,9 @@ fn records(
     step: &str,
     delete: &str,
     after: &Key,
+    before_ms: Option<u64>,
 ) -> Result<(u64, Option<Key>), StoreError> {
-    let before_ms = group.now_ms.saturating_sub(group.settings.retention_ms);
+    let before_ms = before_ms.unwrap_or_else(|| retained_from_ms(group));
     let next: Option<Key> = group
         .conn
         .prepare_cached(step)

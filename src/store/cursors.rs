@@ -202,6 +202,18 @@ pub(super) fn purge(
     Ok(purged)
 }
 
+/// Purges what waits for each known receiver.
+pub(super) fn purge_queue(group: &mut Group<'_>) -> Result<u64, StoreError> {
+    let receivers: Vec<NodeId> = group.ledger.receivers().cloned().collect();
+    let mut purged = 0;
+    for receiver in receivers {
+        if group.ledger.pending(&receiver) > 0 {
+            purged += purge(group, &receiver, None)?;
+        }
+    }
+    Ok(purged)
+}
+
 /// Takes away all that was known of a receiver's progress. What waited for it is on record as purged.
 pub(super) fn forget(group: &mut Group<'_>, node: &NodeId) -> Result<Forgotten, StoreError> {
     let mut sum = Forgotten::default();

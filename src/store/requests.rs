@@ -181,6 +181,20 @@ impl Store {
         self.run(Durability::Normal, work).await
     }
 
+    /// The same for all receivers that are known.
+    pub(crate) async fn purge_queue(&self) -> Result<u64, StoreError> {
+        self.run(Durability::Normal, cursors::purge_queue).await
+    }
+
+    /// How many messages wait, for all receivers together, and for first readers.
+    pub(crate) async fn waiting(&self) -> Result<u64, StoreError> {
+        let counted = |group: &mut Group<'_>| {
+            let accounts = cursors::accounts(group).into_iter();
+            Ok::<u64, StoreError>(accounts.map(|(account, _)| account.pending).sum())
+        };
+        self.run(Durability::Normal, counted).await
+    }
+
     /// This node has joined the channel. Returns since when, which is earlier if it had joined it before.
     pub(crate) async fn join(&self, channel: ChannelName) -> Result<u64, StoreError> {
         self.run(self.inner.durability, move |group| members::join(group, &channel)).await

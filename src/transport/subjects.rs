@@ -13,7 +13,9 @@ pub(crate) enum Subject {
     Ack { to: NodeId, from: NodeId },
     /// A node's broadcast that it is there.
     Keepalive { from: NodeId },
-    /// Questions of operators, and the answers.
+    /// What a node is told to do: a subject of its own, so that a server's permissions can leave it to operators.
+    Order { to: NodeId, from: NodeId },
+    /// Questions of operators, and the answers; outcomes of orders.
     Management { to: Audience, from: NodeId },
 }
 
@@ -50,6 +52,7 @@ impl Subjects {
         match subject {
             Subject::Message { to, from } => format!("{prefix}.msg.{to}.{from}"),
             Subject::Ack { to, from } => format!("{prefix}.ack.{to}.{from}"),
+            Subject::Order { to, from } => format!("{prefix}.order.{to}.{from}"),
             Subject::Keepalive { from } => format!("{prefix}.keepalive.{from}"),
             // A word stands before the node's name, so that a node named `all` is not everybody.
             Subject::Management { to: Audience::Node(to), from } => {
@@ -67,6 +70,7 @@ impl Subjects {
         let subject = match words.next()? {
             "msg" => Subject::Message { to: node(words.next()?)?, from: node(words.next()?)? },
             "ack" => Subject::Ack { to: node(words.next()?)?, from: node(words.next()?)? },
+            "order" => Subject::Order { to: node(words.next()?)?, from: node(words.next()?)? },
             "keepalive" => Subject::Keepalive { from: node(words.next()?)? },
             "mgmt" => {
                 let to = match words.next()? {
@@ -90,6 +94,7 @@ impl Subjects {
             Role::Node => [
                 format!("{prefix}.msg.{me}.*"),
                 format!("{prefix}.ack.{me}.*"),
+                format!("{prefix}.order.{me}.*"),
                 format!("{prefix}.mgmt.all.*"),
             ]
             .into_iter()
@@ -103,7 +108,9 @@ impl Subject {
     /// Whether a connection of this name and role is meant.
     pub(crate) fn is_for(&self, me: &NodeId, role: Role) -> bool {
         match self {
-            Self::Message { to, .. } | Self::Ack { to, .. } => role == Role::Node && to == me,
+            Self::Message { to, .. } | Self::Ack { to, .. } | Self::Order { to, .. } => {
+                role == Role::Node && to == me
+            }
             Self::Keepalive { .. } => true,
             Self::Management { to: Audience::Node(to), .. } => to == me,
             Self::Management { to: Audience::All, .. } => role == Role::Node,
@@ -115,6 +122,7 @@ impl Subject {
         match self {
             Self::Message { from, .. }
             | Self::Ack { from, .. }
+            | Self::Order { from, .. }
             | Self::Keepalive { from }
             | Self::Management { from, .. } => from,
         }
@@ -131,11 +139,12 @@ mod tests {
         NodeId::new(name).expect("a valid name")
     }
 
-    fn subjects_of(to: &NodeId, from: &NodeId) -> [Subject; 5] {
+    fn subjects_of(to: &NodeId, from: &NodeId) -> [Subject; 6] {
         let (to, from) = (to.clone(), from.clone());
         [
             Subject::Message { to: to.clone(), from: from.clone() },
             Subject::Ack { to: to.clone(), from: from.clone() },
+            Subject::Order { to: to.clone(), from: from.clone() },
             Subject::Keepalive { from: from.clone() },
             Subject::Management { to: Audience::Node(to), from: from.clone() },
             Subject::Management { to: Audience::All, from },
@@ -195,6 +204,9 @@ mod tests {
             "waypost.mgmt.all.a.b",
             "waypost.mgmt.node.a",
             "waypost.MSG.a.b",
+            "waypost.order.a",
+            "waypost.order.a.b.c",
+            "waypost.order.all.*",
             "waypost.election.a",
             &format!("waypost.msg.a.{long}"),
             &format!("waypost.keepalive.{long}"),
@@ -214,7 +226,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_read_was_written_so(text in "(waypost\\.)?(msg|ack|keepalive|mgmt|all|node|[a-z.*> ]{0,9}|\\.){0,7}") {
+        fn whatever_is_read_was_written_so(text in "(waypost\\.)?(msg|ack|order|keepalive|mgmt|all|node|[a-z.*> ]{0,9}|\\.){0,7}") {
             let subjects = Subjects::new("waypost");
             if let Some(subject) = subjects.parse(&text) {
                 prop_assert_eq!(subjects.render(&subject), text);

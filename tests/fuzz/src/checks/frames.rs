@@ -1,6 +1,7 @@
 //! Bytes from the network.
 
 use bytes::Bytes;
+use waypost::management::Verdict as OrderVerdict;
 use waypost::protocol::frame::{
     Frame, MAX_CHANNELS, MAX_DETAIL_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, Verdict,
 };
@@ -86,7 +87,12 @@ fn is_within_bounds(frame: &Frame) {
             let label = |text: &str| text.len() <= 255 && !text.chars().any(char::is_control);
             assert!(label(&keepalive.host) && label(&keepalive.version));
         }
-        Frame::Query(_) | Frame::Report(_) => {}
+        Frame::Outcome(outcome) => {
+            if let OrderVerdict::Refused(reason) = &outcome.result {
+                assert!(reason.len() <= MAX_DETAIL_BYTES);
+            }
+        }
+        Frame::Query(_) | Frame::Report(_) | Frame::Order(_) => {}
     }
     assert!((1..=64).contains(&frame.from().as_str().len()));
 }

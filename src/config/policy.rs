@@ -1,0 +1,54 @@
+//! Who may give a node orders.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::message::NodeId;
+
+/// Who may give a node orders. Written `"anyone"`, `"off"`, or as names: `["hq", "ops"]`, or `"hq, ops"`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Management {
+    /// Nobody.
+    Off,
+    /// Whoever the NATS server lets publish orders.
+    #[default]
+    Anyone,
+    /// Of those, only these.
+    Only(Vec<NodeId>),
+}
+
+impl Serialize for Management {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => to.serialize_str("off"),
+            Self::Anyone => to.serialize_str("anyone"),
+            Self::Only(nodes) => to.collect_seq(nodes),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Management {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let wrong = |_| D::Error::custom("not \"anyone\", \"off\", or a list of names of nodes");
+        let words: Vec<String> = match Written::deserialize(from).map_err(wrong)? {
+            Written::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+            Written::List(list) => list,
+        };
+        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["off"] => Ok(Self::Off),
+            ["anyone"] => Ok(Self::Anyone),
+            _ => {
+                let nodes = words.iter().map(NodeId::new).collect::<Result<_, _>>();
+                nodes.map(Self::Only).map_err(D::Error::custom)
+            }
+        }
+    }
+}

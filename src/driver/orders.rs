@@ -1,0 +1,398 @@
+//! Orders: those that others give this node, and those that it gives.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::command::Reply;
+use super::{Completion, Driver, Timer};
+use crate::error::{ChannelError, StoreError};
+use crate::event::Event;
+use crate::management::{Done, Order, OrderError, Outcome, Query, Report, Task, Verdict};
+use crate::message::{ChannelName, NodeId};
+use crate::protocol::frame::{Frame, MAX_CHANNELS, detail};
+use crate::protocol::membership;
+use crate::protocol::orders::{MAX_UNDER_WAY, Ruling};
+use crate::store::Store;
+use crate::transport::{Audience, Subject, Transport};
+
+/// How often a node that is being drained looks whether it is empty.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// What the audit calls an order.
+const ACTION: &str = "order";
+
+/// An order or a question of ours that waits for its answer.
+pub(super) struct Asking {
+    to: Subject,
+    node: NodeId,
+    frame: Frame,
+    within: Duration,
+    answer: Answer,
+}
+
+enum Answer {
+    Outcome(Reply<Result<Done, OrderError>>),
+    Report(Reply<Result<Box<Report>, OrderError>>),
+}
+
+impl Answer {
+    fn fail(self, error: OrderError) {
+        // Whoever asked may have gone.
+        match self {
+            Self::Outcome(reply) => drop(reply.send(Err(error))),
+            Self::Report(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What an order came to, as far as the file is concerned.
+pub(super) struct Obeyed {
+    from: NodeId,
+    order: u64,
+    task: Task,
+    /// Those that were left.
+    channels: Vec<ChannelName>,
+    result: Result<Done, StoreError>,
+}
+
+impl<T: Transport> Driver<T> {
+    /// An order came, by the subject of whom it names.
+    pub(super) async fn ordered(&mut self, order: Order) {
+        match self.orders.judge(Instant::now(), &order) {
+            Ruling::Obey => self.obey(order).await,
+            Ruling::Refuse(reason) => self.refuse_order(&order, reason).await,
+            Ruling::Repeat(verdict) => self.say_outcome(order.from, order.order, verdict).await,
+            Ruling::Ignore => {}
+        }
+    }
+
+    async fn refuse_order(&mut self, order: &Order, reason: String) {
+        let (store, actor) = (self.store.clone(), order.from.to_string());
+        let row = format!("{}: refused, {reason}", order.task);
+        self.jobs.push(Box::pin(async move {
+            Completion::Noted(store.audit(ACTION, actor, row).await)
+        }));
+        let (by, task) = (order.from.clone(), order.task.to_string());
+        self.tell(Event::OrderRefused { by, task, reason: reason.clone() });
+        let verdict = Verdict::Refused(detail(&reason));
+        self.say_outcome(order.from.clone(), order.order, verdict).await;
+    }
+
+    async fn obey(&mut self, order: Order) {
+        let Order { from, order, task, .. } = order;
+        let Some(channels) = self.begin(&from, &task).await else {
+            let reason = format!("it is kept out of {MAX_CHANNELS} channels already: readmit it");
+            let verdict = Verdict::Refused(reason);
+            self.orders.obeyed(&from, order, verdict.clone());
+            return self.say_outcome(from, order, verdict).await;
+        };
+        let forgotten = match &task {
+            Task::Forget { node } => {
+                let (reply, forgotten) = oneshot::channel();
+                self.forget(node.clone(), Some(reply));
+                Some(forgotten)
+            }
+            _ => None,
+        };
+        // What is under way to the file counts as settled, and neither waits nor is purged.
+        let before_ms = self.store.now_ms();
+        let (reply, settled) = oneshot::channel();
+        self.settle_waiters.push(reply);
+        self.settle();
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move {
+            let mut done = Done::default();
+            if let Some(forgotten) = forgotten {
+                done.purged = forgotten.await.ok().and_then(Result::ok).unwrap_or(0);
+            }
+            let result = match settled.await.unwrap_or(Err(StoreError::Closed)) {
+                Ok(()) => execute(&store, &task, &channels, before_ms, done).await,
+                Err(error) => Err(error),
+            };
+            if let Ok(done) = &result
+                && let Err(error) =
+                    store.audit(ACTION, from.to_string(), format!("{task}: {done}")).await
+            {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "an order was obeyed, and is missing in the audit");
+            }
+            Completion::Obeyed(Obeyed { from, order, task, channels, result })
+        }));
+    }
+
+    /// What holds from the moment of the order on. Which channels are to be left; none where the order cannot be kept.
+    async fn begin(&mut self, by: &NodeId, task: &Task) -> Option<Vec<ChannelName>> {
+        match task {
+            Task::Kick => {
+                self.gate.change().kicked = Some(by.clone());
+                return Some(self.channels.keys().cloned().collect());
+            }
+            Task::KickChannel { channel } => {
+                let mut closed = self.gate.change();
+                if closed.channels.len() >= MAX_CHANNELS && !closed.channels.contains_key(channel) {
+                    return None;
+                }
+                closed.channels.insert(channel.clone(), by.clone());
+                drop(closed);
+                return Some(
+                    self.channels
+                        .get_key_value(channel)
+                        .map(|(c, _)| c.clone())
+                        .into_iter()
+                        .collect(),
+                );
+            }
+            Task::Drain => {
+                self.gate.change().draining = Some(by.clone());
+                self.hold().await;
+            }
+            Task::Readmit => {
+                *self.gate.change() = crate::gate::Closed::default();
+                self.arm(Timer::Drain, None);
+                self.hold().await;
+            }
+            _ => {}
+        }
+        Some(Vec::new())
+    }
+
+    /// Takes messages in no channel while the node is being drained, and in all again afterwards.
+    async fn hold(&mut self) {
+        let held = self.gate.look().draining.is_some();
+        let channels: Vec<ChannelName> = self.channels.keys().cloned().collect();
+        for channel in channels {
+            if let Some(joined) = self.channels.get_mut(&channel) {
+                joined.held = held;
+            }
+            self.announce(channel).await;
+        }
+        self.meet(membership::Event::Changed).await;
+    }
+
+    pub(super) async fn obeyed(&mut self, obeyed: Obeyed) {
+        let Obeyed { from, order, task, channels, result } = obeyed;
+        let verdict = match result {
+            Ok(done) => {
+                self.follow(&from, &task, channels).await;
+                Verdict::Done(done)
+            }
+            Err(error) => {
+                self.complain("obey an order", &error);
+                self.give_up(&task).await;
+                // Not the error itself, in which the file's path stands.
+                Verdict::Refused("its file could not be read or written".to_owned())
+            }
+        };
+        self.settled.send_modify(|changes| *changes += 1);
+        self.orders.obeyed(&from, order, verdict.clone());
+        self.say_outcome(from, order, verdict).await;
+    }
+
+    /// What follows from an order that was obeyed.
+    async fn follow(&mut self, by: &NodeId, task: &Task, channels: Vec<ChannelName>) {
+        for channel in channels {
+            self.has_left(channel).await;
+        }
+        let by = by.clone();
+        match task {
+            Task::Kick => self.tell(Event::Kicked { by, channel: None }),
+            Task::KickChannel { channel } => {
+                self.tell(Event::Kicked { by, channel: Some(channel.clone()) });
+            }
+            Task::Drain => {
+                self.tell(Event::Draining { by });
+                self.look_whether_drained();
+            }
+            Task::Readmit => self.tell(Event::Readmitted { by }),
+            _ => {}
+        }
+    }
+
+    /// The file did not take it: nobody is kept out by an order that failed.
+    async fn give_up(&mut self, task: &Task) {
+        match task {
+            Task::Kick => self.gate.change().kicked = None,
+            Task::KickChannel { channel } => {
+                self.gate.change().channels.remove(channel);
+            }
+            Task::Drain => {
+                self.gate.change().draining = None;
+                self.hold().await;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn look_whether_drained(&mut self) {
+        self.settle();
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move { Completion::Waiting(store.waiting().await) }));
+    }
+
+    pub(super) fn still_waiting(&mut self, waiting: Result<u64, StoreError>) {
+        if self.gate.look().draining.is_none() {
+            return;
+        }
+        match waiting {
+            Ok(0) => self.tell(Event::Drained),
+            _ => self.arm(Timer::Drain, Some(Instant::now() + LOOK_AGAIN)),
+        }
+    }
+
+    /// Whether an order keeps this node out of the channel.
+    pub(super) fn may_join(&self, channel: &ChannelName) -> Result<(), ChannelError> {
+        match self.gate.look().out_of(channel) {
+            Some(by) => Err(ChannelError::Kicked { channel: channel.clone(), by: by.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The file has it as joined, and it is not.
+    pub(super) fn stay_out(&mut self, channel: ChannelName) {
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move { Completion::Noted(store.leave(channel).await) }));
+    }
+
+    async fn say_outcome(&mut self, to: NodeId, order: u64, result: Verdict) {
+        let outcome = Outcome { node: self.me.clone(), to: to.clone(), order, result };
+        if to == self.me && self.asking.contains_key(&order) {
+            return self.outcome_came(outcome);
+        }
+        let to = Subject::Management { to: Audience::Node(to), from: self.me.clone() };
+        // One that is lost is asked for again.
+        let _ = self.transport.publish(&to, Frame::Outcome(outcome).encode()).await;
+    }
+
+    pub(super) async fn give_order(
+        &mut self,
+        to: NodeId,
+        task: Task,
+        within: Duration,
+        reply: Reply<Result<Done, OrderError>>,
+    ) {
+        let incarnation = self.membership.peers().find(|peer| peer.node == to);
+        let order = Order {
+            from: self.me.clone(),
+            to: to.clone(),
+            order: fastrand::u64(..),
+            incarnation: incarnation.map(|peer| peer.incarnation),
+            task,
+        };
+        let subject = Subject::Order { to: to.clone(), from: self.me.clone() };
+        let number = order.order;
+        let (frame, answer) = (Frame::Order(order.clone()), Answer::Outcome(reply));
+        let is_mine = to == self.me;
+        self.ask(number, Asking { to: subject, node: to, frame, within, answer }).await;
+        if is_mine && self.asking.contains_key(&number) {
+            self.obey(order).await;
+        }
+    }
+
+    pub(super) async fn ask_about(
+        &mut self,
+        node: NodeId,
+        within: Duration,
+        reply: Reply<Result<Box<Report>, OrderError>>,
+    ) {
+        let query = Query { from: self.me.clone(), query: fastrand::u64(..) };
+        let to = Subject::Management { to: Audience::Node(node.clone()), from: self.me.clone() };
+        let (frame, answer) = (Frame::Query(query.clone()), Answer::Report(reply));
+        let is_mine = node == self.me;
+        self.ask(query.query, Asking { to, node, frame, within, answer }).await;
+        if is_mine && self.asking.contains_key(&query.query) {
+            self.report(&query);
+        }
+    }
+
+    /// Says it for the first time; to this node itself it is not said.
+    async fn ask(&mut self, number: u64, asking: Asking) {
+        let node = asking.node.clone();
+        let is_mine = node == self.me;
+        if !self.asked.has_room() {
+            return asking.answer.fail(OrderError::TooMany { limit: MAX_UNDER_WAY * 64 });
+        }
+        if !is_mine && !self.link {
+            return asking.answer.fail(OrderError::NotConnected);
+        }
+        if !is_mine && !self.membership.is_online(&node) {
+            return asking.answer.fail(OrderError::Offline { node });
+        }
+        self.asked.ask(Instant::now(), number, node, asking.within);
+        if !is_mine {
+            let _ = self.transport.publish(&asking.to, asking.frame.clone().encode()).await;
+        }
+        self.asking.insert(number, asking);
+        let wake_at = self.asked.wake_at();
+        self.arm(Timer::Orders, wake_at);
+    }
+
+    pub(super) async fn look_at_orders(&mut self) {
+        let due = self.asked.woke(Instant::now());
+        for number in due.again {
+            let Some(asking) = self.asking.get(&number) else { continue };
+            if asking.node != self.me {
+                let _ = self.transport.publish(&asking.to, asking.frame.clone().encode()).await;
+            }
+        }
+        for number in due.over {
+            let Some(Asking { node, within, answer, .. }) = self.asking.remove(&number) else {
+                continue;
+            };
+            answer.fail(OrderError::Unanswered { node, within });
+        }
+        let wake_at = self.asked.wake_at();
+        self.arm(Timer::Orders, wake_at);
+    }
+
+    pub(super) fn outcome_came(&mut self, outcome: Outcome) {
+        let Outcome { node, order, result, .. } = outcome;
+        if let Some(Answer::Outcome(reply)) = self.answered_by(order, &node) {
+            let result = match result {
+                Verdict::Done(done) => Ok(done),
+                Verdict::Refused(reason) => Err(OrderError::Refused { node, reason }),
+            };
+            let _ = reply.send(result);
+        }
+    }
+
+    pub(super) fn reported(&mut self, report: Box<Report>) {
+        if let Some(Answer::Report(reply)) = self.answered_by(report.query, &report.node) {
+            let _ = reply.send(Ok(report));
+        }
+    }
+
+    /// Who waits for this answer; nobody, where another node was asked, or it came before.
+    fn answered_by(&mut self, number: u64, node: &NodeId) -> Option<Answer> {
+        if !self.asked.answered(number, node) {
+            return None;
+        }
+        let wake_at = self.asked.wake_at();
+        self.arm(Timer::Orders, wake_at);
+        self.asking.remove(&number).map(|asking| asking.answer)
+    }
+}
+
+/// Does what an order asks of the file.
+async fn execute(
+    store: &Store,
+    task: &Task,
+    channels: &[ChannelName],
+    before_ms: u64,
+    mut done: Done,
+) -> Result<Done, StoreError> {
+    for channel in channels {
+        store.leave(channel.clone()).await?;
+        done.left += 1;
+    }
+    if matches!(task, Task::PurgeQueue | Task::PurgeAll) {
+        done.purged = store.purge_queue().await?;
+    }
+    if matches!(task, Task::PurgeSent | Task::PurgeAll) {
+        // What was purged a moment ago is settled as well.
+        let before_ms = if *task == Task::PurgeAll { store.now_ms() + 1 } else { before_ms };
+        let cleaned = store.purge_sent(before_ms).await?;
+        (done.deleted, done.records) = (cleaned.messages, cleaned.records);
+    }
+    done.waiting = store.waiting().await?;
+    Ok(done)
+}

@@ -1,0 +1,48 @@
+//! What an order keeps this node from, until it is readmitted.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::error::SendError;
+use crate::message::{ChannelName, NodeId};
+
+/// Shared by the driver, which changes it, and the channels, which look before they send.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(RwLock<Closed>);
+
+/// Who closed what.
+#[derive(Debug, Default)]
+pub(crate) struct Closed {
+    pub(crate) kicked: Option<NodeId>,
+    pub(crate) channels: BTreeMap<ChannelName, NodeId>,
+    pub(crate) draining: Option<NodeId>,
+}
+
+impl Closed {
+    /// Who keeps the node out of this channel.
+    pub(crate) fn out_of(&self, channel: &ChannelName) -> Option<&NodeId> {
+        self.kicked.as_ref().or_else(|| self.channels.get(channel))
+    }
+}
+
+impl Gate {
+    pub(crate) fn look(&self) -> RwLockReadGuard<'_, Closed> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change(&self) -> RwLockWriteGuard<'_, Closed> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a message for this channel is taken.
+    pub(crate) fn admits(&self, channel: &ChannelName) -> Result<(), SendError> {
+        let closed = self.look();
+        if let Some(by) = closed.out_of(channel) {
+            return Err(SendError::Kicked { channel: channel.clone(), by: by.clone() });
+        }
+        match &closed.draining {
+            Some(by) => Err(SendError::Draining { by: by.clone() }),
+            None => Ok(()),
+        }
+    }
+}
