@@ -44,6 +44,15 @@ Examples:
 A line whose id was printed is durable: it will arrive, however long the network or the receiver is away. Empty lines are
 messages too; only the line break is taken off. When a receiver's queue or the disk is full, --lines waits until there is room.";
 
+const ORDERS_HELP: &str = "\
+Each node obeys or refuses by itself, as its setting `management` says, writes that into its audit (`waypost audit`), and answers what it
+did. A node that is not there gets nothing, also not later. Without --yes a terminal is asked for confirmation.
+
+Exit codes: 0: all obeyed. 1: one refused, or it failed. 2: no --yes, and no terminal to ask. 4: one is not there, or did not answer
+(it may have obeyed); standard error names it.
+
+The NATS server's permissions say who may give orders at all: an operator's login, with --id the name that it is bound to.";
+
 const BENCH_HELP: &str = "\
 Scenarios:
   one      one message in flight, one receiver
@@ -134,9 +143,72 @@ pub(crate) enum Command {
     /// Ask the running nodes who is there
     Peers(Format),
     /// Ask the running nodes who takes part in which channel
-    Topology(Format),
+    Topology(Topology),
     /// Ask the running nodes for their accounts and counters
     Stats(Stats),
+    /// Have a node leave all channels, and stay out until it is readmitted or started again
+    #[command(after_long_help = ORDERS_HELP)]
+    Kick {
+        /// The node
+        node: NodeId,
+        #[command(flatten)]
+        order: Ordering,
+    },
+    /// Have nodes leave one channel, and stay out of it
+    #[command(after_long_help = ORDERS_HELP)]
+    KickChannel {
+        /// The channel
+        channel: ChannelName,
+        #[command(flatten)]
+        nodes: Nodes,
+        #[command(flatten)]
+        order: Ordering,
+    },
+    /// Have nodes give up what waits in their queues, or delete what is settled
+    #[command(after_long_help = ORDERS_HELP)]
+    Purge {
+        /// What: queue (accounted as purged), sent (kept only for the retention), or all
+        what: Purge,
+        #[command(flatten)]
+        nodes: Nodes,
+        #[command(flatten)]
+        order: Ordering,
+    },
+    /// Have nodes forget a peer, with what waits for it
+    #[command(after_long_help = ORDERS_HELP)]
+    Forget {
+        /// The peer
+        node: NodeId,
+        /// Who is to forget it [default: every node that answers]
+        #[arg(long, value_name = "NODE", num_args = 1..)]
+        on: Vec<NodeId>,
+        #[command(flatten)]
+        order: Ordering,
+    },
+    /// Have a node take no new messages, and deliver what it has
+    #[command(after_long_help = ORDERS_HELP)]
+    Drain {
+        /// The node
+        node: NodeId,
+        #[command(flatten)]
+        order: Ordering,
+    },
+    /// End what a kick or a drain began
+    #[command(after_long_help = ORDERS_HELP)]
+    Readmit {
+        /// The node
+        node: NodeId,
+        #[command(flatten)]
+        order: Ordering,
+    },
+    /// Show which orders, purges and other decisions a node's file has on record, the newest first
+    Audit {
+        /// Only since this time, like 2026-11-21T09:30:00Z, or for this long, like 2h
+        #[arg(long, value_name = "TIME", value_parser = parse_from)]
+        since: Option<From>,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Show what a node's file holds for each receiver, the node running or not
     Queue(Format),
     /// Tell one message's story: accepted, where it waits and for what, attempts, settled when
@@ -221,9 +293,54 @@ pub(crate) struct Recv {
     pub(crate) format: Format,
 }
 
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Topology {
+    /// As a graph for Graphviz: nodes, and what waits between them
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) dot: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// How an order is given.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Ordering {
+    /// Do not ask for confirmation; needed where there is no terminal
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// Who is to obey.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true)]
+pub(crate) struct Nodes {
+    /// The nodes
+    #[arg(value_name = "NODE")]
+    pub(crate) nodes: Vec<NodeId>,
+    /// Every node that answers
+    #[arg(long, conflicts_with = "nodes")]
+    pub(crate) all: bool,
+}
+
+/// What is purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Purge {
+    /// What waits for known receivers
+    Queue,
+    /// What is settled
+    Sent,
+    /// Both
+    All,
+}
+
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Stats {
     /// All about one node
+    #[arg(value_name = "NODE", conflicts_with_all = ["node", "all"])]
+    pub(crate) one: Option<NodeId>,
+    /// The same
     #[arg(long, value_name = "ID", conflicts_with = "all")]
     pub(crate) node: Option<NodeId>,
     /// All about every node
@@ -288,11 +405,18 @@ impl Command {
     /// Whether results are wanted as JSON on standard output.
     pub(crate) fn json(&self) -> bool {
         match self {
+            Self::Kick { order, .. }
+            | Self::KickChannel { order, .. }
+            | Self::Purge { order, .. }
+            | Self::Forget { order, .. }
+            | Self::Drain { order, .. }
+            | Self::Readmit { order, .. } => order.format.json,
             Self::Peers(format)
-            | Self::Topology(format)
+            | Self::Topology(Topology { format, .. })
             | Self::Queue(format)
             | Self::Doctor(format)
             | Self::Why { format, .. }
+            | Self::Audit { format, .. }
             | Self::Db { format, .. }
             | Self::Send(Send { format, .. })
             | Self::Recv(Recv { format, .. })

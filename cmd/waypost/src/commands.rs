@@ -7,11 +7,15 @@ use crate::output::Output;
 use crate::run::{Outcome, Usage};
 use crate::settings;
 use crate::signals::Signals;
+use orders::Targets;
+use waypost::management::Task;
 
+mod audit;
 mod bench;
 mod db;
 mod doctor;
 mod node;
+mod orders;
 mod peers;
 mod queue;
 mod recv;
@@ -29,8 +33,28 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Send(args) => send::run(config, args, &output, Signals::listen()?).await,
         Command::Recv(args) => recv::run(config, args, &output, Signals::listen()?).await,
         Command::Peers(_) => peers::run(&config, &output).await,
-        Command::Topology(_) => topology::run(&config, &output).await,
+        Command::Topology(args) => topology::run(&config, args, &output).await,
         Command::Stats(args) => stats::run(&config, &args, &output).await,
+        Command::Kick { node, order } => {
+            orders::run(&config, Task::Kick, Targets::These(vec![node]), order, &output).await
+        }
+        Command::KickChannel { channel, nodes, order } => {
+            orders::run(&config, Task::KickChannel { channel }, nodes.into(), order, &output).await
+        }
+        Command::Purge { what, nodes, order } => {
+            orders::run(&config, what.into(), nodes.into(), order, &output).await
+        }
+        Command::Forget { node, on, order } => {
+            let targets = if on.is_empty() { Targets::All } else { Targets::These(on) };
+            orders::run(&config, Task::Forget { node }, targets, order, &output).await
+        }
+        Command::Drain { node, order } => {
+            orders::run(&config, Task::Drain, Targets::These(vec![node]), order, &output).await
+        }
+        Command::Readmit { node, order } => {
+            orders::run(&config, Task::Readmit, Targets::These(vec![node]), order, &output).await
+        }
+        Command::Audit { since, .. } => audit::run(&config, since, &output).await,
         Command::Queue(_) => queue::run(&config, &output).await,
         Command::Why { message, .. } => why::run(&config, message, &output).await,
         Command::Db { action: Db::Check, .. } => db::check(&config, &output).await,

@@ -34,6 +34,11 @@ impl Output {
         self.json
     }
 
+    /// Whether a person looks at it.
+    pub(crate) fn terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// Writes these bytes, in one write where the system takes them at once. A reader that is slow blocks a thread of its own, not the caller.
     ///
     /// # Errors

@@ -47,6 +47,15 @@ fn running_nodes_tell_who_is_there_and_what_they_did() {
     let text = here.run("topology").expect_code(0);
     assert!(text.text().contains("chat\tbob (offline)\talice"), "{}", text.text());
 
+    let graph = here.run("topology --dot").expect_code(0);
+    assert!(graph.text().starts_with("digraph waypost {\n"), "{}", graph.text());
+    for line in [
+        "\"bob\" [style=dashed];",
+        "\"alice\" -> \"#chat\";",
+        "\"alice\" -> \"bob\" [color=red, label=\"1\"];",
+    ] {
+        assert!(graph.text().contains(line), "{line} in {}", graph.text());
+    }
     let stats = here.run("stats --json").expect_code(0).json();
     let counters = &row(&stats, "node", "alice")["counters"];
     assert_eq!((&counters["accepted"], &counters["delivered"]), (&2.into(), &1.into()));

@@ -9,7 +9,7 @@ use crate::output::span;
 use crate::run::Outcome;
 
 /// How long nodes have to answer. Less is needed where all that are known to each other have answered.
-const WITHIN: Duration = Duration::from_secs(2);
+pub(super) const WITHIN: Duration = Duration::from_secs(2);
 
 /// What the running nodes say about themselves, by name.
 pub(super) async fn collect(config: &Config) -> anyhow::Result<Vec<Report>> {
@@ -30,7 +30,7 @@ async fn ask_all(config: &Config, expected: &[NodeId]) -> anyhow::Result<Vec<Rep
     reports.map_err(refused)
 }
 
-fn refused(error: ObserveError) -> anyhow::Error {
+pub(super) fn refused(error: ObserveError) -> anyhow::Error {
     let what = "the running nodes can't be asked";
     match error {
         ObserveError::Denied { .. } => anyhow::Error::new(error).context(format!(

@@ -11,7 +11,7 @@ use crate::output::{Output, age, printable, span};
 use crate::run::Outcome;
 
 pub(super) async fn run(config: &Config, args: &Stats, output: &Output) -> anyhow::Result<Outcome> {
-    if let Some(node) = &args.node {
+    if let Some(node) = args.one.as_ref().or(args.node.as_ref()) {
         let Some(report) = reports::ask(config, node).await? else {
             return Ok(reports::unanswered(&format!("node {node} has not")));
         };

@@ -7,7 +7,8 @@ use waypost::management::{ChannelInfo, Report};
 use waypost::{ChannelName, Config, Mode, NodeId};
 
 use super::reports;
-use crate::output::Output;
+use crate::args::Topology;
+use crate::output::{Output, count, printable};
 use crate::run::Outcome;
 
 /// A channel and its members.
@@ -27,13 +28,21 @@ struct Member {
     joined_ms_ago: u64,
 }
 
-pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
+pub(super) async fn run(
+    config: &Config,
+    args: Topology,
+    output: &Output,
+) -> anyhow::Result<Outcome> {
     let reports = reports::collect(config).await?;
     if reports.is_empty() {
         return Ok(reports::unanswered("no node"));
     }
     let rows = rows(&reports);
-    if output.json() {
+    if args.dot {
+        output.print(dot(&reports, &rows)).await?;
+    } else if output.terminal() && !output.json() {
+        output.print(tree(&reports, &rows)).await?;
+    } else if output.json() {
         output.print_json(&rows).await?;
     } else {
         let cells = rows.iter().map(|row| {
@@ -42,6 +51,69 @@ pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<Outc
         output.print_rows(["channel", "readers", "writers"], cells).await?;
     }
     Ok(Outcome::Done)
+}
+
+/// What waits between each pair: sender, receiver, messages.
+fn backlog(reports: &[Report]) -> impl Iterator<Item = (&NodeId, String, u64)> {
+    reports.iter().flat_map(|report| {
+        let waiting = report.accounts.iter().filter(|account| account.pending > 0);
+        waiting.map(|account| {
+            let receiver = account.receiver.as_ref();
+            let receiver = receiver.map_or("(no reader yet)".to_owned(), ToString::to_string);
+            (&report.node, receiver, account.pending)
+        })
+    })
+}
+
+/// For people: each channel with its members, each node with what waits in it.
+fn tree(reports: &[Report], rows: &[Row]) -> String {
+    let mut lines = Vec::new();
+    for row in rows {
+        lines.push(row.channel.to_string());
+        for (n, member) in row.members.iter().enumerate() {
+            let branch = if n + 1 == row.members.len() { "└─" } else { "├─" };
+            let state = match (member.online, member.paused) {
+                (false, _) => ", offline",
+                (true, true) => ", paused",
+                (true, false) => "",
+            };
+            lines.push(format!("{branch} {} ({}{state})", member.node, member.mode));
+        }
+    }
+    let waiting = backlog(reports).map(|(from, to, pending)| {
+        format!("{from} -> {to}: {} waiting", count(pending, "message"))
+    });
+    lines.extend(waiting);
+    lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// For Graphviz. Names of nodes hold nothing that would have to be escaped.
+fn dot(reports: &[Report], rows: &[Row]) -> String {
+    let mut nodes: BTreeMap<&NodeId, bool> = BTreeMap::new();
+    nodes.extend(rows.iter().flat_map(|row| &row.members).map(|m| (&m.node, m.online)));
+    nodes.extend(reports.iter().map(|report| (&report.node, true)));
+    let mut lines = vec!["digraph waypost {".to_owned()];
+    for (node, online) in nodes {
+        let style = if online { "" } else { " [style=dashed]" };
+        lines.push(format!("  \"{node}\"{style};"));
+    }
+    for row in rows {
+        let channel = printable(row.channel.as_str()).replace('\\', "\\\\").replace('"', "\\\"");
+        lines.push(format!("  \"#{channel}\" [shape=box];"));
+        for member in &row.members {
+            if member.mode.writes() {
+                lines.push(format!("  \"{}\" -> \"#{channel}\";", member.node));
+            }
+            if member.mode.reads() {
+                lines.push(format!("  \"#{channel}\" -> \"{}\";", member.node));
+            }
+        }
+    }
+    for (from, to, pending) in backlog(reports) {
+        lines.push(format!("  \"{from}\" -> \"{to}\" [color=red, label=\"{pending}\"];"));
+    }
+    lines.push("}".to_owned());
+    lines.join("\n")
 }
 
 fn rows(reports: &[Report]) -> Vec<Row> {

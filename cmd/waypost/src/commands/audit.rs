@@ -1,0 +1,32 @@
+//! `waypost audit`: which decisions a node's file has on record.
+
+use std::time::SystemTime;
+
+use waypost::inspect::Inspector;
+use waypost::{Config, StartAt};
+
+use super::queue;
+use crate::args::From;
+use crate::output::{Output, time_ms};
+use crate::run::Outcome;
+
+pub(super) async fn run(
+    config: &Config,
+    since: Option<From>,
+    output: &Output,
+) -> anyhow::Result<Outcome> {
+    let mut rows = queue::read(config, |file: &Inspector| file.audit(u32::MAX)).await?;
+    if let Some(StartAt::SinceMs(age_ms)) = since.map(|since| since.start_at(SystemTime::now())) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(age_ms);
+        rows.retain(|row| row.at_ms >= since_ms);
+    }
+    if output.json() {
+        output.print_json(&rows).await?;
+    } else {
+        let cells =
+            rows.into_iter().map(|row| [time_ms(row.at_ms), row.action, row.subject, row.detail]);
+        output.print_rows(["time", "action", "about", "detail"], cells).await?;
+    }
+    Ok(Outcome::Done)
+}
