@@ -61,7 +61,7 @@ impl<T: Transport> Driver<T> {
                 }
                 let store = self.store.clone();
                 self.jobs.push(Box::pin(async move {
-                    let result = store.leave(channel.clone()).await;
+                    let result = store.leave(vec![channel.clone()]).await;
                     Completion::Left { channel, result, reply }
                 }));
             }

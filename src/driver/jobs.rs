@@ -9,6 +9,7 @@ use super::orders::Obeyed;
 use super::{Driver, Timer};
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
+use crate::management::Order;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::membership;
@@ -66,6 +67,10 @@ pub(super) enum Completion {
         reply: Option<Reply<Result<u64, NodeError>>>,
     },
     Noted(Result<(), StoreError>),
+    OrderNoted {
+        order: Box<Order>,
+        result: Result<(), StoreError>,
+    },
     CleanedUp,
     Report(Box<crate::management::Report>),
     Obeyed(Obeyed),
@@ -131,6 +136,7 @@ impl<T: Transport> Driver<T> {
             }
             Completion::Noted(Err(error)) => self.complain("note a peer", &error),
             Completion::Noted(Ok(())) => {}
+            Completion::OrderNoted { order, result } => self.order_noted(*order, result).await,
             Completion::CleanedUp => {
                 let next = std::time::Instant::now() + self.config.cleanup_interval;
                 self.arm(Timer::CleanUp, Some(next));

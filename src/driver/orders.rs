@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::command::Reply;
 use super::{Completion, Driver, Timer};
-use crate::error::{ChannelError, StoreError};
+use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
 use crate::management::{Done, Order, OrderError, Outcome, Query, Report, Task, Verdict};
 use crate::message::{ChannelName, NodeId};
@@ -20,6 +20,10 @@ use crate::transport::{Audience, Subject, Transport};
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// What the audit calls an order.
 const ACTION: &str = "order";
+/// What it calls one that came, before anything was done.
+const RECEIVED: &str = "order received";
+
+const FILE_FAILED: &str = "its file could not be read or written";
 
 /// An order or a question of ours that waits for its answer.
 pub(super) struct Asking {
@@ -59,10 +63,31 @@ impl<T: Transport> Driver<T> {
     /// An order came, by the subject of whom it names.
     pub(super) async fn ordered(&mut self, order: Order) {
         match self.orders.judge(Instant::now(), &order) {
-            Ruling::Obey => self.obey(order).await,
+            Ruling::Obey => self.note_order(order),
             Ruling::Refuse(reason) => self.refuse_order(&order, reason).await,
             Ruling::Repeat(verdict) => self.say_outcome(order.from, order.order, verdict).await,
             Ruling::Ignore => {}
+        }
+    }
+
+    /// Nothing is done at an order that is not on record.
+    fn note_order(&mut self, order: Order) {
+        let (store, actor, row) = (self.store.clone(), order.from.to_string(), order.task.to_string());
+        self.jobs.push(Box::pin(async move {
+            let result = store.audit(RECEIVED, actor, row).await;
+            Completion::OrderNoted { order: Box::new(order), result }
+        }));
+    }
+
+    pub(super) async fn order_noted(&mut self, order: Order, result: Result<(), StoreError>) {
+        match result {
+            Ok(()) => self.obey(order).await,
+            Err(error) => {
+                self.complain("note an order", &error);
+                let verdict = Verdict::Refused(FILE_FAILED.to_owned());
+                self.orders.obeyed(&order.from, order.order, verdict.clone());
+                self.say_outcome(order.from, order.order, verdict).await;
+            }
         }
     }
 
@@ -101,14 +126,19 @@ impl<T: Transport> Driver<T> {
         self.settle();
         let store = self.store.clone();
         self.jobs.push(Box::pin(async move {
-            let mut done = Done::default();
-            if let Some(forgotten) = forgotten {
-                done.purged = forgotten.await.ok().and_then(Result::ok).unwrap_or(0);
-            }
-            let result = match settled.await.unwrap_or(Err(StoreError::Closed)) {
-                Ok(()) => execute(&store, &task, &channels, before_ms, done).await,
-                Err(error) => Err(error),
+            let result = async {
+                let mut done = Done::default();
+                if let Some(forgotten) = forgotten {
+                    done.purged = match forgotten.await {
+                        Ok(Ok(pending)) => pending,
+                        Ok(Err(NodeError::Storage(error))) => return Err(error),
+                        Ok(Err(_)) | Err(_) => return Err(StoreError::Unanswered),
+                    };
+                }
+                settled.await.unwrap_or(Err(StoreError::Closed))?;
+                execute(&store, &task, &channels, before_ms, done).await
             };
+            let result = result.await;
             if let Ok(done) = &result
                 && let Err(error) =
                     store.audit(ACTION, from.to_string(), format!("{task}: {done}")).await
@@ -180,7 +210,7 @@ impl<T: Transport> Driver<T> {
                 self.complain("obey an order", &error);
                 self.give_up(&task).await;
                 // Not the error itself, in which the file's path stands.
-                Verdict::Refused("its file could not be read or written".to_owned())
+                Verdict::Refused(FILE_FAILED.to_owned())
             }
         };
         self.settled.send_modify(|changes| *changes += 1);
@@ -250,7 +280,7 @@ impl<T: Transport> Driver<T> {
     /// The file has it as joined, and it is not.
     pub(super) fn stay_out(&mut self, channel: ChannelName) {
         let store = self.store.clone();
-        self.jobs.push(Box::pin(async move { Completion::Noted(store.leave(channel).await) }));
+        self.jobs.push(Box::pin(async move { Completion::Noted(store.leave(vec![channel]).await) }));
     }
 
     async fn say_outcome(&mut self, to: NodeId, order: u64, result: Verdict) {
@@ -284,7 +314,7 @@ impl<T: Transport> Driver<T> {
         let is_mine = to == self.me;
         self.ask(number, Asking { to: subject, node: to, frame, within, answer }).await;
         if is_mine && self.asking.contains_key(&number) {
-            self.obey(order).await;
+            self.note_order(order);
         }
     }
 
@@ -380,9 +410,9 @@ async fn execute(
     before_ms: u64,
     mut done: Done,
 ) -> Result<Done, StoreError> {
-    for channel in channels {
-        store.leave(channel.clone()).await?;
-        done.left += 1;
+    if !channels.is_empty() {
+        store.leave(channels.to_vec()).await?;
+        done.left = channels.len() as u64;
     }
     if matches!(task, Task::PurgeQueue | Task::PurgeAll) {
         done.purged = store.purge_queue().await?;

@@ -79,7 +79,8 @@ impl Node {
     }
 
     /// Has a node take no new messages, neither of its program nor for its channels, and deliver what it has. The answer says how many
-    /// wait. The node tells its program [`Event::Drained`](crate::Event::Drained) when none does.
+    /// wait; calls of `send` that were under way may still add theirs. The node tells its program [`Event::Drained`](crate::Event::Drained)
+    /// when none waits.
     ///
     /// # Errors
     /// As [`kick`](Self::kick).

@@ -200,8 +200,12 @@ impl Store {
         self.run(self.inner.durability, move |group| members::join(group, &channel)).await
     }
 
-    pub(crate) async fn leave(&self, channel: ChannelName) -> Result<(), StoreError> {
-        self.run(Durability::Normal, move |group| members::leave(group, &channel)).await
+    /// This node has left all of these, or none.
+    pub(crate) async fn leave(&self, channels: Vec<ChannelName>) -> Result<(), StoreError> {
+        let leave = move |group: &mut Group<'_>| {
+            channels.iter().try_for_each(|channel| members::leave(group, channel))
+        };
+        self.run(Durability::Normal, leave).await
     }
 
     /// Lets messages with an id above this one travel under a new store id. Fsynced.

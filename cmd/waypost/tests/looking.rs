@@ -40,7 +40,7 @@ fn running_nodes_tell_who_is_there_and_what_they_did() {
     assert!(text.text().starts_with("node\tstate\tuptime\t"), "{}", text.text());
 
     let topology = here.run("topology --json").expect_code(0).json();
-    let members = &row(&topology, "channel", "chat")["members"];
+    let members = &row(&topology["channels"], "channel", "chat")["members"];
     assert_eq!(row(members, "node", "alice")["mode"], "writer");
     assert_eq!(row(members, "node", "bob")["mode"], "reader");
     assert_eq!(row(members, "node", "bob")["online"], false);

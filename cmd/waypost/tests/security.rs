@@ -70,7 +70,7 @@ fn nodes_and_operators_work_with_the_settings_of_the_page() {
     let names: Vec<_> = peers.as_array().expect("rows").iter().map(|row| &row["node"]).collect();
     assert_eq!(names, ["x", "y"]);
     let topology = run("topology").expect_code(0).json();
-    assert_eq!(topology[0]["channel"], "work", "{topology}");
+    assert_eq!(topology["channels"][0]["channel"], "work", "{topology}");
     let stats = run("stats --all").expect_code(0).json();
     assert_eq!(stats.as_array().map(Vec::len), Some(2), "{stats}");
     assert_eq!(run("stats --node y").expect_code(0).json()["node"], "y");

@@ -131,7 +131,7 @@ async fn reopening_restores_everything() {
     bench.store.know_peer(peer.clone()).await.expect("known");
     let joined = bench.store.join(name("c")).await.expect("joined");
     bench.store.join(name("gone")).await.expect("joined");
-    bench.store.leave(name("gone")).await.expect("left");
+    bench.store.leave(vec![name("gone")]).await.expect("left");
     let advance = InboxAdvance {
         sender: node("b"),
         store_id: StoreId::generate(),

@@ -18,6 +18,21 @@ struct Row {
     members: Vec<Member>,
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Whole<'a> {
+    channels: &'a [Row],
+    backlog: Vec<Edge<'a>>,
+}
+
+/// Messages of one node that wait for another; no receiver: for a channel's first reader.
+#[derive(Debug, Serialize)]
+struct Edge<'a> {
+    from: &'a NodeId,
+    to: Option<&'a NodeId>,
+    pending: u64,
+}
+
 /// How a node takes part.
 #[derive(Debug, Clone, Serialize)]
 struct Member {
@@ -43,7 +58,8 @@ pub(super) async fn run(
     } else if output.terminal() && !output.json() {
         output.print(tree(&reports, &rows)).await?;
     } else if output.json() {
-        output.print_json(&rows).await?;
+        let backlog = backlog(&reports).collect();
+        output.print_json(&Whole { channels: &rows, backlog }).await?;
     } else {
         let cells = rows.iter().map(|row| {
             [row.channel.to_string(), names(row, Mode::reads), names(row, Mode::writes)]
@@ -53,16 +69,21 @@ pub(super) async fn run(
     Ok(Outcome::Done)
 }
 
-/// What waits between each pair: sender, receiver, messages.
-fn backlog(reports: &[Report]) -> impl Iterator<Item = (&NodeId, String, u64)> {
+fn backlog(reports: &[Report]) -> impl Iterator<Item = Edge<'_>> {
     reports.iter().flat_map(|report| {
         let waiting = report.accounts.iter().filter(|account| account.pending > 0);
-        waiting.map(|account| {
-            let receiver = account.receiver.as_ref();
-            let receiver = receiver.map_or("(no reader yet)".to_owned(), ToString::to_string);
-            (&report.node, receiver, account.pending)
+        waiting.map(|account| Edge {
+            from: &report.node,
+            to: account.receiver.as_ref(),
+            pending: account.pending,
         })
     })
+}
+
+impl Edge<'_> {
+    fn receiver(&self) -> &str {
+        self.to.map_or("(no reader yet)", NodeId::as_str)
+    }
 }
 
 /// For people: each channel with its members, each node with what waits in it.
@@ -80,8 +101,9 @@ fn tree(reports: &[Report], rows: &[Row]) -> String {
             lines.push(format!("{branch} {} ({}{state})", member.node, member.mode));
         }
     }
-    let waiting = backlog(reports).map(|(from, to, pending)| {
-        format!("{from} -> {to}: {} waiting", count(pending, "message"))
+    let waiting = backlog(reports).map(|edge| {
+        let pending = count(edge.pending, "message");
+        format!("{} -> {}: {pending} waiting", edge.from, edge.receiver())
     });
     lines.extend(waiting);
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
@@ -109,7 +131,8 @@ fn dot(reports: &[Report], rows: &[Row]) -> String {
             }
         }
     }
-    for (from, to, pending) in backlog(reports) {
+    for edge in backlog(reports) {
+        let (from, to, pending) = (edge.from, edge.receiver(), edge.pending);
         lines.push(format!("  \"{from}\" -> \"{to}\" [color=red, label=\"{pending}\"];"));
     }
     lines.push("}".to_owned());
