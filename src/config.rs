@@ -8,11 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{NameError, NodeId};
-use crate::protocol::frame::MAX_MESSAGES;
+use crate::protocol::frame::{MAX_MESSAGES, MAX_STATE_BYTES};
 
+mod election;
 mod policy;
 mod secret;
 
+pub use crate::protocol::election::Times as ElectionTimes;
+pub use election::Election;
 pub use policy::Management;
 
 /// When a committed write is safe.
@@ -114,6 +117,30 @@ impl Default for Batching {
     }
 }
 
+/// What of a node's decisions is kept on record in its file; `waypost audit` shows it. What is done to messages (purged, forgotten, expired
+/// peers) and to the file always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Audit {
+    /// Who became master and when, and why it no longer was. Default: true.
+    pub elections: bool,
+    /// Each state that a master handed on, by its version and size. Default: false.
+    pub states: bool,
+    /// Orders that this node was given, obeyed or refused. Default: true.
+    pub management: bool,
+    /// How long all of it is kept. Default: 90 days.
+    #[serde(with = "duration")]
+    pub retention: Duration,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        let retention = Duration::from_secs(90 * 86_400);
+        Self { elections: true, states: false, management: true, retention }
+    }
+}
+
 /// All settings of a node. `Config::default()` is what most want; [`Config::validate`] is called by every start.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -191,6 +218,14 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// Who may give this node orders: kick it, purge its queue, drain it. Default: anyone whom the NATS server lets publish orders.
     pub management: Management,
+    /// Who elects a master. Default: nobody.
+    pub election: Election,
+    /// How long everything takes in an election. Default: a master that dies is followed by another within 3 to 4 seconds.
+    pub election_times: ElectionTimes,
+    /// Largest state, in bytes of JSON, that a master hands on. Default: 262,144. All of it goes to every node whenever it is set.
+    pub max_state_bytes: usize,
+    /// What of a node's decisions is kept on record. Default: what elections and orders decide, for 90 days.
+    pub audit: Audit,
 }
 
 impl Default for Config {
@@ -227,6 +262,10 @@ impl Default for Config {
             cleanup_interval: Duration::from_secs(3_600),
             shutdown_timeout: Duration::from_secs(10),
             management: Management::default(),
+            election: Election::default(),
+            election_times: ElectionTimes::default(),
+            max_state_bytes: 256 * 1024,
+            audit: Audit::default(),
         }
     }
 }
@@ -250,6 +289,7 @@ impl fmt::Debug for Config {
             .field("overflow", &self.overflow)
             .field("durability", &self.durability)
             .field("management", &self.management)
+            .field("election", &self.election)
             .finish_non_exhaustive()
     }
 }
@@ -375,6 +415,15 @@ impl Config {
                 "management names nobody: give names, or \"off\" for no orders at all".to_owned(),
             );
         }
+        if !(2..=MAX_STATE_BYTES).contains(&self.max_state_bytes) {
+            return fail(format!(
+                "max_state_bytes ({}) must be from 2 to {MAX_STATE_BYTES}",
+                self.max_state_bytes
+            ));
+        }
+        if let Err(error) = self.validate_election() {
+            return fail(error.to_string());
+        }
         self.validate_connection()
     }
 
@@ -389,6 +438,7 @@ impl Config {
             ("max_retry_delay", Some(self.max_retry_delay)),
             ("handler_timeout", self.handler_timeout),
             ("retention", Some(self.retention)),
+            ("audit.retention", Some(self.audit.retention)),
             ("cleanup_interval", Some(self.cleanup_interval)),
             ("shutdown_timeout", Some(self.shutdown_timeout)),
         ]
@@ -428,16 +478,36 @@ impl Config {
     }
 }
 
+/// A list of words, or a text with commas between them.
+mod words {
+    use super::Deserialize;
+    use serde::Deserializer;
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        List(Vec<String>),
+    }
+
+    pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+        Ok(match Written::deserialize(from)? {
+            Written::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+            Written::List(list) => list,
+        })
+    }
+}
+
 /// Durations as people write them: `10s`, `5min`, `1h 30m`.
-mod duration {
+pub(crate) mod duration {
     use super::{Deserialize, Duration};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_duration(*value))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(from)?;
         humantime::parse_duration(&text).map_err(|error| {
             serde::de::Error::custom(format!(

@@ -7,6 +7,8 @@ pub use crate::inspect::InspectError;
 pub use crate::management::OrderError;
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId};
 pub use crate::message::{InvalidMessage, NameError};
+pub use crate::protocol::election::StaleToken;
+use crate::protocol::election::Term;
 pub use crate::store::open::OpenError;
 pub use crate::transport::nats::ConnectError;
 
@@ -72,6 +74,104 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+}
+
+/// A [`Fence`](crate::election::Fence) did not take a token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FenceError {
+    /// Another master was seen since: whoever shows this token is master no longer.
+    #[error(transparent)]
+    Stale(#[from] StaleToken),
+    /// The resource's name is empty or too long.
+    #[error("a resource's name has from 1 to {limit} bytes, not {bytes}")]
+    Name {
+        /// How many it has.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The fence's file could not be read or written: nobody knows whether the token is the highest.
+    #[error("the fence {path} cannot be read or written: do nothing with this token")]
+    Storage {
+        /// The fence's file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// A state that was not set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetStateError {
+    /// Another node is master, or none.
+    #[error("only the master sets the state, and {}", match master {
+        Some((node, term)) => format!("that is {node} (term {term}): set it there"),
+        None => "there is none at the moment".to_owned(),
+    })]
+    NotMaster {
+        /// Who is, as this node knows.
+        master: Option<(NodeId, Term)>,
+    },
+    /// This node is about to hand its mastership over.
+    #[error("this node is handing its mastership over: set the state on the next master")]
+    HandingOver,
+    /// The state is too large.
+    #[error(
+        "the state would be {actual} bytes, limit {limit}: keep it small, or raise max_state_bytes, and the NATS server's max_payload with it"
+    )]
+    TooLarge {
+        /// How large it would be, as JSON.
+        actual: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// Too many calls wait for their majority.
+    #[error("{limit} calls wait for their majority already: wait for some of them")]
+    Busy {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// Mastership was lost meanwhile.
+    #[error(
+        "mastership was lost while the state was on its way: it may be set or not; read it from the next master"
+    )]
+    Unknown,
+    /// The value is none that JSON can express.
+    #[error("the state cannot be written as JSON")]
+    NotJson(#[from] serde_json::Error),
+    /// A field was to be set in a state that has none.
+    #[error("the state is no JSON object, so it has no fields: set the whole of it")]
+    NotAnObject,
+    /// There is no election.
+    #[error("this node takes part in no election: name voters in its settings")]
+    Off,
+    /// The node has been shut down.
+    #[error("the node has been shut down")]
+    ShutDown,
+}
+
+/// A mastership that was not handed over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandOverError {
+    /// The name is not valid.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// This node is not master.
+    #[error("this node is not master: it has nothing to hand over")]
+    NotMaster,
+    /// Nobody took it over in time. This node is master no longer; the others elect.
+    #[error("nobody took over in time: this node is master no longer, and the others elect one")]
+    NobodyTookOver,
+    /// There is no election.
+    #[error("this node takes part in no election")]
+    Off,
+    /// The node has been shut down.
+    #[error("the node has been shut down")]
+    ShutDown,
 }
 
 impl StoreError {
@@ -290,6 +390,14 @@ pub enum StartError {
         host: String,
         /// The other's run.
         incarnation: Incarnation,
+    },
+    /// What this node has promised in elections is damaged in its file: it could vote twice in a term.
+    #[error(
+        "what this node has promised in elections is damaged in {path}: it could vote twice. Turn its election off, or take it out of the voters, one node at a time; or give it a new file"
+    )]
+    ElectionDamaged {
+        /// The node's file.
+        path: PathBuf,
     },
     /// The operating system gave no thread, or it ended at once.
     #[error("the node's thread could not be started")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::election::ElectionEvent;
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId};
 use crate::store::LogCut;
 
@@ -153,6 +154,8 @@ pub enum Event {
         /// The newest message that it has.
         newest: MessageId,
     },
+    /// Something happened in the election.
+    Election(ElectionEvent),
     /// A peer has come.
     PeerOnline {
         /// Who.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
+use crate::election::{TOKEN_HEADER, Token};
 use crate::error::{AckError, StoreError, TransactionError};
 use crate::message::{CONTENT_TYPE, ChannelName, Headers, Kind, MessageId, NodeId, Priority};
 use crate::protocol::inbox::Done;
@@ -179,6 +180,13 @@ impl Message {
     /// The value of this header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.content.headers.get(name).map(String::as_str)
+    }
+
+    /// The fencing token that the sender has shown with [`NewMessage::fenced`](crate::NewMessage::fenced), where it is the sender's own. It
+    /// proves nothing by itself: a [`Fence`](crate::election::Fence) or [`Tx::fence`] says whether a later master was seen.
+    pub fn fencing_token(&self) -> Option<Token> {
+        let token: Token = self.header(TOKEN_HEADER)?.parse().ok()?;
+        (token.node == *self.sender()).then_some(token)
     }
 
     /// What the sender says that the payload is; see [`CONTENT_TYPE`].

@@ -99,16 +99,19 @@
 //! - [`Node`]: start, join, transactions, looking around, shutdown. [`Builder`] and [`Config`]: settings.
 //! - [`Channel`]: sending and receiving. [`NewMessage`]: a message to be sent. [`Message`]: one that arrived.
 //! - [`Event`]: what a node tells its monitors. [`management`]: peers, accounts, and asking nodes over the network.
+//! - [`election`]: one of the nodes leads, the others know which, and its state outlives it.
 //! - [`inspect`]: what a file holds, its node running or not. [`error`]: what can go wrong.
 //!
 //! How it works inside is told in `docs/architecture.md`.
 
 pub mod config;
+pub mod election;
 pub mod error;
 pub mod event;
 pub mod management;
 
 mod channel;
+mod clock;
 mod driver;
 mod exposure;
 mod gate;
@@ -121,7 +124,9 @@ mod store;
 mod transport;
 
 pub use channel::{Channel, Messages};
-pub use config::{Auth, Batching, Config, Durability, Management, Overflow, Tls};
+pub use config::{
+    Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
+};
 pub use event::{Event, Link, Status};
 pub use incoming::{HandlerError, HandlerResult, Message};
 pub use message::{
@@ -129,7 +134,7 @@ pub use message::{
     MAX_HEADER_BYTES, MAX_HEADERS, MAX_KIND_BYTES, MAX_NODE_ID_BYTES, MessageId, Mode, NameError,
     NewMessage, NodeId, Priority, StartAt, StoreId,
 };
-pub use node::{Builder, Events, Node};
+pub use node::{Builder, ElectionEvents, Events, Node};
 pub use store::inspect;
 pub use store::{DeadLetter, Health, LogCut, Tx};
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::election::ElectionInfo;
 pub use crate::event::Counters;
 use crate::event::Link;
 use crate::message::{ChannelName, Incarnation, Mode, NodeId, StoreId};
@@ -27,6 +28,9 @@ pub struct Query {
     pub from: NodeId,
     /// Repeated in the answer.
     pub query: u64,
+    /// Whether the master's state is wanted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub state: bool,
 }
 
 /// What a node says about itself. Lists are cut at 1,000 rows; `truncated` says so.
@@ -61,6 +65,12 @@ pub struct Report {
     pub accounts: Vec<Account>,
     /// Its counters since the start.
     pub counters: Counters,
+    /// Its part in an election; none where it takes part in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub election: Option<ElectionInfo>,
+    /// The newest state of a master that it has, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<serde_json::Value>,
     /// Whether a list was cut.
     #[serde(default)]
     pub truncated: bool,
@@ -137,6 +147,8 @@ impl Account {
 pub struct Topology {
     /// The node that sees it so.
     pub node: NodeId,
+    /// Its part in an election; none where it takes part in none.
+    pub election: Option<ElectionInfo>,
     /// Its own channels.
     pub channels: Vec<ChannelInfo>,
     /// The peers, with theirs.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::election::{TOKEN_HEADER, Token};
+
 mod body;
 mod names;
 
@@ -290,6 +292,13 @@ impl NewMessage {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
+    }
+
+    /// Says which master sends this: its fencing token goes along in the header [`TOKEN_HEADER`](crate::election::TOKEN_HEADER), and the
+    /// receiver's [`Message::fencing_token`](crate::Message::fencing_token) is for its [`Fence`](crate::election::Fence), which refuses it
+    /// once it has seen a later master's.
+    pub fn fenced(self, token: &Token) -> Self {
+        self.header(TOKEN_HEADER, token.to_string())
     }
 
     /// Checks everything; nothing is stored yet.

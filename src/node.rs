@@ -10,7 +10,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::channel::Channel;
 use crate::config::Config;
-use crate::driver::Command;
+use crate::driver::{Command, Standing};
+use crate::election::ElectionEvent;
 use crate::error::{ChannelError, NodeError, StoreError, TransactionError};
 use crate::event::{Event, Status, Tally};
 use crate::gate::Gate;
@@ -19,10 +20,12 @@ use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt};
 use crate::store::{DeadLetter, Store, Tx};
 
 mod builder;
+mod election;
 mod orders;
 mod start;
 
 pub use builder::Builder;
+pub use election::ElectionEvents;
 
 /// What the handles and the driver share.
 pub(crate) struct Shared {
@@ -33,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) status: watch::Receiver<Status>,
+    pub(crate) elections: broadcast::Sender<ElectionEvent>,
+    pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) started: Instant,
     pub(crate) id: NodeId,
     /// Taken by whoever shuts down, to wait for its end.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::message::NodeId;
 
-/// Who may give a node orders. Written `"anyone"`, `"off"`, or as names: `["hq", "ops"]`, or `"hq, ops"`.
+/// Who may give a node orders. Written `"anyone"`, `"off"`, `"master"`, or as names: `["hq", "ops"]`, or `"hq, ops"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Management {
@@ -16,6 +16,8 @@ pub enum Management {
     Anyone,
     /// Of those, only these.
     Only(Vec<NodeId>),
+    /// Of those, only the master that this node knows.
+    MasterOnly,
 }
 
 impl Serialize for Management {
@@ -23,28 +25,22 @@ impl Serialize for Management {
         match self {
             Self::Off => to.serialize_str("off"),
             Self::Anyone => to.serialize_str("anyone"),
+            Self::MasterOnly => to.serialize_str("master"),
             Self::Only(nodes) => to.collect_seq(nodes),
         }
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Text(String),
-    List(Vec<String>),
-}
-
 impl<'de> Deserialize<'de> for Management {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let wrong = |_| D::Error::custom("not \"anyone\", \"off\", or a list of names of nodes");
-        let words: Vec<String> = match Written::deserialize(from).map_err(wrong)? {
-            Written::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
-            Written::List(list) => list,
+        let wrong = |_| {
+            D::Error::custom("not \"anyone\", \"off\", \"master\", or a list of names of nodes")
         };
+        let words = super::words::read(from).map_err(wrong)?;
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["off"] => Ok(Self::Off),
             ["anyone"] => Ok(Self::Anyone),
+            ["master"] => Ok(Self::MasterOnly),
             _ => {
                 let nodes = words.iter().map(NodeId::new).collect::<Result<_, _>>();
                 nodes.map(Self::Only).map_err(D::Error::custom)

@@ -96,6 +96,12 @@ impl<T: Transport> Driver<T> {
                 self.give_order(to, task, within, reply).await;
             }
             Command::Ask { to, within, reply } => self.ask_about(to, within, reply).await,
+            Command::SetState { change, reply } => self.set_state(change, reply).await,
+            Command::HandOver { to, reply } => self.hand_over(to, reply).await,
+            Command::Register { callback, reply } => {
+                self.register(callback);
+                let _ = reply.send(());
+            }
             Command::Shutdown { deadline, reply } => self.stop(deadline, reply).await,
         }
     }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::error::{ChannelError, NodeError, StoreError};
+use super::{Callback, Change};
+use crate::error::{ChannelError, HandOverError, NodeError, SetStateError, StoreError};
 use crate::incoming::{HandlerResult, Message};
 use crate::management::{Done, OrderError, Report, Task, Topology};
 use crate::message::{ChannelName, Mode, NodeId, StartAt};
+use crate::protocol::election::Version;
 
 /// What a handler's call gives.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
@@ -112,6 +114,21 @@ pub(crate) enum Command {
         to: NodeId,
         within: Duration,
         reply: Reply<Result<Box<Report>, OrderError>>,
+    },
+    /// Replaces the state, or a field of it.
+    SetState {
+        change: Change,
+        reply: Reply<Result<Version, SetStateError>>,
+    },
+    /// Gives mastership up, to this node or the best one.
+    HandOver {
+        to: Option<NodeId>,
+        reply: Reply<Result<NodeId, HandOverError>>,
+    },
+    /// Calls this when mastership changes.
+    Register {
+        callback: Callback,
+        reply: Reply<()>,
     },
     Shutdown {
         deadline: Duration,

@@ -29,7 +29,10 @@ const MEET_FIRST: Duration = Duration::from_millis(250);
 impl<T: Transport> Driver<T> {
     pub(super) async fn transport_event(&mut self, event: TransportEvent) {
         match event {
-            TransportEvent::Up { server, .. } => self.link_up(server).await,
+            TransportEvent::Up { server, max_payload } => {
+                self.max_frame = max_payload;
+                self.link_up(server).await;
+            }
             TransportEvent::Down { reason } => self.link_down(reason).await,
             TransportEvent::Unauthorized { reason } => self.unauthorized(reason).await,
             TransportEvent::Denied { reason } => {
@@ -83,6 +86,7 @@ impl<T: Transport> Driver<T> {
             ) => {
                 self.meet(membership::Event::Welcome { nonce, keepalive }).await;
             }
+            (Subject::Election { .. }, Frame::Election(frame)) => self.heard_election(frame).await,
             (Subject::Management { .. }, Frame::Query(query)) => self.report(&query),
             (Subject::Order { .. }, Frame::Order(order)) if order.to == self.me => {
                 self.ordered(order).await;

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::management::Order;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::inbox::{self, Source};
-use crate::protocol::membership;
+use crate::protocol::{election, membership};
 use crate::store::{Attempt, Forgotten, Page, PageRequest, again};
 use crate::transport::Transport;
 
@@ -71,6 +71,11 @@ pub(super) enum Completion {
         order: Box<Order>,
         result: Result<(), StoreError>,
     },
+    ElectionSaved {
+        seq: u64,
+        result: Result<(), StoreError>,
+    },
+    ToldOfShutdown,
     CleanedUp,
     Report(Box<crate::management::Report>),
     Obeyed(Obeyed),
@@ -137,6 +142,8 @@ impl<T: Transport> Driver<T> {
             Completion::Noted(Err(error)) => self.complain("note a peer", &error),
             Completion::Noted(Ok(())) => {}
             Completion::OrderNoted { order, result } => self.order_noted(*order, result).await,
+            Completion::ElectionSaved { seq, result } => self.election_saved(seq, result).await,
+            Completion::ToldOfShutdown => self.elect(election::Event::Stop).await,
             Completion::CleanedUp => {
                 let next = std::time::Instant::now() + self.config.cleanup_interval;
                 self.arm(Timer::CleanUp, Some(next));

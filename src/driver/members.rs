@@ -6,9 +6,9 @@ use super::{Completion, Driver, Keepalive, OBJECTION, Timer};
 use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link};
 use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
-use crate::protocol::delivery;
 use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
 use crate::protocol::membership::{self, Action, Departure, News};
+use crate::protocol::{delivery, election};
 use crate::store::{Peer, Start};
 use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
 
@@ -32,6 +32,7 @@ impl<T: Transport> Driver<T> {
             self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
         }
         self.meet(membership::Event::LinkUp).await;
+        self.elect(election::Event::LinkUp).await;
         self.deliver_all(|| delivery::Event::LinkUp).await;
     }
 
@@ -53,6 +54,7 @@ impl<T: Transport> Driver<T> {
     async fn lost_link(&mut self) {
         self.link = false;
         self.meet(membership::Event::LinkDown).await;
+        self.elect(election::Event::LinkDown).await;
         self.deliver_all(|| delivery::Event::LinkDown).await;
         self.made_contact(Ok(()));
     }
@@ -60,9 +62,18 @@ impl<T: Transport> Driver<T> {
     /// Says this to the membership, and does what it decides.
     pub(super) async fn meet(&mut self, event: membership::Event) {
         let mut actions = Vec::new();
+        let mut peers_changed = matches!(event, membership::Event::Forget(_));
         self.membership.handle(self.now(), event, &mut actions);
         for action in actions {
+            peers_changed |= match &action {
+                Action::Heard { news, .. } => news.online || news.restarted,
+                Action::Offline { .. } | Action::Expired { .. } => true,
+                _ => false,
+            };
             self.perform_membership(action).await;
+        }
+        if peers_changed {
+            self.look_around().await;
         }
         let wake_at = self.membership.wake_at();
         self.arm(Timer::Membership, wake_at);
@@ -110,6 +121,7 @@ impl<T: Transport> Driver<T> {
             }));
             self.conflict = true;
             self.link = false;
+            self.elect(election::Event::LinkDown).await;
             self.set_link(Link::Conflict { host: host.clone() });
             self.deliver_all(|| delivery::Event::LinkDown).await;
             let id = self.me.clone();
@@ -164,6 +176,7 @@ impl<T: Transport> Driver<T> {
             left: self.left_to_announce(),
             draining: self.stopping.is_some() || self.gate.look().draining.is_some(),
             goodbye,
+            elects: self.office.is_some(),
             rival,
         }
     }

@@ -23,8 +23,10 @@ use crate::protocol::{Now, frame::Keepalive};
 use crate::store::{Notices, Opened, Store, Topic};
 use crate::transport::{Transport, TransportEvent};
 
+mod callbacks;
 mod channels;
 mod command;
+mod election;
 mod frames;
 mod handlers;
 mod inbound;
@@ -39,9 +41,12 @@ mod restore;
 mod settling;
 mod stopping;
 
+pub(crate) use callbacks::Callback;
 pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture, Inline};
+pub(crate) use election::{Change, Desk, Standing};
 
 use channels::Joined;
+use election::Office;
 use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
@@ -70,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) commands: mpsc::Receiver<Command>,
+    /// Where the election shows itself.
+    pub(crate) desk: Desk,
     /// The runtime on which handlers run.
     pub(crate) handlers: tokio::runtime::Handle,
     /// Told once the node has met its server, or has not.
@@ -82,6 +89,7 @@ enum Timer {
     Receiver(NodeId),
     Inbox,
     Membership,
+    Election,
     Settle,
     CleanUp,
     Contact,
@@ -106,6 +114,8 @@ pub(crate) struct Driver<T> {
     contact: Option<oneshot::Sender<Result<(), StartError>>>,
 
     link: bool,
+    /// Most bytes of a frame that the server takes.
+    max_frame: usize,
     /// Connections so far.
     sessions: u64,
     conflict: bool,
@@ -127,6 +137,7 @@ pub(crate) struct Driver<T> {
     settled: watch::Sender<u64>,
 
     membership: Membership,
+    office: Option<Office>,
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
     subscribing: BTreeSet<(NodeId, ChannelName)>,
 
@@ -164,6 +175,7 @@ impl<T: Transport> Driver<T> {
             Some(Instant::now() + self.config.cleanup_interval.min(CLEAN_UP_FIRST)),
         );
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
+        self.elect(crate::protocol::election::Event::Woke).await;
         loop {
             match self.next().await {
                 Input::Transport(event) => self.transport_event(event).await,
@@ -244,6 +256,7 @@ impl<T: Transport> Driver<T> {
             Timer::Receiver(node) => self.deliver(&node, delivery::Event::Woke).await,
             Timer::Inbox => self.receive(crate::protocol::inbox::Event::Woke).await,
             Timer::Membership => self.meet(membership::Event::Woke).await,
+            Timer::Election => self.elect(crate::protocol::election::Event::Woke).await,
             Timer::Settle => self.settle(),
             Timer::CleanUp => self.clean_up(),
             Timer::Contact => self.made_contact(Ok(())),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::command::Reply;
+use super::election::Office;
 use super::{Completion, Driver, Timer};
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
@@ -62,7 +63,9 @@ pub(super) struct Obeyed {
 impl<T: Transport> Driver<T> {
     /// An order came, by the subject of whom it names.
     pub(super) async fn ordered(&mut self, order: Order) {
-        match self.orders.judge(Instant::now(), &order) {
+        let by_master =
+            self.office.as_ref().is_some_and(|office| office.obeys(&order.from, order.term));
+        match self.orders.judge(Instant::now(), &order, by_master) {
             Ruling::Obey => self.note_order(order),
             Ruling::Refuse(reason) => self.refuse_order(&order, reason).await,
             Ruling::Repeat(verdict) => self.say_outcome(order.from, order.order, verdict).await,
@@ -72,7 +75,15 @@ impl<T: Transport> Driver<T> {
 
     /// Nothing is done at an order that is not on record.
     fn note_order(&mut self, order: Order) {
-        let (store, actor, row) = (self.store.clone(), order.from.to_string(), order.task.to_string());
+        if !self.config.audit.management {
+            self.jobs.push(Box::pin(std::future::ready(Completion::OrderNoted {
+                order: Box::new(order),
+                result: Ok(()),
+            })));
+            return;
+        }
+        let (store, actor, row) =
+            (self.store.clone(), order.from.to_string(), order.task.to_string());
         self.jobs.push(Box::pin(async move {
             let result = store.audit(RECEIVED, actor, row).await;
             Completion::OrderNoted { order: Box::new(order), result }
@@ -94,9 +105,11 @@ impl<T: Transport> Driver<T> {
     async fn refuse_order(&mut self, order: &Order, reason: String) {
         let (store, actor) = (self.store.clone(), order.from.to_string());
         let row = format!("{}: refused, {reason}", order.task);
-        self.jobs.push(Box::pin(async move {
-            Completion::Noted(store.audit(ACTION, actor, row).await)
-        }));
+        if self.config.audit.management {
+            self.jobs.push(Box::pin(async move {
+                Completion::Noted(store.audit(ACTION, actor, row).await)
+            }));
+        }
         let (by, task) = (order.from.clone(), order.task.to_string());
         self.tell(Event::OrderRefused { by, task, reason: reason.clone() });
         let verdict = Verdict::Refused(detail(&reason));
@@ -124,7 +137,7 @@ impl<T: Transport> Driver<T> {
         let (reply, settled) = oneshot::channel();
         self.settle_waiters.push(reply);
         self.settle();
-        let store = self.store.clone();
+        let (store, audited) = (self.store.clone(), self.config.audit.management);
         self.jobs.push(Box::pin(async move {
             let result = async {
                 let mut done = Done::default();
@@ -140,6 +153,7 @@ impl<T: Transport> Driver<T> {
             };
             let result = result.await;
             if let Ok(done) = &result
+                && audited
                 && let Err(error) =
                     store.audit(ACTION, from.to_string(), format!("{task}: {done}")).await
             {
@@ -280,7 +294,8 @@ impl<T: Transport> Driver<T> {
     /// The file has it as joined, and it is not.
     pub(super) fn stay_out(&mut self, channel: ChannelName) {
         let store = self.store.clone();
-        self.jobs.push(Box::pin(async move { Completion::Noted(store.leave(vec![channel]).await) }));
+        self.jobs
+            .push(Box::pin(async move { Completion::Noted(store.leave(vec![channel]).await) }));
     }
 
     async fn say_outcome(&mut self, to: NodeId, order: u64, result: Verdict) {
@@ -306,6 +321,7 @@ impl<T: Transport> Driver<T> {
             to: to.clone(),
             order: fastrand::u64(..),
             incarnation: incarnation.map(|peer| peer.incarnation),
+            term: self.office.as_ref().and_then(Office::term_in_office),
             task,
         };
         let subject = Subject::Order { to: to.clone(), from: self.me.clone() };
@@ -324,7 +340,7 @@ impl<T: Transport> Driver<T> {
         within: Duration,
         reply: Reply<Result<Box<Report>, OrderError>>,
     ) {
-        let query = Query { from: self.me.clone(), query: fastrand::u64(..) };
+        let query = Query { from: self.me.clone(), query: fastrand::u64(..), state: false };
         let to = Subject::Management { to: Audience::Node(node.clone()), from: self.me.clone() };
         let (frame, answer) = (Frame::Query(query.clone()), Answer::Report(reply));
         let is_mine = node == self.me;

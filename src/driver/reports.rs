@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::election::Office;
 use super::{Completion, Driver};
 use crate::management::{ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
 use crate::protocol::frame::{ChannelPresence, Frame};
@@ -41,7 +42,12 @@ impl<T: Transport> Driver<T> {
             draining: peer.draining,
             channels: peer.channels.iter().map(ChannelInfo::from).collect(),
         });
-        Topology { node: self.me.clone(), channels: channels.collect(), peers: peers.collect() }
+        Topology {
+            node: self.me.clone(),
+            election: self.office.as_ref().map(Office::info),
+            channels: channels.collect(),
+            peers: peers.collect(),
+        }
     }
 
     /// Answers a question, once the store has told the accounts.
@@ -54,7 +60,8 @@ impl<T: Transport> Driver<T> {
         if *count > REPORTS_A_SECOND {
             return;
         }
-        let Topology { node, mut channels, mut peers } = self.topology();
+        let Topology { node, election, mut channels, mut peers } = self.topology();
+        let state = self.office.as_ref().filter(|_| query.state).and_then(Office::state_to_report);
         let truncated = channels.len() > MAX_ROWS || peers.len() > MAX_ROWS;
         channels.truncate(MAX_ROWS);
         peers.truncate(MAX_ROWS);
@@ -77,6 +84,8 @@ impl<T: Transport> Driver<T> {
             peers,
             accounts: Vec::new(),
             counters: self.tally.read(),
+            election,
+            state,
             truncated,
         };
         self.settle();

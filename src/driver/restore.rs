@@ -6,14 +6,18 @@ use std::time::Instant;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
+use super::callbacks::Callbacks;
+use super::election::Office;
 use super::frames::Ahead;
 use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
 use super::pages::Pages;
 use super::{Driver, Parts};
+use crate::clock;
 use crate::message::MessageId;
 use crate::protocol::Now;
 use crate::protocol::delivery::Readers;
+use crate::protocol::election::Election;
 use crate::protocol::frame::{MAX_CHANNELS, Stream};
 use crate::protocol::inbox::{self, Inbox, Source};
 use crate::protocol::membership::{self, Membership};
@@ -31,7 +35,17 @@ pub(super) fn received(row: InboxRow) -> (Source, MessageId) {
 impl<T: Transport> Driver<T> {
     pub(crate) async fn new(parts: Parts, transport: T) -> Self {
         let Parts {
-            config, opened, host, incarnation, tally, gate, events, status, commands, ..
+            config,
+            opened,
+            host,
+            incarnation,
+            tally,
+            gate,
+            events,
+            status,
+            commands,
+            desk,
+            ..
         } = parts;
         let Opened { store, notices, restored, .. } = opened;
         let Restored {
@@ -44,6 +58,7 @@ impl<T: Transport> Driver<T> {
             subscriptions,
             inbox,
             left,
+            election,
             ..
         } = restored;
         let now = Now { mono: Instant::now(), file_ms: store.now_ms() };
@@ -61,6 +76,21 @@ impl<T: Transport> Driver<T> {
             now,
         );
         let orders = Orders::new(node.clone(), incarnation, config.management.clone());
+        let office = config.election_settings().map(|settings| {
+            for warning in settings.warnings(&node) {
+                tracing::warn!(%node, "{warning}");
+            }
+            let election = Election::new(
+                node.clone(),
+                incarnation,
+                settings.clone(),
+                election.unwrap_or_default(),
+                fastrand::u64(..),
+                Now { mono: clock::now(), ..now },
+            );
+            let callbacks = Callbacks::new(parts.handlers.clone());
+            Office::new(election, &settings, config.audit, desk, callbacks)
+        });
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
         let received = inbox.into_iter().map(received);
         let mut driver = Self {
@@ -76,6 +106,7 @@ impl<T: Transport> Driver<T> {
             commands,
             contact: Some(parts.contact),
             link: false,
+            max_frame: usize::MAX,
             sessions: 0,
             conflict: false,
             keepalives: 0,
@@ -94,6 +125,7 @@ impl<T: Transport> Driver<T> {
             settle_waiters: Vec::new(),
             settled: watch::Sender::new(0),
             membership,
+            office,
             subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
             subscribing: BTreeSet::new(),
             inbox: Inbox::new(limits, received),

@@ -15,11 +15,13 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const COMMITS: Duration = Duration::from_secs(1);
 
 /// How long aborted handlers may take to end.
-const ABORT: Duration = Duration::from_secs(1);
+pub(super) const ABORT: Duration = Duration::from_secs(1);
 
 pub(super) struct Stopping {
     /// The time for it is over.
     pub(super) overdue: bool,
+    /// Another is master, or nobody could take over, or this node never was.
+    pub(super) handed_over: bool,
     reply: Reply<()>,
 }
 
@@ -29,19 +31,23 @@ impl<T: Transport> Driver<T> {
             // The first one gets the answer; the channel's closing tells the others that it is done.
             return;
         }
-        self.stopping = Some(Stopping { overdue: false, reply });
+        let handed_over = self.office.is_none();
+        self.stopping = Some(Stopping { overdue: false, handed_over, reply });
         self.arm(Timer::Stop, Some(Instant::now() + deadline));
         self.receive(inbox::Event::Stop).await;
         self.meet(membership::Event::Changed).await;
         // Whoever gave an order learns that there will be no answer.
         self.asking.clear();
         self.take_notices().await;
+        self.leave_office().await;
     }
 
     /// Whether there is nothing left to wait for; then, who waits for that.
     pub(super) fn stopped(&mut self) -> Option<Reply<()>> {
         let stopping = self.stopping.as_ref()?;
-        let busy = self.inbox.busy() > 0 || self.receivers.values().any(|d| d.is_busy());
+        let busy = !stopping.handed_over
+            || self.inbox.busy() > 0
+            || self.receivers.values().any(|d| d.is_busy());
         if busy && !stopping.overdue {
             return None;
         }
@@ -70,6 +76,7 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn finish(mut self, reply: Reply<()>) {
+        self.close_office().await;
         self.abort_handlers().await;
         self.beat(None, true).await;
         let (settlements, attempts) = self.settling.take();
@@ -84,6 +91,7 @@ impl<T: Transport> Driver<T> {
 
     /// Nobody holds the node any more: end at once, without a word. The file is closed in order all the same.
     pub(super) async fn cancel(mut self) {
+        self.close_office().await;
         self.abort_handlers().await;
         let (settlements, attempts) = self.settling.take();
         if let Err(error) = self.store.settle(settlements, attempts).await {

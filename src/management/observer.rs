@@ -153,9 +153,33 @@ impl Observer {
         within: Duration,
         expected: &[NodeId],
     ) -> Result<Vec<Report>, ObserveError> {
+        self.ask(Audience::All, false, within, expected).await
+    }
+
+    /// Asks one node, also for the newest state of a master that it has; none where it did not answer in time.
+    ///
+    /// # Errors
+    /// As [`reports`](Self::reports).
+    pub async fn state_of(
+        &mut self,
+        node: &NodeId,
+        within: Duration,
+    ) -> Result<Option<Report>, ObserveError> {
+        let expected = std::slice::from_ref(node);
+        let reports = self.ask(Audience::Node(node.clone()), true, within, expected).await?;
+        Ok(reports.into_iter().find(|report| report.node == *node))
+    }
+
+    async fn ask(
+        &mut self,
+        whom: Audience,
+        state: bool,
+        within: Duration,
+        expected: &[NodeId],
+    ) -> Result<Vec<Report>, ObserveError> {
         self.queries += 1;
-        let query = Query { from: self.me.clone(), query: self.queries };
-        let to = Subject::Management { to: Audience::All, from: self.me.clone() };
+        let query = Query { from: self.me.clone(), query: self.queries, state };
+        let to = Subject::Management { to: whom, from: self.me.clone() };
         let lost = |reason: String| ObserveError::NotConnected {
             servers: "the server".to_owned(),
             reason,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Account, Report};
+use crate::election::Term;
 use crate::error::{NodeError, StoreError};
 use crate::message::{ChannelName, Incarnation, NameError, NodeId};
 
@@ -80,6 +81,9 @@ pub struct Order {
     /// Which run of the node is meant; another one, which cannot know what that one obeyed, refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
+    /// The term in which whoever gives it is master, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<Term>,
     /// What to do.
     pub task: Task,
 }

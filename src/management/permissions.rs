@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::observer::{FAREWELL, ObserveError, PATIENCE, unreachable};
 use super::{Query, ServerCheck};
-use crate::config::Config;
+use crate::config::{Config, Election};
 use crate::message::{Incarnation, MessageId, NodeId, StoreId};
+use crate::protocol::election::{self, Said, Term, Version};
 use crate::protocol::frame::{Answer, Frame, Keepalive, Stream, Verdict};
 use crate::transport::nats::NatsTransport;
 use crate::transport::{Audience, Role, Subject, Transport, TransportEvent};
@@ -33,7 +34,8 @@ pub struct Permissions {
 /// There is no server, or it refuses our credentials.
 pub async fn permissions(config: &Config, node: &NodeId) -> Result<Permissions, ObserveError> {
     config.validate()?;
-    let mut transport = NatsTransport::connect(config, node, Role::Node).await?;
+    let elects = config.election != Election::Off;
+    let mut transport = NatsTransport::connect(config, node, Role::Node { elects }).await?;
     let result = probe(&mut transport, config, node).await;
     transport.close(FAREWELL).await;
     result
@@ -51,7 +53,7 @@ async fn probe(
         match event {
             TransportEvent::Up { max_payload, server } => {
                 found.server = Some(ServerCheck::new(server, max_payload));
-                for (subject, frame) in attempts(node) {
+                for (subject, frame) in attempts(node, config.election != Election::Off) {
                     // A refusal comes as an event; one that did not leave is told by the loss of the connection.
                     let _ = transport.publish(&subject, frame.encode()).await;
                 }
@@ -76,10 +78,10 @@ async fn probe(
 
 /// One frame for each kind of subject that a node publishes to. They go to a node that does not exist, or say goodbye for a run that
 /// nobody knows.
-fn attempts(node: &NodeId) -> Vec<(Subject, Frame)> {
+fn attempts(node: &NodeId, elects: bool) -> Vec<(Subject, Frame)> {
     let nobody = NodeId::new(format!("nobody-{}", Incarnation::generate())).expect("a valid name");
     let (to, from) = (nobody, node.clone());
-    let query = || Frame::Query(Query { from: from.clone(), query: 0 });
+    let query = || Frame::Query(Query { from: from.clone(), query: 0, state: false });
     let answer = Answer {
         from: from.clone(),
         to: to.clone(),
@@ -102,13 +104,21 @@ fn attempts(node: &NodeId) -> Vec<(Subject, Frame)> {
         left: Vec::new(),
         draining: true,
         goodbye: true,
+        elects: false,
         rival: None,
     };
     let audience = Audience::Node(to.clone());
-    vec![
+    // "Send me the state", to nobody.
+    let said = Said::StateRequest { to: to.clone(), have: Version::default() };
+    let (incarnation, term) = (Incarnation::generate(), Term::ZERO);
+    let question = election::Frame { from: from.clone(), incarnation, term, voters: 0, said };
+    let asking = (Subject::Election { from: from.clone() }, Frame::Election(question));
+    let mut attempts = vec![
         (Subject::Message { to: to.clone(), from: from.clone() }, Frame::Answer(answer.clone())),
         (Subject::Ack { to, from: from.clone() }, Frame::Answer(answer)),
         (Subject::Keepalive { from: from.clone() }, Frame::Keepalive(goodbye)),
         (Subject::Management { to: audience, from: from.clone() }, query()),
-    ]
+    ];
+    attempts.extend(elects.then_some(asking));
+    attempts
 }

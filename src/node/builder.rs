@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Node;
-use crate::config::{Auth, Batching, Config, Durability, Management, Overflow, Tls};
+use crate::config::{
+    Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
+};
 use crate::error::StartError;
 use crate::message::{NameError, NodeId};
 
@@ -103,6 +105,14 @@ impl Builder {
         handler_timeout: Option<Duration>,
         /// How long settled messages stay in the file.
         retention: Duration,
+        /// Who elects a master.
+        election: Election,
+        /// How long everything takes in an election.
+        election_times: ElectionTimes,
+        /// Largest state that a master hands on.
+        max_state_bytes: usize,
+        /// What of the node's decisions is kept on record.
+        audit: Audit,
         /// How long `shutdown` waits.
         shutdown_timeout: Duration,
         /// Who may give this node orders.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{Node, Shared};
-use crate::config::Config;
-use crate::driver::{Driver, Parts};
+use crate::config::{Config, Election};
+use crate::driver::{Desk, Driver, Parts, Standing};
+use crate::election::ElectionEvent;
 use crate::error::StartError;
 use crate::event::{Event, Link, Status, Tally};
 use crate::gate::Gate;
@@ -32,6 +33,11 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let opened = tokio::task::spawn_blocking(move || Store::open(options))
         .await
         .map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+    if config.election != Election::Off && opened.restored.election.is_none() {
+        let path = opened.store.path().to_owned();
+        opened.store.close().await;
+        return Err(StartError::ElectionDamaged { path });
+    }
     let (mut shared, parts, contacted) = assemble(config, opened, host, incarnation);
     let thread = std::thread::Builder::new()
         .name("waypost-driver".to_owned())
@@ -70,6 +76,8 @@ pub(super) fn assemble(
         uptime: Duration::ZERO,
     });
     let (contact, contacted) = oneshot::channel();
+    let (elections, _) = broadcast::channel::<ElectionEvent>(EVENTS);
+    let (standing, shown) = watch::channel(Standing::nobody());
     let parts = Parts {
         config: config.clone(),
         opened,
@@ -80,6 +88,7 @@ pub(super) fn assemble(
         events: events.clone(),
         status: status_sender,
         commands: inbox,
+        desk: Desk { standing, events: elections.clone() },
         handlers: tokio::runtime::Handle::current(),
         contact,
     };
@@ -91,6 +100,8 @@ pub(super) fn assemble(
         commands,
         events,
         status,
+        elections,
+        standing: shown,
         started: Instant::now(),
         id,
         thread: tokio::sync::Mutex::new(None),
@@ -109,7 +120,8 @@ fn drive(parts: Parts) {
     };
     runtime.block_on(async {
         let node = parts.opened.restored.node.clone();
-        match NatsTransport::connect(&parts.config, &node, Role::Node).await {
+        let role = Role::Node { elects: parts.config.election != Election::Off };
+        match NatsTransport::connect(&parts.config, &node, role).await {
             Ok(transport) => Driver::new(parts, transport).await.run().await,
             Err(error) => {
                 parts.opened.store.close().await;
@@ -132,6 +144,7 @@ pub(super) fn options(config: &Config, host: &str) -> Options {
         queue_limit: config.queue_limit.get(),
         overflow: config.overflow,
         retention: config.retention,
+        audit_retention: config.audit.retention,
     }
 }
 

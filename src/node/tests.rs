@@ -38,7 +38,7 @@ fn run(network: &MemoryNetwork, folder: &TempDir, id: &str) -> Running {
     let opened = Store::open(start::options(&config, "host")).expect("the file opens");
     let incarnation = Incarnation::generate();
     let (shared, parts, _) = start::assemble(config, opened, "host".to_owned(), incarnation);
-    let transport = network.connect(&shared.id, Role::Node);
+    let transport = network.connect(&shared.id, Role::Node { elects: true });
     let driver = tokio::task::spawn_local(async move {
         Driver::new(parts, transport).await.run().await;
     });

@@ -12,6 +12,8 @@ use crate::message::{
     StoreId,
 };
 
+use super::election;
+
 mod wire;
 
 const MAGIC: [u8; 2] = *b"WP";
@@ -24,6 +26,8 @@ pub const MAX_HEADER_BYTES: usize = 512 * 1024;
 pub const MAX_MESSAGES: usize = 1024;
 /// Most channels in one keepalive.
 pub const MAX_CHANNELS: usize = 1024;
+/// Largest state that a master hands on.
+pub const MAX_STATE_BYTES: usize = 16 * 1024 * 1024;
 /// Longest text that explains a refusal, in bytes.
 pub const MAX_DETAIL_BYTES: usize = 512;
 /// Longest host name or version in a keepalive, in bytes.
@@ -47,6 +51,7 @@ pub enum Frame {
     },
     Query(Query),
     Report(Box<Report>),
+    Election(election::Frame),
     Order(Order),
     Outcome(Outcome),
 }
@@ -151,6 +156,9 @@ pub struct Keepalive {
     /// The last one of a graceful stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub goodbye: bool,
+    /// Whether it takes part in an election.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elects: bool,
     /// Another incarnation that was heard under this node's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rival: Option<Incarnation>,
@@ -197,6 +205,7 @@ enum Header {
     Report(Box<Report>),
     Order(Order),
     Outcome(Outcome),
+    Election(election::Header),
 }
 
 impl Header {
@@ -226,6 +235,11 @@ impl Frame {
             Self::Report(report) => Header::Report(report),
             Self::Order(order) => Header::Order(order),
             Self::Outcome(outcome) => Header::Outcome(outcome),
+            Self::Election(frame) => {
+                let (header, state) = frame.strip();
+                bodies.extend(state.map(Bytes::from_owner));
+                Header::Election(header)
+            }
         };
         let body_bytes: usize = bodies.iter().map(|b: &Bytes| b.len()).sum();
         let mut bytes = Vec::with_capacity(PREAMBLE + 512 + body_bytes);
@@ -263,7 +277,7 @@ impl Frame {
             .ok_or(FrameError::Truncated { expected, actual: bytes.len() })?;
         let header = Header::read(header).map_err(|error| FrameError::Header(brief(&error)))?;
         let bodies = bytes.slice(expected..);
-        if !bodies.is_empty() && !matches!(header, Header::Msg(_)) {
+        if !bodies.is_empty() && !matches!(header, Header::Msg(_) | Header::Election(_)) {
             return Err(FrameError::Content("bytes after the header"));
         }
         match header {
@@ -280,6 +294,12 @@ impl Frame {
             Header::Report(report) => Ok(Self::Report(report)),
             Header::Order(order) => Ok(Self::Order(order)),
             Header::Outcome(outcome) => check_outcome(&outcome).map(|()| Self::Outcome(outcome)),
+            Header::Election(header) => match header.join(&bodies, MAX_STATE_BYTES) {
+                Ok(frame) => Ok(Self::Election(frame)),
+                Err(_) => {
+                    Err(FrameError::Content("a state that is none, or not as long as it says"))
+                }
+            },
         }
     }
 
@@ -295,6 +315,7 @@ impl Frame {
             Self::Report(report) => &report.node,
             Self::Order(order) => &order.from,
             Self::Outcome(outcome) => &outcome.node,
+            Self::Election(frame) => &frame.from,
         }
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::management::{Done, Task};
 use crate::message::Encoding;
+use crate::protocol::election::{Said, State, Term, Version};
 use proptest::prelude::*;
 
 fn node(name: &str) -> NodeId {
@@ -58,6 +59,7 @@ fn keepalive() -> Keepalive {
         }],
         left: vec![ChannelName::new("d").expect("a valid name")],
         draining: true,
+        elects: true,
         goodbye: true,
         rival: Some(Incarnation::from_u128(9)),
     }
@@ -89,9 +91,10 @@ fn all() -> Vec<Frame> {
         Frame::Keepalive(keepalive()),
         Frame::Hello { nonce: u64::MAX, keepalive: keepalive() },
         Frame::Welcome { nonce: 1, keepalive: keepalive() },
-        Frame::Query(Query { from: node("alice"), query: 1 }),
+        Frame::Query(Query { from: node("alice"), query: 1, state: false }),
     ];
     frames.extend(orders());
+    frames.extend(elections());
     for verdict in [
         Verdict::Ack,
         Verdict::Working,
@@ -127,6 +130,7 @@ fn orders() -> Vec<Frame> {
             to: node("bob"),
             order: u64::MAX,
             incarnation,
+            term: Some(Term::ZERO),
             task,
         })
     };
@@ -137,6 +141,18 @@ fn orders() -> Vec<Frame> {
         OrderVerdict::Refused("no".to_owned()),
     ];
     tasks.into_iter().map(order).chain(ends.into_iter().map(outcome)).collect()
+}
+
+/// With a state behind the header, and without.
+fn elections() -> [Frame; 2] {
+    let term = Term::new(7).expect("a term");
+    let version = Version { term, rev: 3 };
+    let state = State { version, json: b"{\"round\":7}".as_slice().into() };
+    let frame = |said| {
+        let (from, incarnation) = (node("alice"), Incarnation::from_u128(3));
+        Frame::Election(election::Frame { from, incarnation, term, voters: 9, said })
+    };
+    [frame(Said::State(state)), frame(Said::VoteRequest { version, handoff: None })]
 }
 
 #[test]
@@ -188,7 +204,7 @@ fn unknown_fields_of_a_header_are_ignored() {
     let mut bytes = b"WP\x01\x00\x00\x00\x00".to_vec();
     bytes.push(header.len() as u8);
     bytes.extend(header);
-    let query = Query { from: node("alice"), query: 1 };
+    let query = Query { from: node("alice"), query: 1, state: false };
     assert_eq!(Frame::decode(&bytes.into()), Ok(Frame::Query(query)));
 }
 

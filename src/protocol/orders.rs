@@ -79,8 +79,9 @@ impl Orders {
         }
     }
 
-    /// Decides about an order that came by the subject of the node that it names as its giver.
-    pub fn judge(&mut self, now: Instant, order: &Order) -> Ruling {
+    /// Decides about an order that came by the subject of the node that it names as its giver. `by_master`: that node is master, as far as
+    /// this one knows.
+    pub fn judge(&mut self, now: Instant, order: &Order, by_master: bool) -> Ruling {
         let key = (order.from.clone(), order.order);
         if self.under_way.contains(&key) {
             return Ruling::Ignore;
@@ -89,7 +90,7 @@ impl Orders {
         if let Some((_, verdict)) = before {
             return Ruling::Repeat(verdict.clone());
         }
-        if let Some(reason) = self.objection(order) {
+        if let Some(reason) = self.objection(order, by_master) {
             if !self.refusing.take(now, Duration::from_secs(60), REFUSED_A_MINUTE) {
                 return Ruling::Ignore;
             }
@@ -113,7 +114,7 @@ impl Orders {
         remember(&mut self.obeyed, key, verdict);
     }
 
-    fn objection(&self, order: &Order) -> Option<String> {
+    fn objection(&self, order: &Order, by_master: bool) -> Option<String> {
         match &self.policy {
             Management::Off => {
                 return Some("management is off in this node's settings".to_owned());
@@ -121,7 +122,16 @@ impl Orders {
             Management::Only(nodes) if !nodes.contains(&order.from) => {
                 return Some(format!("this node's settings let {} give no orders", order.from));
             }
-            Management::Only(_) | Management::Anyone => {}
+            Management::MasterOnly if !by_master => {
+                return Some(match order.term {
+                    Some(term) => format!(
+                        "this node obeys the master only, and {} in term {term} is none that it knows",
+                        order.from
+                    ),
+                    None => "this node obeys the master only".to_owned(),
+                });
+            }
+            Management::Only(_) | Management::Anyone | Management::MasterOnly => {}
         }
         if order.incarnation.is_some_and(|run| run != self.incarnation) {
             return Some("the order was for another run of this node".to_owned());
@@ -214,7 +224,7 @@ mod tests {
     }
 
     fn order(from: &str, order: u64, task: Task) -> Order {
-        Order { from: node(from), to: node("me"), order, incarnation: None, task }
+        Order { from: node(from), to: node("me"), order, incarnation: None, term: None, task }
     }
 
     fn orders(policy: Management) -> Orders {
@@ -225,18 +235,18 @@ mod tests {
     fn an_order_that_comes_twice_is_obeyed_once_and_answered_twice() {
         let (now, mut orders) = (Instant::now(), orders(Management::Anyone));
         let kick = order("hq", 7, Task::Kick);
-        assert_eq!(orders.judge(now, &kick), Ruling::Obey);
-        assert_eq!(orders.judge(now, &kick), Ruling::Ignore, "it is under way");
+        assert_eq!(orders.judge(now, &kick, false), Ruling::Obey);
+        assert_eq!(orders.judge(now, &kick, false), Ruling::Ignore, "it is under way");
         let done = Verdict::Done(Done { left: 2, ..Done::default() });
         orders.obeyed(&kick.from, 7, done.clone());
-        assert_eq!(orders.judge(now, &kick), Ruling::Repeat(done));
-        assert_eq!(orders.judge(now, &order("other", 7, Task::Kick)), Ruling::Obey);
+        assert_eq!(orders.judge(now, &kick, false), Ruling::Repeat(done));
+        assert_eq!(orders.judge(now, &order("other", 7, Task::Kick), false), Ruling::Obey);
     }
 
     #[test]
     fn the_settings_say_who_may_give_orders() {
         let now = Instant::now();
-        let refusal = |mut orders: Orders, order: Order| match orders.judge(now, &order) {
+        let refusal = |mut orders: Orders, order: Order| match orders.judge(now, &order, false) {
             Ruling::Refuse(reason) => reason,
             other => panic!("{other:?}"),
         };
@@ -245,7 +255,7 @@ mod tests {
         let only = || Management::Only(vec![node("hq")]);
         let only_hq = refusal(orders(only()), order("eve", 1, Task::Kick));
         assert!(only_hq.contains("eve"), "{only_hq}");
-        assert_eq!(orders(only()).judge(now, &order("hq", 1, Task::Drain)), Ruling::Obey);
+        assert_eq!(orders(only()).judge(now, &order("hq", 1, Task::Drain), false), Ruling::Obey);
     }
 
     #[test]
@@ -260,9 +270,11 @@ mod tests {
             (order("hq", 2, Task::Unknown), "does not know"),
             (order("hq", 3, Task::Forget { node: node("me") }), "itself"),
         ] {
-            let Ruling::Refuse(reason) = orders.judge(now, &order) else { panic!("{order:?}") };
+            let Ruling::Refuse(reason) = orders.judge(now, &order, false) else {
+                panic!("{order:?}")
+            };
             assert!(reason.contains(word), "{reason}");
-            let again = orders.judge(now, &order);
+            let again = orders.judge(now, &order, false);
             assert_eq!(again, Ruling::Repeat(Verdict::Refused(reason)), "and not audited again");
         }
     }
@@ -272,14 +284,14 @@ mod tests {
         let now = Instant::now();
         let mut orders = orders(Management::Only(vec![node("hq")]));
         let refused = (0..10_000)
-            .map(|n| orders.judge(now, &order("eve", n, Task::Kick)))
+            .map(|n| orders.judge(now, &order("eve", n, Task::Kick), false))
             .filter(|ruling| matches!(ruling, Ruling::Refuse(_)))
             .count();
         assert_eq!(refused, REFUSED_A_MINUTE as usize);
-        assert_eq!(orders.judge(now, &order("hq", 1, Task::Kick)), Ruling::Obey);
+        assert_eq!(orders.judge(now, &order("hq", 1, Task::Kick), false), Ruling::Obey);
         for n in 2..2_000 {
             let now = now + Duration::from_secs(n);
-            assert_eq!(orders.judge(now, &order("hq", n, Task::Kick)), Ruling::Obey);
+            assert_eq!(orders.judge(now, &order("hq", n, Task::Kick), false), Ruling::Obey);
             orders.obeyed(&node("hq"), n, Verdict::Done(Done::default()));
         }
         assert_eq!((orders.obeyed.len(), orders.under_way.len()), (REMEMBERED, 1));

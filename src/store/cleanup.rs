@@ -232,7 +232,7 @@ fn records(
 }
 
 fn audit(group: &mut Group<'_>) -> Result<u64, StoreError> {
-    let before_ms = group.now_ms.saturating_sub(group.settings.retention_ms);
+    let before_ms = group.now_ms.saturating_sub(group.settings.audit_retention_ms);
     let deleted = group
         .conn
         .prepare_cached(DELETE_AUDIT)

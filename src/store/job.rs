@@ -18,6 +18,7 @@ pub(super) struct Settings {
     pub(super) queue_limit: u64,
     pub(super) overflow: Overflow,
     pub(super) retention_ms: u64,
+    pub(super) audit_retention_ms: u64,
 }
 
 /// The open transaction of a group of jobs.

@@ -10,7 +10,7 @@ use super::fault::At;
 use super::job::Group;
 use super::ledger::{CursorState, Ledger, TopicState, Totals};
 use super::types::{Cursor, Restored, Topic};
-use super::{inbox, members, outbox};
+use super::{election, inbox, members, outbox};
 use crate::error::StoreError;
 use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
 
@@ -132,6 +132,7 @@ pub(super) fn restored(
         subscriptions: members::subscriptions(conn)?,
         inbox: inbox::rows(conn)?,
         left: members::left(conn)?,
+        election: election::load(conn)?,
     })
 }
 

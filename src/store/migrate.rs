@@ -16,6 +16,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "0002_more_checksums.sql",
         sql: include_str!("../../migrations/0002_more_checksums.sql"),
     },
+    Migration {
+        name: "0003_election.sql",
+        sql: include_str!("../../migrations/0003_election.sql"),
+    },
 ];
 
 /// The schema that this version reads and writes.

@@ -9,7 +9,9 @@ pub(crate) mod clock;
 pub(crate) mod crc;
 mod cursors;
 pub(crate) mod dead_letters;
+mod election;
 mod fault;
+mod fence;
 mod file;
 pub(crate) mod filesystem;
 mod inbox;
@@ -44,9 +46,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Durability;
 use crate::error::{StoreError, StoreOpenError};
+pub(crate) use audit::Entry;
 use clock::{Clock, SystemTimeSource, TimeSource};
 use fault::JobError;
 pub(crate) use fault::again;
+pub use fence::Fence;
 use file::File;
 use job::{Group, Job, Settings, Task};
 use lock::Holder;
@@ -155,6 +159,8 @@ impl Store {
             queue_limit: u64::try_from(options.queue_limit).unwrap_or(u64::MAX),
             overflow: options.overflow,
             retention_ms: u64::try_from(options.retention.as_millis()).unwrap_or(u64::MAX),
+            audit_retention_ms: u64::try_from(options.audit_retention.as_millis())
+                .unwrap_or(u64::MAX),
         };
         let begin = Begin { shared: Arc::clone(&shared), settings, ledger, guard, file };
         let writer = Arc::new(Mutex::new(Writer::new(begin)));

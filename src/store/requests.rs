@@ -10,11 +10,15 @@ use super::types::{
     Settlement, Start, Stray,
 };
 use super::writer::{Alone, Message};
-use super::{Store, audit, cursors, dead_letters, inbox, members, meta, outbox, pager, strays};
+use super::{
+    Entry, Store, audit, cursors, dead_letters, election, inbox, members, meta, outbox, pager,
+    strays,
+};
 use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::management::Account;
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId};
+use crate::protocol::election::Record;
 
 /// What a message takes in the writer's queue besides its payload, roughly.
 const MESSAGE_BYTES: usize = 256;
@@ -257,8 +261,25 @@ impl Store {
         subject: String,
         detail: String,
     ) -> Result<(), StoreError> {
-        let work = move |group: &mut Group<'_>| audit::record(group, action, &subject, &detail);
-        self.run(Durability::Normal, work).await
+        self.enter(vec![Entry { action, subject, detail, term: None }]).await
+    }
+
+    /// Puts these on record, in one commit.
+    pub(crate) async fn enter(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let enter = move |group: &mut Group<'_>| {
+            entries.iter().try_for_each(|entry| audit::write(group, entry))
+        };
+        self.run(Durability::Normal, enter).await
+    }
+
+    /// Keeps what this node promises in an election, and puts `entries` on record, in one commit. Fsynced, whatever the node's durability:
+    /// what is said next rests on it.
+    pub(crate) async fn save_election(
+        &self,
+        record: Record,
+        entries: Vec<Entry>,
+    ) -> Result<(), StoreError> {
+        self.run(Durability::Full, move |group| election::save(group, &record, &entries)).await
     }
 
     /// Puts messages back into their topics. Fsynced, if the node's durability is `Full`.

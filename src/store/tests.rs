@@ -131,6 +131,7 @@ pub(super) fn options(path: &Path) -> Options {
         queue_limit: 1_000_000,
         overflow: Overflow::Reject,
         retention: Duration::from_millis(3 * DAY_MS),
+        audit_retention: Duration::from_millis(3 * DAY_MS),
     }
 }
 

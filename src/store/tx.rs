@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,6 +89,32 @@ impl Tx<'_> {
                 Err(own) => own,
             }
         })
+    }
+}
+
+impl Tx<'_> {
+    pub(super) fn path(&self) -> PathBuf {
+        self.group.borrow().path.to_owned()
+    }
+
+    /// Writes to the node's own tables. Where that fails, the transaction cannot be kept.
+    pub(super) fn write(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let group = self.group.borrow();
+        let _lifted = group.guard.lift();
+        let result = write(self.conn);
+        if let Err(error) = &result {
+            let reason = error.to_string();
+            let path = group.path.to_owned();
+            let error = match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path },
+                _ => StoreError::Failed { path, reason },
+            };
+            self.broken.replace(Some(error));
+        }
+        result
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::{Durability, Overflow};
 use crate::message::{
     ChannelName, Entry, Incarnation, Kind, MessageId, NodeId, Priority, StoreId, TopicId,
 };
+use crate::protocol::election::Durable;
 
 pub(crate) struct Options {
     pub(crate) path: PathBuf,
@@ -23,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) queue_limit: usize,
     pub(crate) overflow: Overflow,
     pub(crate) retention: Duration,
+    pub(crate) audit_retention: Duration,
 }
 
 /// What the file held when it was opened.
@@ -43,6 +45,8 @@ pub(crate) struct Restored {
     pub(crate) inbox: Vec<InboxRow>,
     /// The channels that this node has left for good, the latest first.
     pub(crate) left: Vec<ChannelName>,
+    /// What was promised in elections; `None` where that is damaged.
+    pub(crate) election: Option<Durable>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

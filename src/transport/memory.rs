@@ -344,7 +344,7 @@ mod tests {
     }
 
     async fn up(network: &MemoryNetwork, name: &str) -> MemoryTransport {
-        let mut transport = network.connect(&node(name), Role::Node);
+        let mut transport = network.connect(&node(name), Role::Node { elects: true });
         assert!(matches!(transport.next().await, TransportEvent::Up { .. }));
         transport
     }

@@ -13,6 +13,8 @@ pub(crate) enum Subject {
     Ack { to: NodeId, from: NodeId },
     /// A node's broadcast that it is there.
     Keepalive { from: NodeId },
+    /// What a node says about who is to be master.
+    Election { from: NodeId },
     /// What a node is told to do: a subject of its own, so that a server's permissions can leave it to operators.
     Order { to: NodeId, from: NodeId },
     /// Questions of operators, and the answers; outcomes of orders.
@@ -29,8 +31,8 @@ pub(crate) enum Audience {
 /// What a connection is for, which decides what it listens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Sends and receives messages.
-    Node,
+    /// Sends and receives messages; may take part in an election.
+    Node { elects: bool },
     /// Only looks: keepalives, and answers to its own questions.
     Observer,
 }
@@ -54,6 +56,7 @@ impl Subjects {
             Subject::Ack { to, from } => format!("{prefix}.ack.{to}.{from}"),
             Subject::Order { to, from } => format!("{prefix}.order.{to}.{from}"),
             Subject::Keepalive { from } => format!("{prefix}.keepalive.{from}"),
+            Subject::Election { from } => format!("{prefix}.election.{from}"),
             // A word stands before the node's name, so that a node named `all` is not everybody.
             Subject::Management { to: Audience::Node(to), from } => {
                 format!("{prefix}.mgmt.node.{to}.{from}")
@@ -72,6 +75,7 @@ impl Subjects {
             "ack" => Subject::Ack { to: node(words.next()?)?, from: node(words.next()?)? },
             "order" => Subject::Order { to: node(words.next()?)?, from: node(words.next()?)? },
             "keepalive" => Subject::Keepalive { from: node(words.next()?)? },
+            "election" => Subject::Election { from: node(words.next()?)? },
             "mgmt" => {
                 let to = match words.next()? {
                     "node" => Audience::Node(node(words.next()?)?),
@@ -91,7 +95,7 @@ impl Subjects {
         let looking = [format!("{prefix}.keepalive.*"), format!("{prefix}.mgmt.node.{me}.*")];
         match role {
             Role::Observer => looking.into(),
-            Role::Node => [
+            Role::Node { elects } => [
                 format!("{prefix}.msg.{me}.*"),
                 format!("{prefix}.ack.{me}.*"),
                 format!("{prefix}.order.{me}.*"),
@@ -99,6 +103,7 @@ impl Subjects {
             ]
             .into_iter()
             .chain(looking)
+            .chain(elects.then(|| format!("{prefix}.election.*")))
             .collect(),
         }
     }
@@ -109,11 +114,12 @@ impl Subject {
     pub(crate) fn is_for(&self, me: &NodeId, role: Role) -> bool {
         match self {
             Self::Message { to, .. } | Self::Ack { to, .. } | Self::Order { to, .. } => {
-                role == Role::Node && to == me
+                role != Role::Observer && to == me
             }
+            Self::Election { .. } => matches!(role, Role::Node { elects: true }),
             Self::Keepalive { .. } => true,
             Self::Management { to: Audience::Node(to), .. } => to == me,
-            Self::Management { to: Audience::All, .. } => role == Role::Node,
+            Self::Management { to: Audience::All, .. } => role != Role::Observer,
         }
     }
 
@@ -124,6 +130,7 @@ impl Subject {
             | Self::Ack { from, .. }
             | Self::Order { from, .. }
             | Self::Keepalive { from }
+            | Self::Election { from }
             | Self::Management { from, .. } => from,
         }
     }
@@ -139,13 +146,14 @@ mod tests {
         NodeId::new(name).expect("a valid name")
     }
 
-    fn subjects_of(to: &NodeId, from: &NodeId) -> [Subject; 6] {
+    fn subjects_of(to: &NodeId, from: &NodeId) -> [Subject; 7] {
         let (to, from) = (to.clone(), from.clone());
         [
             Subject::Message { to: to.clone(), from: from.clone() },
             Subject::Ack { to: to.clone(), from: from.clone() },
             Subject::Order { to: to.clone(), from: from.clone() },
             Subject::Keepalive { from: from.clone() },
+            Subject::Election { from: from.clone() },
             Subject::Management { to: Audience::Node(to), from: from.clone() },
             Subject::Management { to: Audience::All, from },
         ]
@@ -162,7 +170,8 @@ mod tests {
     fn a_node_hears_exactly_what_is_meant_for_it() {
         let subjects = Subjects::new("p.q");
         for me in ["bob", "all", "node", "msg"].map(node) {
-            for role in [Role::Node, Role::Observer] {
+            for role in [Role::Node { elects: false }, Role::Node { elects: true }, Role::Observer]
+            {
                 let patterns = subjects.subscriptions(&me, role);
                 for to in ["bob", "all", "node", "eve"].map(node) {
                     for subject in subjects_of(&to, &node("alice")) {
@@ -207,7 +216,8 @@ mod tests {
             "waypost.order.a",
             "waypost.order.a.b.c",
             "waypost.order.all.*",
-            "waypost.election.a",
+            "waypost.election",
+            "waypost.election.a.b",
             &format!("waypost.msg.a.{long}"),
             &format!("waypost.keepalive.{long}"),
         ] {
@@ -226,7 +236,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_read_was_written_so(text in "(waypost\\.)?(msg|ack|order|keepalive|mgmt|all|node|[a-z.*> ]{0,9}|\\.){0,7}") {
+        fn whatever_is_read_was_written_so(text in "(waypost\\.)?(msg|ack|order|keepalive|election|mgmt|all|node|[a-z.*> ]{0,9}|\\.){0,7}") {
             let subjects = Subjects::new("waypost");
             if let Some(subject) = subjects.parse(&text) {
                 prop_assert_eq!(subjects.render(&subject), text);

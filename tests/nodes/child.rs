@@ -28,7 +28,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a child in this role: `send FIRST COUNT`, `recv`, `recv-in`, `backlog`, `leave-nothing` or `hold`, as this node on the channel `work`.
+    /// Starts a child in this role: `send FIRST COUNT`, `recv`, `recv-in`, `backlog`, `leave-nothing`, `vote` or `hold`, as this node on the channel `work`.
     pub fn start(role: &str, url: &str, folder: impl AsRef<Path>, id: &str) -> Self {
         let program = std::env::current_exe().expect("a running program has a path");
         Self::run(Command::new(program), role, url, folder.as_ref(), id)
@@ -93,6 +93,12 @@ impl Child {
         writeln!(input, "{line}").expect("it listens");
     }
 
+    /// Sends it this signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("it is there");
+    }
+
     /// Kills it with -9 at once, and gives all that it wrote.
     pub fn kill(mut self) -> Vec<String> {
         self.end();
@@ -146,6 +152,9 @@ async fn act(role: &str) {
     if role == "leave-nothing" {
         return leave_nothing(builder).await;
     }
+    if role == "vote" {
+        return vote(builder).await;
+    }
     let most = std::num::NonZeroUsize::new(BACKLOG_MESSAGES).expect("above zero");
     let node = super::begin(builder.queue_limit(most)).await;
     let mut words = role.split(' ');
@@ -193,6 +202,26 @@ async fn receive_in(node: &waypost::Node) {
         })
         .await
         .expect("attached");
+}
+
+/// Takes part in an election, and tells when it becomes master and when it is no longer, and why.
+async fn vote(builder: waypost::Builder) {
+    let node = super::begin(super::voter(builder)).await;
+    let of = node.clone();
+    let became = move |state: waypost::election::HandedState, reason| {
+        let token = of.fencing_token();
+        async move {
+            let token = token.map(|token| token.to_string()).unwrap_or_default();
+            write(&format!("master {token} {reason} {}", state.value()));
+        }
+    };
+    node.on_became_master(became).await.expect("it runs");
+    let no_longer = |info: waypost::election::Stepped| async move {
+        write(&format!("follower {} {}", info.term, info.reason));
+    };
+    node.on_became_follower(no_longer).await.expect("it runs");
+    write("started");
+    tokio::time::sleep(Duration::from_secs(600)).await;
 }
 
 /// What a sender in the role `backlog` has waiting.

@@ -37,6 +37,19 @@ pub fn builder_at(url: &str, dir: impl AsRef<Path>, id: &str) -> Builder {
         .shutdown_timeout(Duration::from_secs(5))
 }
 
+/// The same as one of the voters a, b and c, with an election that is quick, and not upset by a machine that is busy.
+pub fn voter(builder: Builder) -> Builder {
+    let times = waypost::ElectionTimes {
+        beat: Duration::from_millis(250),
+        lost_after: Duration::from_millis(1500),
+        jitter: Duration::from_millis(300),
+        lease_margin: Duration::from_millis(300),
+        handoff: Duration::from_secs(2),
+    };
+    let election = waypost::Election::quorum(["a", "b", "c"]).expect("valid names");
+    builder.election(election).election_times(times)
+}
+
 /// A node with a file in this folder and short times.
 pub async fn start(server: &NatsServer, dir: impl AsRef<Path>, id: &str) -> Node {
     begin(builder(server, dir, id)).await

@@ -361,8 +361,10 @@ fn brief(sent: &Sent) -> String {
         }
         Frame::Hello { .. } => format!("hello to {to}"),
         Frame::Welcome { .. } => format!("welcome to {to}"),
-        Frame::Query(_) | Frame::Report(_) | Frame::Order(_) | Frame::Outcome(_) => {
-            "management".to_owned()
-        }
+        Frame::Query(_)
+        | Frame::Report(_)
+        | Frame::Order(_)
+        | Frame::Outcome(_)
+        | Frame::Election(_) => "management".to_owned(),
     }
 }

@@ -147,6 +147,7 @@ impl Peers {
             }],
             left: Vec::new(),
             draining: false,
+            elects: false,
             goodbye: false,
             rival: None,
         }

@@ -144,6 +144,15 @@ pub(crate) enum Command {
     Peers(Format),
     /// Ask the running nodes who takes part in which channel
     Topology(Topology),
+    /// Ask the running nodes who is master; exit 1 where nobody is
+    Master(Format),
+    /// Print the state that the master hands on
+    State {
+        /// As this node has it [default: the master]
+        node: Option<NodeId>,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Ask the running nodes for their accounts and counters
     Stats(Stats),
     /// Have a node leave all channels, and stay out until it is readmitted or started again
@@ -412,6 +421,8 @@ impl Command {
             | Self::Drain { order, .. }
             | Self::Readmit { order, .. } => order.format.json,
             Self::Peers(format)
+            | Self::Master(format)
+            | Self::State { format, .. }
             | Self::Topology(Topology { format, .. })
             | Self::Queue(format)
             | Self::Doctor(format)

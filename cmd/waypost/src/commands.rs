@@ -14,6 +14,7 @@ mod audit;
 mod bench;
 mod db;
 mod doctor;
+mod master;
 mod node;
 mod orders;
 mod peers;
@@ -35,6 +36,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Peers(_) => peers::run(&config, &output).await,
         Command::Topology(args) => topology::run(&config, args, &output).await,
         Command::Stats(args) => stats::run(&config, &args, &output).await,
+        Command::Master(_) => master::run(&config, &output).await,
+        Command::State { node, .. } => master::state(&config, node, &output).await,
         Command::Kick { node, order } => {
             orders::run(&config, Task::Kick, Targets::These(vec![node]), order, &output).await
         }

@@ -47,7 +47,7 @@ fn a_running_node_obeys_and_its_audit_says_so() {
     ];
     assert_eq!(orders, given);
     let text = here.run("audit --id alice --since 1h").expect_code(0);
-    assert!(text.text().starts_with("time\taction\tabout\tdetail\n"), "{}", text.text());
+    assert!(text.text().starts_with("time\taction\tabout\tterm\tdetail\n"), "{}", text.text());
     let none = here.run("audit --id alice --since 2999-01-01T00:00:00Z --json").expect_code(0);
     assert!(none.json().as_array().is_some_and(Vec::is_empty), "{}", none.text());
 }

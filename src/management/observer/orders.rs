@@ -40,7 +40,8 @@ impl Observer {
                 Some(run) => {
                     let (incarnation, task) = (Some(*run), task.clone());
                     let order = fastrand::u64(..);
-                    waiting.insert(node.clone(), Order { from, to, order, incarnation, task });
+                    let order = Order { from, to, order, incarnation, term: None, task };
+                    waiting.insert(node.clone(), order);
                 }
                 None if is_online(node) => {
                     results.insert(to, Err(OrderError::Unanswered { node: node.clone(), within }));

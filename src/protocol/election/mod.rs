@@ -10,8 +10,11 @@
 //! `docs/election.md` tells what is guaranteed. `tests/election_model.rs` checks this very code exhaustively.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use super::Now;
 use super::backoff::Jitter;
@@ -37,7 +40,9 @@ pub use disk::{Durable, Record};
 pub use essence::Eyes;
 pub use frame::{Beat, Frame, FrameError, Header, Said};
 pub use settings::{MAX_VOTERS, Mode, Settings, SettingsError, Times, Warning};
-pub use terms::{Admission, StaleToken, State, Term, TermTooHigh, Token, Version, admit};
+pub use terms::{
+    Admission, NotAToken, StaleToken, State, Term, TermTooHigh, Token, Version, admit,
+};
 
 /// We are later than this after our own timer: it is we who stood still, frozen or starved.
 const STOOD_STILL: Duration = Duration::from_secs(1);
@@ -138,27 +143,56 @@ pub enum Notice {
 }
 
 /// How a node became master.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Accession {
+    /// A majority voted for it.
     Elected,
+    /// The master before gave it the role.
     HandedOver,
+    /// There is nobody else to vote.
     OnlyNode,
 }
 
+impl fmt::Display for Accession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Elected => "elected",
+            Self::HandedOver => "handed over",
+            Self::OnlyNode => "the only node",
+        })
+    }
+}
+
 /// Why a node stopped being master.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Deposed {
     /// No majority answered for as long as a lease lasts, or this process stood still.
     LeaseOver,
     /// Another was elected.
     HigherTerm,
+    /// It gave the role to another.
     HandedOver {
+        /// To whom.
         to: NodeId,
     },
     /// It gave up, and nobody could take over at once.
     Resigned,
     /// Its file cannot be written.
     Disk,
+}
+
+impl fmt::Display for Deposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaseOver => f.write_str("no majority answered, or the process stood still"),
+            Self::HigherTerm => f.write_str("another was elected"),
+            Self::HandedOver { to } => write!(f, "handed over to {to}"),
+            Self::Resigned => f.write_str("it resigned"),
+            Self::Disk => f.write_str("its file cannot be written"),
+        }
+    }
 }
 
 /// What was heard and not obeyed, counted.

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::config::duration;
 use crate::message::NodeId;
 
 /// Most voters. Every further one makes an election slower, and above seven hardly safer.
@@ -23,17 +26,23 @@ pub enum Mode {
 ///
 /// The master's lease lasts for `lost_after` less `lease_margin`, counted from the sending of a beat; whoever answered that beat votes for
 /// nobody else for `lost_after`, counted from its receipt. So the lease ends at least `lease_margin` before somebody else can be elected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Times {
     /// Between two beats of the master. Default 1 s; longer saves frames, and notices less soon.
+    #[serde(with = "duration")]
     pub beat: Duration,
     /// Silence after which a master counts as lost. Default 3 s; longer makes failover slower, shorter makes a slow network unseat masters.
+    #[serde(with = "duration")]
     pub lost_after: Duration,
     /// At most so much later, by chance, a node stands for election, so that not all stand at once. Default 1 s.
+    #[serde(with = "duration")]
     pub jitter: Duration,
     /// By how much a master's lease ends before others can elect: what two nodes' clocks may drift apart within `lost_after`. Default 500 ms.
+    #[serde(with = "duration")]
     pub lease_margin: Duration,
     /// How long handing over may take before the master just resigns. Default 1 s.
+    #[serde(with = "duration")]
     pub handoff: Duration,
 }
 
@@ -92,15 +101,15 @@ impl Times {
 /// Settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    #[error("election.{name} ({value:?}) must be above zero and at most {LONGEST:?}")]
+    #[error("election_times.{name} ({value:?}) must be above zero and at most {LONGEST:?}")]
     OutOfRange { name: &'static str, value: Duration },
-    #[error("election: {short} ({shorter:?}) must not be longer than {long} ({longer:?})")]
+    #[error("election_times: {short} ({shorter:?}) must not be longer than {long} ({longer:?})")]
     TooLong { short: &'static str, shorter: Duration, long: &'static str, longer: Duration },
-    #[error("election.voters is empty: name the nodes that elect, three or five of them")]
+    #[error("election names nobody: name the nodes that elect, three or five of them")]
     NoVoters,
-    #[error("election.voters names {0} twice")]
+    #[error("election names {0} twice")]
     Duplicate(NodeId),
-    #[error("election.voters has {actual} names, at most {MAX_VOTERS}")]
+    #[error("election has {actual} names, at most {MAX_VOTERS}")]
     TooMany { actual: usize },
 }
 
@@ -123,10 +132,10 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAVoter { me } => {
-                write!(f, "{me} is not among election.voters: it follows, and is never master")
+                write!(f, "{me} is not among the voters that election names: it follows, and is never master")
             }
             Self::NoFailover => f.write_str(
-                "election.voters names one node: it is always master, and nobody takes over from it",
+                "election names one voter: it is always master, and nobody takes over from it",
             ),
             Self::TwoCannotFailOver => f.write_str(
                 "two voters cannot fail over: when one is gone the other is no majority; name a third voter",

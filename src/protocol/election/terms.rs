@@ -1,6 +1,7 @@
 //! Terms, versions, the state that is handed on, and the fence.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ impl Term {
         if number <= Self::LAST.0 { Ok(Self(number)) } else { Err(TermTooHigh(number)) }
     }
 
+    /// The number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -70,11 +72,14 @@ impl fmt::Display for Term {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Version {
+    /// The term of the master that wrote it.
     pub term: Term,
+    /// How many it had written before.
     pub rev: u64,
 }
 
 impl Version {
+    /// What a master of this term takes over.
     pub const fn first_of(term: Term) -> Self {
         Self { term, rev: 0 }
     }
@@ -104,8 +109,34 @@ impl Default for State {
 /// their node only where there is no quorum.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Token {
+    /// The term in which the node was elected.
     pub term: Term,
+    /// The master.
     pub node: NodeId,
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term, self.node)
+    }
+}
+
+/// A text that is no fencing token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a fencing token: a term, a dot and a node's name, like 7.alice")]
+pub struct NotAToken;
+
+impl FromStr for Token {
+    type Err = NotAToken;
+    fn from_str(text: &str) -> Result<Self, NotAToken> {
+        let (term, node) = text.split_once('.').ok_or(NotAToken)?;
+        // As it is written, and in no other way.
+        let plain = term.bytes().all(|digit| digit.is_ascii_digit())
+            && (term == "0" || !term.starts_with('0'));
+        let term = term.parse().ok().filter(|_| plain).and_then(|term| Term::new(term).ok());
+        let node = NodeId::new(node).map_err(|_| NotAToken)?;
+        Ok(Self { term: term.ok_or(NotAToken)?, node })
+    }
 }
 
 /// What a fence says to a token that it takes.
@@ -124,7 +155,9 @@ pub enum Admission {
     token.node, token.term, highest.node, highest.term
 )]
 pub struct StaleToken {
+    /// The one that was shown.
     pub token: Token,
+    /// The highest that was seen.
     pub highest: Token,
 }
 

@@ -131,6 +131,7 @@ struct Peer {
     host: String,
     version: String,
     draining: bool,
+    elects: bool,
     question: Option<Question>,
 }
 
@@ -197,6 +198,7 @@ impl Membership {
                 host,
                 version: String::new(),
                 draining: false,
+                elects: false,
                 question: None,
             };
             (node, peer)
@@ -231,6 +233,12 @@ impl Membership {
     /// The channels of this peer, as announced in this run of ours; none where it has not been heard yet.
     pub fn peer(&self, node: &NodeId) -> Option<&[ChannelPresence]> {
         self.peers.get(node).filter(|peer| peer.counter > 0).map(|peer| &*peer.channels)
+    }
+
+    /// The peers that are online and take part in an election.
+    pub fn electors(&self) -> impl Iterator<Item = &NodeId> {
+        let elects = |peer: &Peer| peer.online && peer.elects;
+        self.peers.iter().filter(move |(_, peer)| elects(peer)).map(|(node, _)| node)
     }
 
     pub fn is_online(&self, node: &NodeId) -> bool {
@@ -442,6 +450,7 @@ impl Membership {
             host: keepalive.host.clone(),
             version: keepalive.version.clone(),
             draining: keepalive.draining,
+            elects: keepalive.elects,
             question: self.peers.get_mut(&node).and_then(|peer| peer.question.take()),
         };
         self.watch_by(self.look_at(&peer));

@@ -27,6 +27,7 @@ fn keepalive(from: &str, incarnation: u128, counter: u64) -> Keepalive {
         }],
         left: Vec::new(),
         draining: false,
+        elects: false,
         goodbye: false,
         rival: None,
     }

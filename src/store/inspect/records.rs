@@ -18,6 +18,8 @@ pub struct AuditEntry {
     pub subject: String,
     /// With which values.
     pub detail: String,
+    /// The election's term, where it is about an election.
+    pub term: Option<u64>,
 }
 
 /// A message that a receiver refused or failed too often. Its payload stays in the file.
@@ -59,7 +61,7 @@ pub struct Failure {
 }
 
 pub(super) const AUDIT: &str =
-    "SELECT at_ms, action, subject, detail FROM waypost_audit ORDER BY audit DESC LIMIT ?1";
+    "SELECT at_ms, action, subject, detail, term FROM waypost_audit ORDER BY audit DESC LIMIT ?1";
 pub(super) const DEAD_LETTERS: &str =
     "SELECT receiver, id, channel, lane, created_ms, died_ms, reason, kind, length(payload), redriven_as
     FROM waypost_dead_letters ORDER BY died_ms DESC, seq DESC, receiver LIMIT ?1";
@@ -85,6 +87,7 @@ impl Inspector {
                         action: row.get(1)?,
                         subject: row.get(2)?,
                         detail: row.get(3)?,
+                        term: row.get(4)?,
                     })
                 })?
                 .collect()

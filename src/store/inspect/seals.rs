@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row};
 use super::check::{Report, Stage, is_of_the_row};
 use super::row;
 use crate::store::crc::StoredLetter;
-use crate::store::inbox;
 use crate::store::migrate::user_version;
+use crate::store::{election, inbox};
 
 pub(super) const LETTERS: &str =
     "SELECT receiver, seq, id, channel, lane, created_ms, kind, headers, encoding, payload, crc
@@ -37,6 +37,14 @@ pub(super) fn check(connection: &Connection, report: &mut Report) -> rusqlite::R
             );
             report.add(Stage::Messages, None, detail);
         }
+    }
+    check_election(connection, report)
+}
+
+fn check_election(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+    if user_version(connection)? >= 3 && !election::is_intact(connection)? {
+        let detail = "what this node has promised in elections is damaged: with an election in its settings it does not start";
+        report.add(Stage::Messages, None, detail.to_owned());
     }
     Ok(())
 }

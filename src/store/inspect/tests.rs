@@ -71,7 +71,7 @@ impl Fixture {
              INSERT INTO waypost_attempts VALUES
                ('bob', 4, 1, 1500, 'no answer'), ('bob', 4, 2, 1600, 'handler failed: no stock');
              UPDATE waypost_topics SET unclaimed_expired = 2, accepted = accepted + 2 WHERE topic = 4;
-             INSERT INTO waypost_audit VALUES (NULL, 5, 'forget', 'erin', 'pending 3'), (NULL, 6, 'purge', 'bob', '1');
+             INSERT INTO waypost_audit VALUES (NULL, 5, 'forget', 'erin', 'pending 3', NULL), (NULL, 6, 'purge', 'bob', '1', 9);
              INSERT INTO waypost_dead_letters
                SELECT 'bob', seq, id, 'orders', 1, created_ms, 2222, 'no stock', kind, headers, encoding, payload, NULL, NULL
                FROM waypost_outbox WHERE seq = 4",

@@ -74,7 +74,10 @@ fn another_process() {
     let holder = Holder { pid: std::process::id(), ..me() };
     let file = open(Path::new(&path), &holder).expect("opened");
     file.writer
-        .execute("INSERT INTO waypost_audit VALUES (NULL, 1, 'test', 'subject', 'detail')", [])
+        .execute(
+            "INSERT INTO waypost_audit VALUES (NULL, 1, 'test', 'subject', 'detail', NULL)",
+            [],
+        )
         .expect("committed");
     println!("the file is open");
     // Until the test ends or kills us.
@@ -348,7 +351,7 @@ fn filled(path: &Path) {
     sql(
         path,
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
-         INSERT INTO waypost_audit SELECT i, i, 'test', 'subject', hex(randomblob(100)) FROM n",
+         INSERT INTO waypost_audit SELECT i, i, 'test', 'subject', hex(randomblob(100)), NULL FROM n",
     );
 }
 

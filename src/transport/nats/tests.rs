@@ -26,7 +26,9 @@ fn config(url: &str) -> Config {
 }
 
 async fn connect(config: &Config, name: &str) -> NatsTransport {
-    NatsTransport::connect(config, &node(name), Role::Node).await.expect("valid settings")
+    NatsTransport::connect(config, &node(name), Role::Node { elects: true })
+        .await
+        .expect("valid settings")
 }
 
 async fn next(transport: &mut NatsTransport) -> TransportEvent {

@@ -102,6 +102,7 @@ impl Process {
             channels: channels.collect(),
             left: self.left.iter().cloned().collect(),
             draining: self.stopping.is_some(),
+            elects: false,
             goodbye,
             rival,
         }

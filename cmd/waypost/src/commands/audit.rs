@@ -24,9 +24,11 @@ pub(super) async fn run(
     if output.json() {
         output.print_json(&rows).await?;
     } else {
-        let cells =
-            rows.into_iter().map(|row| [time_ms(row.at_ms), row.action, row.subject, row.detail]);
-        output.print_rows(["time", "action", "about", "detail"], cells).await?;
+        let cells = rows.into_iter().map(|row| {
+            let term = row.term.map(|term| term.to_string()).unwrap_or_default();
+            [time_ms(row.at_ms), row.action, row.subject, term, row.detail]
+        });
+        output.print_rows(["time", "action", "about", "term", "detail"], cells).await?;
     }
     Ok(Outcome::Done)
 }

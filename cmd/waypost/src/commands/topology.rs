@@ -6,6 +6,7 @@ use serde::Serialize;
 use waypost::management::{ChannelInfo, Report};
 use waypost::{ChannelName, Config, Mode, NodeId};
 
+use super::master::master;
 use super::reports;
 use crate::args::Topology;
 use crate::output::{Output, count, printable};
@@ -21,6 +22,7 @@ struct Row {
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Whole<'a> {
+    master: Option<&'a NodeId>,
     channels: &'a [Row],
     backlog: Vec<Edge<'a>>,
 }
@@ -59,7 +61,8 @@ pub(super) async fn run(
         output.print(tree(&reports, &rows)).await?;
     } else if output.json() {
         let backlog = backlog(&reports).collect();
-        output.print_json(&Whole { channels: &rows, backlog }).await?;
+        let master = master(&reports).map(|(node, _)| node);
+        output.print_json(&Whole { master, channels: &rows, backlog }).await?;
     } else {
         let cells = rows.iter().map(|row| {
             [row.channel.to_string(), names(row, Mode::reads), names(row, Mode::writes)]
@@ -89,6 +92,9 @@ impl Edge<'_> {
 /// For people: each channel with its members, each node with what waits in it.
 fn tree(reports: &[Report], rows: &[Row]) -> String {
     let mut lines = Vec::new();
+    if let Some((node, term)) = master(reports) {
+        lines.push(format!("master: {node} (term {term})"));
+    }
     for row in rows {
         lines.push(row.channel.to_string());
         for (n, member) in row.members.iter().enumerate() {
@@ -115,8 +121,13 @@ fn dot(reports: &[Report], rows: &[Row]) -> String {
     nodes.extend(rows.iter().flat_map(|row| &row.members).map(|m| (&m.node, m.online)));
     nodes.extend(reports.iter().map(|report| (&report.node, true)));
     let mut lines = vec!["digraph waypost {".to_owned()];
+    let master = master(reports).map(|(node, _)| node);
     for (node, online) in nodes {
-        let style = if online { "" } else { " [style=dashed]" };
+        let style = match online {
+            _ if master == Some(node) => " [style=bold, xlabel=\"master\"]",
+            true => "",
+            false => " [style=dashed]",
+        };
         lines.push(format!("  \"{node}\"{style};"));
     }
     for row in rows {

@@ -55,7 +55,8 @@ fn a_backup_replaces_nothing_and_leaves_nothing_when_it_fails() {
     drop(inspector);
 
     // A source that is damaged where opening does not look.
-    fixture.sql("INSERT INTO waypost_audit VALUES (NULL, 1, 'x', 'x', hex(randomblob(100000)))");
+    fixture
+        .sql("INSERT INTO waypost_audit VALUES (NULL, 1, 'x', 'x', hex(randomblob(100000)), NULL)");
     let mut bytes = fs::read(&fixture.path).expect("read");
     let end = bytes.len();
     bytes[end - 4096 * 40..].fill(0xa5);
@@ -75,7 +76,7 @@ fn vacuum_gives_free_pages_back() {
     let fixture = Fixture::filled();
     fixture.sql(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-         INSERT INTO waypost_audit SELECT NULL, i, 'x', 'x', hex(randomblob(1000)) FROM n;
+         INSERT INTO waypost_audit SELECT NULL, i, 'x', 'x', hex(randomblob(1000)), NULL FROM n;
          DELETE FROM waypost_audit WHERE action = 'x'",
     );
     let queue = fixture.queue();

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use waypost::management::Verdict as OrderVerdict;
+use waypost::protocol::election::Said;
 use waypost::protocol::frame::{
-    Frame, MAX_CHANNELS, MAX_DETAIL_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, Verdict,
+    Frame, MAX_CHANNELS, MAX_DETAIL_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_STATE_BYTES, Verdict,
 };
 use waypost::{MAX_HEADERS, MessageId};
 
@@ -90,6 +91,11 @@ fn is_within_bounds(frame: &Frame) {
         Frame::Outcome(outcome) => {
             if let OrderVerdict::Refused(reason) = &outcome.result {
                 assert!(reason.len() <= MAX_DETAIL_BYTES);
+            }
+        }
+        Frame::Election(frame) => {
+            if let Said::State(state) = &frame.said {
+                assert!(state.json.len() <= MAX_STATE_BYTES);
             }
         }
         Frame::Query(_) | Frame::Report(_) | Frame::Order(_) => {}

@@ -268,6 +268,7 @@ fn keepalive(choices: &mut Choices) -> Keepalive {
         channels: (0..usize::from(flags & 3)).map(presence).collect(),
         left: if set(2) { vec![channel(1)] } else { Vec::new() },
         draining: set(3),
+        elects: false,
         goodbye: set(4),
         rival: set(5).then(|| Incarnation::from_u128(1)),
     }

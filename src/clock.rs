@@ -1,0 +1,53 @@
+//! A monotonic clock that goes on while the machine is suspended, where the system has one.
+//!
+//! What another machine promised for three seconds is over after three seconds, asleep or not. `Instant` stands still meanwhile on Linux.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Where both clocks stood when the first of them was read here.
+static START: OnceLock<(Instant, Option<Duration>)> = OnceLock::new();
+
+/// The time, comparable only with other results of this function.
+pub(crate) fn now() -> Instant {
+    let (start, counted) = *START.get_or_init(|| (Instant::now(), counted()));
+    match (counted, self::counted()) {
+        (Some(before), Some(now)) => start + now.saturating_sub(before),
+        _ => Instant::now(),
+    }
+}
+
+/// When the runtime's timers, which stand still while the machine is suspended, are to go off for this time.
+pub(crate) fn timer_at(at: Instant) -> Instant {
+    Instant::now() + at.saturating_duration_since(now())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn counted() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn counted() -> Option<Duration> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_on_with_the_other_clock() {
+        let (mut last, other) = (now(), Instant::now());
+        let first = last;
+        while other.elapsed() < Duration::from_millis(20) {
+            let next = now();
+            assert!(next >= last, "it never goes back");
+            last = next;
+        }
+        assert!(now() - first >= Duration::from_millis(19));
+        let due = timer_at(now() + Duration::from_secs(5));
+        assert!(due > Instant::now() + Duration::from_secs(4));
+    }
+}

@@ -1,0 +1,208 @@
+//! One of the nodes leads: who, for how long, with which state.
+//!
+//! Turned on with [`Builder::election`](crate::Builder::election). `docs/election.md` says in plain words what is guaranteed and what is not.
+//!
+//! ```no_run
+//! use waypost::{Election, Node};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder()
+//!     .id("a")
+//!     .election(Election::quorum(["a", "b", "c"])?)
+//!     .start()
+//!     .await?;
+//! node.on_became_master(|state, reason| async move {
+//!     println!("master ({reason}), the last one left {}", state.value());
+//! })
+//! .await?;
+//! node.on_became_follower(|info| async move { println!("no longer: {}", info.reason) }).await?;
+//!
+//! if node.is_master() {
+//!     // On the disks of a majority when this returns.
+//!     node.set_state_field("round", 7).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::message::NodeId;
+pub use crate::protocol::election::{
+    Accession, Deposed, MAX_VOTERS, StaleToken, Term, Token, Version,
+};
+use crate::protocol::election::{Notice, State};
+pub use crate::store::Fence;
+
+/// The header in which a message carries its sender's fencing token: see [`NewMessage::fenced`](crate::NewMessage::fenced).
+pub const TOKEN_HEADER: &str = "waypost-token";
+
+/// What a master hands on: one JSON value, replaced as a whole.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HandedState {
+    version: Version,
+    json: Arc<[u8]>,
+}
+
+impl HandedState {
+    /// The term of the master that wrote it, and how many it had written before.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The value; `null` where none was ever set.
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.json).unwrap_or(Value::Null)
+    }
+
+    /// A field of the object that the state is; none where it is no object or has no such field.
+    pub fn field(&self, key: &str) -> Option<Value> {
+        match self.value() {
+            Value::Object(mut fields) => fields.remove(key),
+            _ => None,
+        }
+    }
+
+    /// The value as a type of the program's.
+    ///
+    /// # Errors
+    /// It is not of this type; a state that was never set is `null`.
+    pub fn parse<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_slice(&self.json)
+    }
+}
+
+impl From<State> for HandedState {
+    fn from(State { version, json }: State) -> Self {
+        Self { version, json }
+    }
+}
+
+impl fmt::Debug for HandedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.json);
+        f.debug_struct("HandedState").field("version", &self.version).field("json", &text).finish()
+    }
+}
+
+/// Why and when a node stopped being master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stepped {
+    /// The term in which it was master.
+    pub term: Term,
+    /// Why it no longer is.
+    pub reason: Deposed,
+}
+
+/// What a node is told that is about to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stopping {
+    /// Its fencing token, where it is master: until the callback returns it stays so, and can set the state that it leaves.
+    pub token: Option<Token>,
+}
+
+/// Something that happened in the election, as one node saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ElectionEvent {
+    /// This node is master.
+    BecameMaster {
+        /// In which term.
+        term: Term,
+        /// How.
+        reason: Accession,
+    },
+    /// This node is master no longer.
+    BecameFollower {
+        /// The term in which it was.
+        term: Term,
+        /// Why.
+        reason: Deposed,
+    },
+    /// Another node is master, or the same in another term.
+    MasterChanged {
+        /// Who.
+        master: NodeId,
+        /// In which term.
+        term: Term,
+    },
+    /// Nobody is master, as far as this node knows.
+    MasterLost {
+        /// Who was.
+        master: NodeId,
+        /// In which term.
+        term: Term,
+    },
+    /// The master's new state is on this node's disk.
+    StateChanged {
+        /// Which one.
+        version: Version,
+    },
+    /// Two masters have met, each of one side of a partition (only with [`Election::Visible`](crate::Election::Visible)).
+    SplitSeen {
+        /// The other.
+        other: NodeId,
+        /// Its term.
+        term: Term,
+    },
+    /// A node's settings name other voters than this one's: what is guaranteed rests on equal lists.
+    OtherVoters {
+        /// Which node.
+        node: NodeId,
+    },
+}
+
+impl From<&Notice> for ElectionEvent {
+    fn from(notice: &Notice) -> Self {
+        match notice.clone() {
+            Notice::BecameMaster { term, reason, .. } => Self::BecameMaster { term, reason },
+            Notice::BecameFollower { term, reason } => Self::BecameFollower { term, reason },
+            Notice::MasterChanged { master, term } => Self::MasterChanged { master, term },
+            Notice::MasterLost { master, term } => Self::MasterLost { master, term },
+            Notice::StateChanged { version } => Self::StateChanged { version },
+            Notice::SplitSeen { other, term } => Self::SplitSeen { other, term },
+            Notice::OtherVoters { node } => Self::OtherVoters { node },
+        }
+    }
+}
+
+/// What part a node has in an election.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Role {
+    /// It is master.
+    Master,
+    /// It has a vote, and may become master.
+    Voter,
+    /// It has none: it knows the master and keeps the state.
+    Observer,
+}
+
+/// A node's part in an election, and what it knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ElectionInfo {
+    /// The voters of its settings; empty where all that are seen elect.
+    pub voters: Vec<NodeId>,
+    /// Its part.
+    pub role: Role,
+    /// The highest term that it knows.
+    pub term: Term,
+    /// Who is master, as it knows.
+    pub master: Option<NodeId>,
+    /// The master's term.
+    pub master_term: Option<Term>,
+    /// The newest state that it has.
+    pub state: Version,
+    /// How large that is, in bytes of JSON.
+    pub state_bytes: u64,
+}
