@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
-use inside::{config, error, event, exposure, management, message};
+use inside::{config, election, error, event, exposure, management, message};
 use meter::{Instructions, Meter, Times};
 use store::inspect;
 
@@ -40,6 +40,7 @@ mod transport;
 #[allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 mod inside {
     pub(crate) mod config;
+    pub(crate) mod election;
     pub(crate) mod error;
     pub(crate) mod event;
     pub(crate) mod exposure;

@@ -163,6 +163,12 @@ pub enum HandOverError {
     /// This node is not master.
     #[error("this node is not master: it has nothing to hand over")]
     NotMaster,
+    /// The node that was named has no vote, or is not seen.
+    #[error("{node} has no vote, or is not seen: it cannot be master")]
+    NoVoter {
+        /// Who was named.
+        node: NodeId,
+    },
     /// Nobody took it over in time. This node is master no longer; the others elect.
     #[error("nobody took over in time: this node is master no longer, and the others elect one")]
     NobodyTookOver,

@@ -73,6 +73,7 @@ impl Bench {
             queue_limit: usize::MAX,
             overflow: Overflow::Reject,
             retention: Duration::from_secs(86_400),
+            audit_retention: Duration::from_secs(86_400),
         };
         let opened = Store::open(options).expect("the store opens");
         Self { runtime, opened, received: Cell::new(0), _folder: folder }

@@ -53,6 +53,14 @@ impl super::Config {
         Some(Settings { times, max_state_bytes, ..Settings::new(mode) })
     }
 
+    /// What the user of these settings should know about their election, where it is allowed and hardly meant: two voters, of which none
+    /// can fail over, or a node that is none of them. Empty where there is nothing to say.
+    pub fn election_warnings(&self, me: &NodeId) -> Vec<String> {
+        let settings = self.election_settings();
+        let warnings = settings.into_iter().flat_map(|settings| settings.warnings(me));
+        warnings.map(|warning| warning.to_string()).collect()
+    }
+
     pub(super) fn validate_election(&self) -> Result<(), SettingsError> {
         // Wrong times are an error even where nobody elects: they would be one as soon as somebody does.
         self.election_times.validate()?;

@@ -180,7 +180,12 @@ impl Office {
         let master = self.election.master(clock::now());
         term.is_some_and(|term| term >= self.election.term())
             && master.is_none_or(|(master, in_term)| master == *node || term > Some(in_term))
-            && (self.visible || self.voters.contains(node))
+            && self.may_lead(node)
+    }
+
+    /// Whether this node can be elected, as far as the settings go.
+    fn may_lead(&self, node: &NodeId) -> bool {
+        if self.visible { self.electors.contains(node) } else { self.voters.contains(node) }
     }
 
     pub(super) fn term_in_office(&self) -> Option<Term> {
@@ -405,6 +410,10 @@ impl<T: Transport> Driver<T> {
         };
         if office.term_in_office().is_none() {
             let _ = reply.send(Err(HandOverError::NotMaster));
+            return;
+        }
+        if let Some(node) = to.as_ref().filter(|node| !office.may_lead(node) || **node == self.me) {
+            let _ = reply.send(Err(HandOverError::NoVoter { node: node.clone() }));
             return;
         }
         office.handing.push(reply);

@@ -121,7 +121,9 @@ impl<T: Transport> Driver<T> {
             }));
             self.conflict = true;
             self.link = false;
+            // Its name has a vote, and the other one uses it.
             self.elect(election::Event::LinkDown).await;
+            self.elect(election::Event::Stop).await;
             self.set_link(Link::Conflict { host: host.clone() });
             self.deliver_all(|| delivery::Event::LinkDown).await;
             let id = self.me.clone();

@@ -3,6 +3,7 @@
 mod accounts;
 mod alone;
 mod backlog;
+mod elections;
 mod failures;
 mod limits;
 mod members;
@@ -159,7 +160,9 @@ pub(super) fn page_of(store: &Store, lane: Priority, topics: &[(TopicId, u64)]) 
 
 #[test]
 fn every_statement_prepares_against_a_fresh_file() {
-    use super::{audit, cleanup, cursors, dead_letters, inbox, limits, members, meta, outbox};
+    use super::{
+        audit, cleanup, cursors, dead_letters, election, inbox, limits, members, meta, outbox,
+    };
     use super::{pager, strays, writer};
     let folder = TempDir::new().expect("a folder");
     let holder = Holder { node: "a".to_owned(), pid: 1, host: "h".to_owned() };
@@ -186,6 +189,10 @@ fn every_statement_prepares_against_a_fresh_file() {
         dead_letters::SELECT,
         dead_letters::FIND,
         dead_letters::REDRIVEN,
+        election::SELECT,
+        election::UPSERT,
+        election::SELECT_FENCE,
+        election::UPSERT_FENCE,
         inbox::ADVANCE,
         inbox::BEGIN,
         inbox::TRIM,

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{InspectError, Inspector, row};
 use crate::message::{ChannelName, Kind, MessageId, NodeId, Priority};
+use crate::store::migrate::user_version;
 
 /// One decision about a peer, a message or the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,6 +63,9 @@ pub struct Failure {
 
 pub(super) const AUDIT: &str =
     "SELECT at_ms, action, subject, detail, term FROM waypost_audit ORDER BY audit DESC LIMIT ?1";
+/// The same of a file that no version with elections has opened yet.
+pub(super) const AUDIT_WITHOUT_TERMS: &str =
+    "SELECT at_ms, action, subject, detail, NULL FROM waypost_audit ORDER BY audit DESC LIMIT ?1";
 pub(super) const DEAD_LETTERS: &str =
     "SELECT receiver, id, channel, lane, created_ms, died_ms, reason, kind, length(payload), redriven_as
     FROM waypost_dead_letters ORDER BY died_ms DESC, seq DESC, receiver LIMIT ?1";
@@ -79,8 +83,9 @@ impl Inspector {
     /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
     pub fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, InspectError> {
         self.read("reading the audit", |connection| {
+            let sql = if user_version(connection)? < 3 { AUDIT_WITHOUT_TERMS } else { AUDIT };
             connection
-                .prepare(AUDIT)?
+                .prepare(sql)?
                 .query_map([limit], |row| {
                     Ok(AuditEntry {
                         at_ms: row.get(0)?,

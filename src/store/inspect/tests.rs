@@ -180,6 +180,7 @@ fn every_statement_fits_the_schema() {
         queue::FIRST_BACKWARDS,
         queue::MESSAGE_AT,
         records::AUDIT,
+        records::AUDIT_WITHOUT_TERMS,
         records::DEAD_LETTERS,
         records::DEAD_LETTERS_OF,
         records::LAST_FAILURE,

@@ -129,7 +129,10 @@ async fn a_file_that_is_deleted_fails_loudly() {
 /// A job that meets a failing disk.
 async fn fail(store: &Store) -> StoreError {
     let fail = |group: &mut Group<'_>| {
-        group.conn.execute(super::super::audit::INSERT, (1, "never", "", "")).expect("a row");
+        group
+            .conn
+            .execute(super::super::audit::INSERT, (1, "never", "", "", None::<u64>))
+            .expect("a row");
         let cause = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
         let source = rusqlite::Error::SqliteFailure(cause, None);
         Err::<(), _>(StoreError::Sql { operation: "write", source })
@@ -205,8 +208,13 @@ async fn a_statement_that_fails_hurts_only_its_own_job() {
     let bench = Bench::new();
     let store = bench.store.clone();
     let bad = store.run(Durability::Normal, |group| {
-        group.conn.execute(super::super::audit::INSERT, (1, "never", "", "")).expect("a row");
-        let result = group.conn.execute(super::super::audit::INSERT, (1, "a", "s", None::<String>));
+        group
+            .conn
+            .execute(super::super::audit::INSERT, (1, "never", "", "", None::<u64>))
+            .expect("a row");
+        let result = group
+            .conn
+            .execute(super::super::audit::INSERT, (1, "a", "s", None::<String>, None::<u64>));
         fault::At::at(result.map(drop), "write the audit")
     });
     let good = store.send(vec![text_to("c", "x")]);

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use waypost::inspect::Inspector;
-use waypost::{Config, NodeId};
+use waypost::{Config, Election, NodeId};
 
 use crate::output::{Output, printable};
 use crate::run::Outcome;
@@ -59,6 +59,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Outcome> {
     let path = settings::storage(config)?;
     let mut checks = nats::checks(config, &name(config, &path)).await;
+    checks.extend(election(config, &name(config, &path)));
     checks.push(machine::clock(SystemTime::now()));
     checks.push(machine::sqlite());
     checks.push(privacy::check(config, &path, settings_file));
@@ -72,6 +73,19 @@ pub(super) async fn run(
     }
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
     Ok(if failed { Outcome::Failed } else { Outcome::Done })
+}
+
+/// What its settings say about an election, where there is one.
+fn election(config: &Config, node: &NodeId) -> Vec<Check> {
+    if config.election == Election::Off {
+        return Vec::new();
+    }
+    let warnings = config.election_warnings(node);
+    if warnings.is_empty() {
+        return vec![Check::ok("election", "the voters can do without one of them")];
+    }
+    let about = "docs/election.md says what is guaranteed";
+    warnings.into_iter().map(|warning| Check::warn("election", warning, about)).collect()
 }
 
 /// The node that is to run here: the one that is named, the one whose file it is, or just any.

@@ -13,19 +13,19 @@ fn times_that_contradict_are_refused_with_names_and_values() {
     let shown = |times: Times| times.validate().expect_err("a contradiction").to_string();
     assert_eq!(
         shown(Times { beat: ms(1_300), ..times }),
-        "election: two beats (2.6s) must not be longer than lost_after less lease_margin (2.5s)"
+        "election_times: two beats (2.6s) must not be longer than lost_after less lease_margin (2.5s)"
     );
     assert_eq!(
         shown(Times { lease_margin: ms(1_600), ..times }),
-        "election: lease_margin (1.6s) must not be longer than half of lost_after (1.5s)"
+        "election_times: lease_margin (1.6s) must not be longer than half of lost_after (1.5s)"
     );
     assert_eq!(
         shown(Times { lease_margin: ms(10), ..times }),
-        "election: a hundredth of lost_after (30ms) must not be longer than lease_margin (10ms)"
+        "election_times: a hundredth of lost_after (30ms) must not be longer than lease_margin (10ms)"
     );
     assert_eq!(
         shown(Times { jitter: Duration::ZERO, ..times }),
-        "election.jitter (0ns) must be above zero and at most 3600s"
+        "election_times.jitter (0ns) must be above zero and at most 3600s"
     );
     let days = Times { lost_after: 86_400 * SECOND, ..times };
     assert!(matches!(days.validate(), Err(SettingsError::OutOfRange { name: "lost_after", .. })));

@@ -71,7 +71,7 @@ fn storm(seed: u64) -> World {
     let mut world = three(Weather::STORM, seed);
     for _ in 0..60 {
         let at = (world.dice.draw() % 3) as usize;
-        match world.dice.draw() % 10 {
+        match world.dice.draw() % 13 {
             0 | 1 => {
                 world.kill(at);
                 let pause = world.dice.up_to(8 * SECOND);
@@ -88,6 +88,8 @@ fn storm(seed: u64) -> World {
             }
             4 | 5 => world.part(&[0; 3]),
             6 => world.tell(at, Event::HandOver { to: None }),
+            7 => kill_while_handing_over(&mut world, at),
+            8 | 9 => set_and_kill(&mut world),
             _ => {
                 if let Some(master) = world.master() {
                     world.set(master);
@@ -98,6 +100,36 @@ fn storm(seed: u64) -> World {
         world.run(pause);
     }
     world
+}
+
+/// The master, or somebody else, is gone before the handing over is done.
+fn kill_while_handing_over(world: &mut World, other: usize) {
+    let Some(master) = world.master() else { return };
+    world.set(master);
+    world.tell(master, Event::HandOver { to: None });
+    let moment = world.dice.up_to(ms(400));
+    world.run(moment);
+    let victim = if world.dice.draw().is_multiple_of(2) { master } else { other };
+    world.kill(victim);
+    world.start_after(victim, SECOND);
+}
+
+/// The master is gone while its state is on its way, and the next one is told a state as soon as there is one.
+fn set_and_kill(world: &mut World) {
+    let Some(master) = world.master() else { return };
+    world.set(master);
+    let moment = world.dice.up_to(ms(200));
+    world.run(moment);
+    world.kill(master);
+    let pause = world.dice.up_to(6 * SECOND);
+    world.start_after(master, pause);
+    for _ in 0..800 {
+        world.run(ms(10));
+        if let Some(next) = world.master() {
+            world.set(next);
+            return;
+        }
+    }
 }
 
 #[test]
