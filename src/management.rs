@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::election::ElectionInfo;
+use crate::election::{ElectionInfo, Version};
 pub use crate::event::Counters;
 use crate::event::Link;
 use crate::message::{ChannelName, Incarnation, Mode, NodeId, StoreId};
@@ -70,10 +70,20 @@ pub struct Report {
     pub election: Option<ElectionInfo>,
     /// The newest state of a master that it has, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<serde_json::Value>,
+    pub state: Option<ReportedState>,
     /// Whether a list was cut.
     #[serde(default)]
     pub truncated: bool,
+}
+
+/// A master's state, as one node has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReportedState {
+    /// Which one.
+    pub version: Version,
+    /// What it is.
+    pub value: serde_json::Value,
 }
 
 /// A channel that a node has joined.

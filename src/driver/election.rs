@@ -14,6 +14,7 @@ use crate::config::Audit;
 use crate::election::{ElectionEvent, ElectionInfo, HandedState, Role, Stepped, Stopping};
 use crate::error::{HandOverError, SetStateError, StoreError};
 use crate::event::Event as NodeEvent;
+use crate::management::ReportedState;
 use crate::message::NodeId;
 use crate::protocol::Now;
 use crate::protocol::election::{
@@ -170,9 +171,10 @@ impl Office {
     }
 
     /// The newest state, where a report has room for it.
-    pub(super) fn state_to_report(&self) -> Option<Value> {
-        let json = &self.election.state().json;
-        (json.len() <= REPORTED_BYTES).then(|| serde_json::from_slice(json).ok())?
+    pub(super) fn state_to_report(&self) -> Option<ReportedState> {
+        let state = self.election.state();
+        let json = Some(&state.json).filter(|json| json.len() <= REPORTED_BYTES)?;
+        Some(ReportedState { version: state.version, value: serde_json::from_slice(json).ok()? })
     }
 
     /// Whether orders of this node are a master's: it is the one, in a term that is none of the past.

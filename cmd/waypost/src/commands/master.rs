@@ -121,10 +121,10 @@ pub(super) async fn state(
         return Ok(Outcome::Failed);
     };
     if output.json() {
-        let version = election.state;
+        let (version, state) = (state.version, &state.value);
         output.print_json(&State { node: &node, version, state }).await?;
     } else {
-        output.print(serde_json::to_string_pretty(state)?).await?;
+        output.print(serde_json::to_string_pretty(&state.value)?).await?;
     }
     Ok(Outcome::Done)
 }
