@@ -16,7 +16,9 @@ CREATE TABLE waypost_election (
 CREATE TABLE waypost_fences (
     resource    TEXT PRIMARY KEY CHECK (length(CAST(resource AS BLOB)) BETWEEN 1 AND 255),
     term        INTEGER NOT NULL CHECK (term >= 0),
-    node        TEXT NOT NULL CHECK (length(node) BETWEEN 1 AND 64)
+    node        TEXT NOT NULL CHECK (length(node) BETWEEN 1 AND 64),
+    -- CRC-32 of all of them: a flipped bit lets no token of the past through.
+    crc         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- The election's term that an audit's row is about, where it is about one.

@@ -1,6 +1,6 @@
 //! A monotonic clock that goes on while the machine is suspended, where the system has one.
 //!
-//! What another machine promised for three seconds is over after three seconds, asleep or not. `Instant` stands still meanwhile on Linux.
+//! What another machine promised for three seconds is over after three seconds, asleep or not. `Instant` stands still meanwhile on Linux and on Apple's systems.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -28,7 +28,13 @@ fn counted() -> Option<Duration> {
     Duration::try_from(time).ok()
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(target_vendor = "apple")]
+fn counted() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(time).ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 fn counted() -> Option<Duration> {
     None
 }

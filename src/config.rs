@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{NameError, NodeId};
-use crate::protocol::frame::{MAX_MESSAGES, MAX_STATE_BYTES};
+use crate::protocol::election::MAX_STATE_BYTES;
+use crate::protocol::frame::MAX_MESSAGES;
 
 mod election;
 mod policy;
@@ -424,6 +425,20 @@ impl Config {
         if let Err(error) = self.validate_election() {
             return fail(error.to_string());
         }
+        if let Some(voter) = self.odd_voter() {
+            return fail(format!(
+                "election names {:?} as a voter: write \"off\" or \"visible\" as a text, or give the node another name",
+                voter.as_str()
+            ));
+        }
+        let handing_over = self.election_times.handoff * 2;
+        if self.election != Election::Off && handing_over > self.shutdown_timeout {
+            return fail(format!(
+                "twice election_times.handoff ({}) must not be longer than shutdown_timeout ({})",
+                show(handing_over),
+                show(self.shutdown_timeout)
+            ));
+        }
         self.validate_connection()
     }
 
@@ -490,10 +505,24 @@ mod words {
         List(Vec<String>),
     }
 
-    pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-        Ok(match Written::deserialize(from)? {
-            Written::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
-            Written::List(list) => list,
+    /// A keyword, in small letters, or names: one text without a comma is a keyword where it is one of these, and a list never is.
+    pub(super) enum Words {
+        Keyword(&'static str),
+        Names(Vec<String>),
+    }
+
+    pub(super) fn read<'de, D: Deserializer<'de>>(
+        from: D,
+        keywords: &[&'static str],
+    ) -> Result<Words, D::Error> {
+        let text = match Written::deserialize(from)? {
+            Written::List(names) => return Ok(Words::Names(names)),
+            Written::Text(text) => text,
+        };
+        let meant = |keyword: &&&'static str| keyword.eq_ignore_ascii_case(text.trim());
+        Ok(match keywords.iter().find(meant) {
+            Some(keyword) => Words::Keyword(keyword),
+            None => Words::Names(text.split(',').map(|name| name.trim().to_owned()).collect()),
         })
     }
 }

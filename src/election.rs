@@ -34,7 +34,8 @@ use serde_json::Value;
 
 use crate::message::NodeId;
 pub use crate::protocol::election::{
-    Accession, Deposed, MAX_VOTERS, StaleToken, Term, Token, Version,
+    Accession, Deposed, MAX_VOTERS, NotAToken, Refused, SettingsError, StaleToken, Term,
+    TermTooHigh, Token, Version,
 };
 use crate::protocol::election::{Notice, State};
 pub use crate::store::Fence;
@@ -205,4 +206,7 @@ pub struct ElectionInfo {
     pub state: Version,
     /// How large that is, in bytes of JSON.
     pub state_bytes: u64,
+    /// What it heard and did not obey since its start.
+    #[serde(default)]
+    pub refused: Refused,
 }

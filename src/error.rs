@@ -399,7 +399,7 @@ pub enum StartError {
     },
     /// What this node has promised in elections is damaged in its file: it could vote twice in a term.
     #[error(
-        "what this node has promised in elections is damaged in {path}: it could vote twice. Turn its election off, or take it out of the voters, one node at a time; or give it a new file"
+        "what this node has promised in elections is damaged in {path}: it could vote twice. Start it with election = \"off\", or with a new file under a new name, which replaces the old one in the lists of voters"
     )]
     ElectionDamaged {
         /// The node's file.

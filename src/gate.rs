@@ -11,7 +11,7 @@ use crate::message::{ChannelName, NodeId};
 pub(crate) struct Gate(RwLock<Closed>);
 
 /// Who closed what.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Closed {
     pub(crate) kicked: Option<NodeId>,
     pub(crate) channels: BTreeMap<ChannelName, NodeId>,

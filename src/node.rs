@@ -34,9 +34,10 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) events: broadcast::Sender<Event>,
+    /// Kept only to begin others from: the driver has the sender, so that they end with it.
+    pub(crate) events: broadcast::Receiver<Event>,
     pub(crate) status: watch::Receiver<Status>,
-    pub(crate) elections: broadcast::Sender<ElectionEvent>,
+    pub(crate) elections: broadcast::Receiver<ElectionEvent>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) started: Instant,
     pub(crate) id: NodeId,
@@ -160,7 +161,7 @@ impl Node {
 
     /// What happens in the node from now on. A listener that is more than 1,024 events behind misses the oldest.
     pub fn events(&self) -> Events {
-        Events { events: self.shared.events.subscribe() }
+        Events { events: self.shared.events.resubscribe() }
     }
 
     /// The peers that this node knows, online or not.

@@ -3,6 +3,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::words::{self, Words};
 use crate::message::{NameError, NodeId};
 use crate::protocol::election::{Mode, Settings, SettingsError};
 
@@ -66,6 +67,13 @@ impl super::Config {
         self.election_times.validate()?;
         self.election_settings().map_or(Ok(()), |settings| settings.validate())
     }
+
+    /// A name among the voters that looks like a keyword that was misspelt.
+    pub(super) fn odd_voter(&self) -> Option<&NodeId> {
+        let Election::Quorum { voters } = &self.election else { return None };
+        let words = ["off", "none", "no", "false", "visible", "quorum"];
+        voters.iter().find(|voter| words.iter().any(|w| w.eq_ignore_ascii_case(voter.as_str())))
+    }
 }
 
 impl Serialize for Election {
@@ -81,11 +89,10 @@ impl Serialize for Election {
 impl<'de> Deserialize<'de> for Election {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let wrong = |_| D::Error::custom("not \"off\", \"visible\", or a list of names of nodes");
-        let words = super::words::read(from).map_err(wrong)?;
-        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["off"] => Ok(Self::Off),
-            ["visible"] => Ok(Self::Visible),
-            _ => Self::quorum(&words).map_err(D::Error::custom),
+        match words::read(from, &["off", "visible"]).map_err(wrong)? {
+            Words::Keyword("off") => Ok(Self::Off),
+            Words::Keyword(_) => Ok(Self::Visible),
+            Words::Names(names) => Self::quorum(&names).map_err(D::Error::custom),
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::words::{self, Words};
 use crate::message::NodeId;
 
 /// Who may give a node orders. Written `"anyone"`, `"off"`, `"master"`, or as names: `["hq", "ops"]`, or `"hq, ops"`.
@@ -36,13 +37,12 @@ impl<'de> Deserialize<'de> for Management {
         let wrong = |_| {
             D::Error::custom("not \"anyone\", \"off\", \"master\", or a list of names of nodes")
         };
-        let words = super::words::read(from).map_err(wrong)?;
-        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["off"] => Ok(Self::Off),
-            ["anyone"] => Ok(Self::Anyone),
-            ["master"] => Ok(Self::MasterOnly),
-            _ => {
-                let nodes = words.iter().map(NodeId::new).collect::<Result<_, _>>();
+        match words::read(from, &["anyone", "off", "master"]).map_err(wrong)? {
+            Words::Keyword("anyone") => Ok(Self::Anyone),
+            Words::Keyword("off") => Ok(Self::Off),
+            Words::Keyword(_) => Ok(Self::MasterOnly),
+            Words::Names(names) => {
+                let nodes = names.iter().map(NodeId::new).collect::<Result<_, _>>();
                 nodes.map(Self::Only).map_err(D::Error::custom)
             }
         }

@@ -38,6 +38,15 @@ fn values_that_make_no_sense_are_refused() {
         assert!(refused(|c| c.prefix = prefix.to_owned()).contains("prefix"), "{prefix:?}");
     }
     assert!(refused(|c| c.management = Management::Only(vec![])).contains("management"));
+    let quorum = |names: &[&str]| Election::quorum(names).expect("valid names");
+    assert!(refused(|c| c.election = quorum(&["none"])).contains("\"none\""));
+    assert!(refused(|c| c.election = quorum(&["a", "a"])).contains("a twice"));
+    assert!(refused(|c| c.max_state_bytes = 1).contains("max_state_bytes"));
+    let short = refused(|c| {
+        c.election = quorum(&["a"]);
+        c.shutdown_timeout = Duration::from_secs(1);
+    });
+    assert!(short.contains("shutdown_timeout") && short.contains("handoff"), "{short}");
     assert!(refused(|c| c.nats.clear()).contains("nats"));
     assert!(refused(|c| c.nats = vec!["  ".to_owned()]).contains("nats"));
     assert!(refused(|c| c.auth.user = Some("u".to_owned())).contains("auth.password"));
@@ -120,13 +129,36 @@ fn the_documentation_names_every_setting_with_its_default() {
 }
 
 #[test]
+fn who_elects_is_a_word_or_names() {
+    let read = |json: &str| serde_json::from_str::<Election>(json);
+    let quorum = |names: &[&str]| Election::quorum(names).expect("valid names");
+    for (text, meant) in [
+        (r#""off""#, Election::Off),
+        (r#""Visible""#, Election::Visible),
+        (r#"["a","b","c"]"#, quorum(&["a", "b", "c"])),
+        (r#""a, b,c""#, quorum(&["a", "b", "c"])),
+        (r#"["visible"]"#, quorum(&["visible"])),
+    ] {
+        let found = read(text).expect(text);
+        assert_eq!(found, meant);
+        let again = serde_json::to_string(&found).expect("it serializes");
+        assert_eq!(read(&again).expect("valid"), found);
+    }
+    for bad in ["7", r#""a b""#, r#"["a",""]"#, "{}", r#""""#] {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn who_may_give_orders_is_a_word_or_names() {
     let read = |json: &str| serde_json::from_str::<Management>(json);
     let only =
         Management::Only(vec!["hq".parse().expect("a name"), "ops".parse().expect("a name")]);
     for (text, meant) in [
         (r#""off""#, Management::Off),
-        (r#"["off"]"#, Management::Off),
+        (r#"" Off""#, Management::Off),
+        (r#""Master""#, Management::MasterOnly),
+        (r#"["off"]"#, Management::Only(vec!["off".parse().expect("a name")])),
         (r#""anyone""#, Management::Anyone),
         (r#"["hq","ops"]"#, only.clone()),
         (r#""hq, ops""#, only),

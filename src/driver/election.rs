@@ -25,6 +25,9 @@ use crate::protocol::frame::Frame as Wire;
 use crate::store::Entry;
 use crate::transport::{PublishError, Subject, Transport};
 
+/// Most rows of an election in the audit in a minute; what is beyond them is only logged and told.
+const ENTRIES_A_MINUTE: u32 = 60;
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 /// What a frame takes besides the state in it, at most.
 const FRAME_BYTES: usize = 1024;
 /// Largest state that goes into a report.
@@ -87,6 +90,10 @@ pub(super) struct Office {
     calls: BTreeMap<u64, Reply<Result<Version, SetStateError>>>,
     last_call: u64,
     handing: Vec<Reply<Result<NodeId, HandOverError>>>,
+    /// Rows for the audit in this minute.
+    entered: (std::time::Instant, u32),
+    /// The other master that people were told of last.
+    split: Option<(NodeId, Term)>,
     /// As what it became master, while it is.
     accession: Option<Accession>,
     electors: BTreeSet<NodeId>,
@@ -122,6 +129,8 @@ impl Office {
             calls: BTreeMap::new(),
             last_call: 0,
             handing: Vec::new(),
+            entered: (std::time::Instant::now(), 0),
+            split: None,
             accession: None,
             electors: BTreeSet::new(),
             standing: desk.standing,
@@ -167,6 +176,7 @@ impl Office {
             master_term,
             state: state.version,
             state_bytes: state.json.len() as u64,
+            refused: election.refused(),
         }
     }
 
@@ -180,7 +190,7 @@ impl Office {
     /// Whether orders of this node are a master's: it is the one, in a term that is none of the past.
     pub(super) fn obeys(&self, node: &NodeId, term: Option<Term>) -> bool {
         let master = self.election.master(clock::now());
-        term.is_some_and(|term| term >= self.election.term())
+        term.is_some_and(|term| self.election.may_follow(term))
             && master.is_none_or(|(master, in_term)| master == *node || term > Some(in_term))
             && self.may_lead(node)
     }
@@ -197,7 +207,11 @@ impl Office {
     /// The whole of the state after this change.
     fn changed(&self, change: Change) -> Result<Vec<u8>, SetStateError> {
         let (key, value) = match change {
-            Change::Whole(json) => return Ok(json),
+            Change::Whole(json) => {
+                // What is nested too deeply could be written and never be read.
+                serde_json::from_slice::<Value>(&json)?;
+                return Ok(json);
+            }
             Change::Field { key, value } => (key, value),
         };
         let mut fields = match serde_json::from_slice(&self.election.state().json)? {
@@ -206,7 +220,9 @@ impl Office {
             _ => return Err(SetStateError::NotAnObject),
         };
         fields.insert(key, value);
-        Ok(serde_json::to_vec(&fields)?)
+        let json = serde_json::to_vec(&fields)?;
+        serde_json::from_slice::<Value>(&json)?;
+        Ok(json)
     }
 
     fn answer(&mut self, ticket: u64, result: Result<Version, SetStateError>) {
@@ -219,6 +235,23 @@ impl Office {
     fn entry(&self, subject: &NodeId, term: Option<Term>, detail: String) -> Entry {
         let (subject, term) = (subject.to_string(), term.map(Term::get));
         Entry { action: ACTION, subject, detail, term }
+    }
+
+    /// Whether people know it already: a master of the other side says so with every beat.
+    fn is_known(&mut self, notice: &Notice) -> bool {
+        let Notice::SplitSeen { other, term } = notice else { return false };
+        let seen = Some((other.clone(), *term));
+        std::mem::replace(&mut self.split, seen.clone()) == seen
+    }
+
+    /// Whether the audit has room for another row: nobody is to fill the disk by claims.
+    fn may_enter(&mut self) -> bool {
+        let (since, count) = &mut self.entered;
+        if since.elapsed() >= MINUTE {
+            (*since, *count) = (std::time::Instant::now(), 0);
+        }
+        *count += 1;
+        self.audit.elections && *count <= ENTRIES_A_MINUTE
     }
 
     /// What of a notice goes on record.
@@ -249,7 +282,8 @@ impl Office {
     fn record_of_state(&self, me: &NodeId, record: &Record) -> Option<Entry> {
         let state = record.state.as_ref().filter(|_| self.audit.states)?;
         let detail = format!("state {}, {} bytes", state.version, state.json.len());
-        Some(self.entry(me, Some(state.version.term), detail))
+        let master = self.election.master(clock::now()).map(|(master, _)| master);
+        Some(self.entry(master.as_ref().unwrap_or(me), Some(state.version.term), detail))
     }
 }
 
@@ -321,8 +355,11 @@ impl<T: Transport> Driver<T> {
 
     fn election_notice(&mut self, notice: Notice) {
         let Some(office) = &mut self.office else { return };
+        if office.is_known(&notice) {
+            return;
+        }
         let event = ElectionEvent::from(&notice);
-        let entry = office.record(&self.me, &notice).filter(|_| office.audit.elections);
+        let entry = office.record(&self.me, &notice).filter(|_| office.may_enter());
         tracing::info!(node = %self.me, ?event, "election");
         match notice {
             Notice::BecameMaster { reason, state, .. } => {

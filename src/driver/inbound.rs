@@ -87,7 +87,11 @@ impl<T: Transport> Driver<T> {
                 self.meet(membership::Event::Welcome { nonce, keepalive }).await;
             }
             (Subject::Election { .. }, Frame::Election(frame)) => self.heard_election(frame).await,
-            (Subject::Management { .. }, Frame::Query(query)) => self.report(&query),
+            (Subject::Management { to, .. }, Frame::Query(mut query)) => {
+                // One question to all is not to bring all states.
+                query.state &= to != Audience::All;
+                self.report(&query);
+            }
             (Subject::Order { .. }, Frame::Order(order)) if order.to == self.me => {
                 self.ordered(order).await;
             }

@@ -11,8 +11,9 @@ use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
 use crate::management::Order;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
+use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
-use crate::protocol::{election, membership};
+use crate::protocol::membership;
 use crate::store::{Attempt, Forgotten, Page, PageRequest, again};
 use crate::transport::Transport;
 
@@ -69,7 +70,7 @@ pub(super) enum Completion {
     Noted(Result<(), StoreError>),
     OrderNoted {
         order: Box<Order>,
-        result: Result<(), StoreError>,
+        result: Result<Result<(), StaleToken>, StoreError>,
     },
     ElectionSaved {
         seq: u64,

@@ -7,14 +7,17 @@ use tokio::sync::oneshot;
 use super::command::Reply;
 use super::election::Office;
 use super::{Completion, Driver, Timer};
+use crate::config::Management;
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
+use crate::gate::Closed;
 use crate::management::{Done, Order, OrderError, Outcome, Query, Report, Task, Verdict};
 use crate::message::{ChannelName, NodeId};
+use crate::protocol::election::{StaleToken, Term, Token};
 use crate::protocol::frame::{Frame, MAX_CHANNELS, detail};
 use crate::protocol::membership;
 use crate::protocol::orders::{MAX_UNDER_WAY, Ruling};
-use crate::store::Store;
+use crate::store::{Entry, Store};
 use crate::transport::{Audience, Subject, Transport};
 
 /// How often a node that is being drained looks whether it is empty.
@@ -57,6 +60,8 @@ pub(super) struct Obeyed {
     task: Task,
     /// Those that were left.
     channels: Vec<ChannelName>,
+    /// What was closed before it.
+    before: Closed,
     result: Result<Done, StoreError>,
 }
 
@@ -75,40 +80,43 @@ impl<T: Transport> Driver<T> {
 
     /// Nothing is done at an order that is not on record.
     fn note_order(&mut self, order: Order) {
-        if !self.config.audit.management {
-            self.jobs.push(Box::pin(std::future::ready(Completion::OrderNoted {
-                order: Box::new(order),
-                result: Ok(()),
-            })));
-            return;
-        }
-        let (store, actor, row) =
-            (self.store.clone(), order.from.to_string(), order.task.to_string());
+        let audited = self.config.audit.management;
+        let row = audited.then(|| entry(RECEIVED, &order.from, order.term, order.task.to_string()));
+        // The highest term that was obeyed is on disk before anything is done: a master of before is not obeyed any more, whatever is killed.
+        let token = order.term.filter(|_| self.config.management == Management::MasterOnly);
+        let token = token.map(|term| Token { term, node: order.from.clone() });
+        let store = self.store.clone();
         self.jobs.push(Box::pin(async move {
-            let result = store.audit(RECEIVED, actor, row).await;
+            let result = store.note_order(token, row.into_iter().collect()).await;
             Completion::OrderNoted { order: Box::new(order), result }
         }));
     }
 
-    pub(super) async fn order_noted(&mut self, order: Order, result: Result<(), StoreError>) {
-        match result {
-            Ok(()) => self.obey(order).await,
+    pub(super) async fn order_noted(
+        &mut self,
+        order: Order,
+        result: Result<Result<(), StaleToken>, StoreError>,
+    ) {
+        let reason = match result {
+            Ok(Ok(())) => return self.obey(order).await,
+            Ok(Err(stale)) => stale.to_string(),
             Err(error) => {
                 self.complain("note an order", &error);
-                let verdict = Verdict::Refused(FILE_FAILED.to_owned());
-                self.orders.obeyed(&order.from, order.order, verdict.clone());
-                self.say_outcome(order.from, order.order, verdict).await;
+                FILE_FAILED.to_owned()
             }
-        }
+        };
+        let verdict = Verdict::Refused(detail(&reason));
+        self.orders.obeyed(&order.from, order.order, verdict.clone());
+        self.say_outcome(order.from, order.order, verdict).await;
     }
 
     async fn refuse_order(&mut self, order: &Order, reason: String) {
-        let (store, actor) = (self.store.clone(), order.from.to_string());
+        let store = self.store.clone();
         let row = format!("{}: refused, {reason}", order.task);
+        let row = entry(ACTION, &order.from, order.term, row);
         if self.config.audit.management {
-            self.jobs.push(Box::pin(async move {
-                Completion::Noted(store.audit(ACTION, actor, row).await)
-            }));
+            self.jobs
+                .push(Box::pin(async move { Completion::Noted(store.enter(vec![row]).await) }));
         }
         let (by, task) = (order.from.clone(), order.task.to_string());
         self.tell(Event::OrderRefused { by, task, reason: reason.clone() });
@@ -117,7 +125,8 @@ impl<T: Transport> Driver<T> {
     }
 
     async fn obey(&mut self, order: Order) {
-        let Order { from, order, task, .. } = order;
+        let Order { from, order, term, task, .. } = order;
+        let before = self.gate.look().clone();
         let Some(channels) = self.begin(&from, &task).await else {
             let reason = format!("it is kept out of {MAX_CHANNELS} channels already: readmit it");
             let verdict = Verdict::Refused(reason);
@@ -154,13 +163,13 @@ impl<T: Transport> Driver<T> {
             let result = result.await;
             if let Ok(done) = &result
                 && audited
-                && let Err(error) =
-                    store.audit(ACTION, from.to_string(), format!("{task}: {done}")).await
+                && let row = entry(ACTION, &from, term, format!("{task}: {done}"))
+                && let Err(error) = store.enter(vec![row]).await
             {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "an order was obeyed, and is missing in the audit");
             }
-            Completion::Obeyed(Obeyed { from, order, task, channels, result })
+            Completion::Obeyed(Obeyed { from, order, task, channels, before, result })
         }));
     }
 
@@ -191,7 +200,7 @@ impl<T: Transport> Driver<T> {
                 self.hold().await;
             }
             Task::Readmit => {
-                *self.gate.change() = crate::gate::Closed::default();
+                *self.gate.change() = Closed::default();
                 self.arm(Timer::Drain, None);
                 self.hold().await;
             }
@@ -214,7 +223,7 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn obeyed(&mut self, obeyed: Obeyed) {
-        let Obeyed { from, order, task, channels, result } = obeyed;
+        let Obeyed { from, order, task, channels, before, result } = obeyed;
         let verdict = match result {
             Ok(done) => {
                 self.follow(&from, &task, channels).await;
@@ -222,7 +231,7 @@ impl<T: Transport> Driver<T> {
             }
             Err(error) => {
                 self.complain("obey an order", &error);
-                self.give_up(&task).await;
+                self.give_up(&task, before).await;
                 // Not the error itself, in which the file's path stands.
                 Verdict::Refused(FILE_FAILED.to_owned())
             }
@@ -253,14 +262,18 @@ impl<T: Transport> Driver<T> {
     }
 
     /// The file did not take it: nobody is kept out by an order that failed.
-    async fn give_up(&mut self, task: &Task) {
+    async fn give_up(&mut self, task: &Task, mut before: Closed) {
         match task {
-            Task::Kick => self.gate.change().kicked = None,
+            Task::Kick => self.gate.change().kicked = before.kicked,
             Task::KickChannel { channel } => {
-                self.gate.change().channels.remove(channel);
+                let mut closed = self.gate.change();
+                match before.channels.remove(channel) {
+                    Some(by) => closed.channels.insert(channel.clone(), by),
+                    None => closed.channels.remove(channel),
+                };
             }
             Task::Drain => {
-                self.gate.change().draining = None;
+                self.gate.change().draining = before.draining;
                 self.hold().await;
             }
             _ => {}
@@ -416,6 +429,10 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Orders, wake_at);
         self.asking.remove(&number).map(|asking| asking.answer)
     }
+}
+
+fn entry(action: &'static str, by: &NodeId, term: Option<Term>, detail: String) -> Entry {
+    Entry { action, subject: by.to_string(), detail, term: term.map(Term::get) }
 }
 
 /// Does what an order asks of the file.

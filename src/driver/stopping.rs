@@ -84,6 +84,11 @@ impl<T: Transport> Driver<T> {
             self.complain("note what has been settled", &error);
         }
         self.transport.close(GOODBYE).await;
+        // What is still to be noted, in the audit above all.
+        let noted = async { while self.jobs.next().await.is_some() {} };
+        if tokio::time::timeout(COMMITS, noted).await.is_err() {
+            tracing::warn!("some of what was still to be noted was not");
+        }
         drop(self.jobs);
         self.store.close().await;
         let _ = reply.send(());

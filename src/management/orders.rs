@@ -152,6 +152,7 @@ pub struct Answered {
 
 /// Whose queue, or whose settled messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// Those of this node and of every peer that is online.
     All,
@@ -163,6 +164,7 @@ pub enum Scope {
 
 /// Which nodes are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Whom {
     /// Every peer that is online.
     All,

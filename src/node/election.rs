@@ -81,7 +81,7 @@ impl Node {
     }
 
     /// Gives mastership up, to this node or, with `None`, to the voter that answered last and has all of the state. Waits until it is master,
-    /// one second by default. `shutdown` does the same.
+    /// twice `election_times.handoff` at most. `shutdown` does the same.
     ///
     /// # Errors
     /// This node is not master, or nobody took over in time; then the others elect.
@@ -94,13 +94,14 @@ impl Node {
     /// What happens in the election from now on, as this node sees it. A listener that is more than 1,024 events behind misses the
     /// oldest. [`Node::events`] has them as well, among all others.
     pub fn election_events(&self) -> ElectionEvents {
-        ElectionEvents { events: self.shared.elections.subscribe() }
+        ElectionEvents { events: self.shared.elections.resubscribe() }
     }
 
     /// Calls this when this node becomes master, with the state that the master before has left; at once, if it is master already.
     ///
     /// The functions for an election run on the program's runtime, one at a time, in the order of what happened; a long one delays the next, so
-    /// that by the time it runs the node may be master no longer: ask [`is_master`](Self::is_master). One of each kind is kept, the latest.
+    /// that by the time it runs the node may be master no longer: ask [`is_master`](Self::is_master). One that does not return holds up `shutdown` for
+    /// as long as that may take, and then the role is not handed over: start a task for what goes on. One of each kind is kept, the latest.
     /// One that holds a clone of its own node keeps it running. Without an election, none is ever called.
     ///
     /// # Errors

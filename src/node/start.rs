@@ -64,7 +64,7 @@ pub(super) fn assemble(
     let (id, store) = (opened.restored.node.clone(), opened.store.clone());
     let tally = Arc::new(Tally::default());
     let gate = Arc::new(Gate::default());
-    let (events, _) = broadcast::channel::<Event>(EVENTS);
+    let (events, listening) = broadcast::channel::<Event>(EVENTS);
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let (status_sender, status) = watch::channel(Status {
         id: id.clone(),
@@ -76,7 +76,7 @@ pub(super) fn assemble(
         uptime: Duration::ZERO,
     });
     let (contact, contacted) = oneshot::channel();
-    let (elections, _) = broadcast::channel::<ElectionEvent>(EVENTS);
+    let (elections, elected) = broadcast::channel::<ElectionEvent>(EVENTS);
     let (standing, shown) = watch::channel(Standing::nobody());
     let parts = Parts {
         config: config.clone(),
@@ -85,10 +85,10 @@ pub(super) fn assemble(
         incarnation,
         tally: tally.clone(),
         gate: gate.clone(),
-        events: events.clone(),
+        events,
         status: status_sender,
         commands: inbox,
-        desk: Desk { standing, events: elections.clone() },
+        desk: Desk { standing, events: elections },
         handlers: tokio::runtime::Handle::current(),
         contact,
     };
@@ -98,9 +98,9 @@ pub(super) fn assemble(
         gate,
         tally,
         commands,
-        events,
+        events: listening,
         status,
-        elections,
+        elections: elected,
         standing: shown,
         started: Instant::now(),
         id,

@@ -12,7 +12,7 @@ use crate::message::{
     StoreId,
 };
 
-use super::election;
+use super::election::{self, MAX_STATE_BYTES};
 
 mod wire;
 
@@ -26,8 +26,6 @@ pub const MAX_HEADER_BYTES: usize = 512 * 1024;
 pub const MAX_MESSAGES: usize = 1024;
 /// Most channels in one keepalive.
 pub const MAX_CHANNELS: usize = 1024;
-/// Largest state that a master hands on.
-pub const MAX_STATE_BYTES: usize = 16 * 1024 * 1024;
 /// Longest text that explains a refusal, in bytes.
 pub const MAX_DETAIL_BYTES: usize = 512;
 /// Longest host name or version in a keepalive, in bytes.

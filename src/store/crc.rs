@@ -122,6 +122,24 @@ impl StoredElection<'_> {
     }
 }
 
+/// The highest fencing token of a resource, as it stands in its row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredFence<'a> {
+    pub(crate) resource: &'a str,
+    pub(crate) term: u64,
+    pub(crate) node: &'a str,
+}
+
+impl StoredFence<'_> {
+    /// CRC-32 over the fields in their order, written as those of [`Stored::crc`], after 16 zeros.
+    pub(crate) fn crc(&self) -> u32 {
+        Seal::new(MessageId::ZERO)
+            .text(self.resource)
+            .number(i64::try_from(self.term).unwrap_or(i64::MAX))
+            .end(self.node.as_bytes())
+    }
+}
+
 /// A checksum that is being made.
 struct Seal(crc32fast::Hasher);
 

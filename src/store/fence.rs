@@ -18,7 +18,8 @@ const APPLICATION_ID: i32 = 0x7761_7966;
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS waypost_fences (
     resource    TEXT PRIMARY KEY CHECK (length(CAST(resource AS BLOB)) BETWEEN 1 AND 255),
     term        INTEGER NOT NULL CHECK (term >= 0),
-    node        TEXT NOT NULL CHECK (length(node) BETWEEN 1 AND 64)
+    node        TEXT NOT NULL CHECK (length(node) BETWEEN 1 AND 64),
+    crc         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID";
 /// Most bytes of a resource's name.
 const MAX_RESOURCE_BYTES: usize = 255;
@@ -209,6 +210,26 @@ mod tests {
         assert!(panicked.is_err());
         assert!(is_stale(fence.admit("valve", &token(2, "a"))));
         fence.admit("valve", &token(3, "a")).expect("it goes on");
+    }
+
+    #[test]
+    fn a_flipped_bit_lets_nothing_through() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fence.db");
+        let mut fence = Fence::open(&path).expect("opened");
+        fence.admit("valve", &token(5, "b")).expect("the first");
+        for harm in ["term = 4", "node = 'a'", "resource = 'valwe'", "crc = crc + 1"] {
+            let other = Connection::open(&path).expect("opened");
+            let keep = "CREATE TEMP TABLE kept AS SELECT * FROM waypost_fences";
+            other.execute_batch(keep).expect("kept");
+            other.execute(&format!("UPDATE waypost_fences SET {harm}"), []).expect("harmed");
+            let resource = if harm.starts_with("resource") { "valwe" } else { "valve" };
+            let refused = fence.admit(resource, &token(9, "z"));
+            assert!(matches!(refused, Err(FenceError::Storage { .. })), "{harm}: {refused:?}");
+            let mend = "DELETE FROM waypost_fences; INSERT INTO waypost_fences SELECT * FROM kept";
+            other.execute_batch(mend).expect("mended");
+        }
+        fence.admit("valve", &token(5, "b")).expect("as before");
     }
 
     #[test]

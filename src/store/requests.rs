@@ -18,7 +18,7 @@ use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::management::Account;
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId};
-use crate::protocol::election::Record;
+use crate::protocol::election::{Record, StaleToken, Token};
 
 /// What a message takes in the writer's queue besides its payload, roughly.
 const MESSAGE_BYTES: usize = 256;
@@ -270,6 +270,19 @@ impl Store {
             entries.iter().try_for_each(|entry| audit::write(group, entry))
         };
         self.run(Durability::Normal, enter).await
+    }
+
+    /// Puts an order on record before it is obeyed. One with a token is refused where a higher one was seen before; that this is the highest is
+    /// fsynced.
+    pub(crate) async fn note_order(
+        &self,
+        token: Option<Token>,
+        entries: Vec<Entry>,
+    ) -> Result<Result<(), StaleToken>, StoreError> {
+        let durability = if token.is_some() { Durability::Full } else { Durability::Normal };
+        let note =
+            move |group: &mut Group<'_>| election::note_order(group, token.as_ref(), &entries);
+        self.run(durability, note).await
     }
 
     /// Keeps what this node promises in an election, and puts `entries` on record, in one commit. Fsynced, whatever the node's durability:

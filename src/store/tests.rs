@@ -191,6 +191,7 @@ fn every_statement_prepares_against_a_fresh_file() {
         dead_letters::REDRIVEN,
         election::SELECT,
         election::UPSERT,
+        election::SELECT_FENCED,
         election::SELECT_FENCE,
         election::UPSERT_FENCE,
         inbox::ADVANCE,

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::{Action, Beat, Deposed, Election, Mode, Notice, Role, Said, State, Term, Version};
+use super::{
+    Action, Beat, Deposed, Election, MAX_STATE_BYTES, Mode, Notice, Role, Said, State, Term,
+    Version,
+};
 use crate::message::NodeId;
 
 /// The master that was heard last.
@@ -159,7 +162,8 @@ impl Election {
         state: State,
         out: &mut Vec<Action>,
     ) {
-        if state.json.len() > self.settings.max_state_bytes {
+        // Not by our own limit, which is for states to be set: a master whose state was refused would stay without ever acting.
+        if state.json.len() > MAX_STATE_BYTES {
             self.refused.malformed += 1;
             return;
         }

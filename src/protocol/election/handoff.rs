@@ -46,6 +46,7 @@ impl Election {
         }
         if self.office().is_some() {
             self.resign(now, out);
+            self.nobody_took_over = true;
         } else {
             out.push(Action::HandoffDone { to: None });
         }

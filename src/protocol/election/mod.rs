@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Now;
 use super::backoff::Jitter;
@@ -39,7 +39,7 @@ use master::Master;
 pub use disk::{Durable, Record};
 pub use essence::Eyes;
 pub use frame::{Beat, Frame, FrameError, Header, Said};
-pub use settings::{MAX_VOTERS, Mode, Settings, SettingsError, Times, Warning};
+pub use settings::{MAX_STATE_BYTES, MAX_VOTERS, Mode, Settings, SettingsError, Times, Warning};
 pub use terms::{
     Admission, NotAToken, StaleToken, State, Term, TermTooHigh, Token, Version, admit,
 };
@@ -145,6 +145,7 @@ pub enum Notice {
 /// How a node became master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Accession {
     /// A majority voted for it.
     Elected,
@@ -167,6 +168,7 @@ impl fmt::Display for Accession {
 /// Why a node stopped being master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Deposed {
     /// No majority answered for as long as a lease lasts, or this process stood still.
     LeaseOver,
@@ -196,7 +198,9 @@ impl fmt::Display for Deposed {
 }
 
 /// What was heard and not obeyed, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
 pub struct Refused {
     /// From a node that has no say.
     pub no_voter: u64,
@@ -515,6 +519,11 @@ impl Election {
 
     pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// Whether a master may be in office in this term: it is not past, and not so far ahead that no election leads there.
+    pub fn may_follow(&self, term: Term) -> bool {
+        term >= self.term && !self.term.is_far_below(term, self.settings.max_term_jump)
     }
 
     /// The newest state that this node has. On a follower it may be one that the master has not acknowledged to its caller yet.

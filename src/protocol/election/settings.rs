@@ -10,6 +10,10 @@ use crate::message::NodeId;
 
 /// Most voters. Every further one makes an election slower, and above seven hardly safer.
 pub const MAX_VOTERS: usize = 31;
+/// Largest state that any settings allow, in bytes.
+pub const MAX_STATE_BYTES: usize = 16 * 1024 * 1024;
+/// Shortest time between two beats: each is a frame to every node and one back from every voter.
+const SHORTEST_BEAT: Duration = Duration::from_millis(10);
 /// Longest of all times.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -80,6 +84,7 @@ impl Times {
             }
         }
         let rules = [
+            ("10ms", SHORTEST_BEAT, "beat", self.beat),
             ("lease_margin", self.lease_margin, "half of lost_after", self.lost_after / 2),
             ("a hundredth of lost_after", self.lost_after / 100, "lease_margin", self.lease_margin),
             (

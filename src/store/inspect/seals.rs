@@ -42,7 +42,14 @@ pub(super) fn check(connection: &Connection, report: &mut Report) -> rusqlite::R
 }
 
 fn check_election(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
-    if user_version(connection)? >= 3 && !election::is_intact(connection)? {
+    if user_version(connection)? < 3 {
+        return Ok(());
+    }
+    for resource in election::damaged_fences(connection)? {
+        let detail = format!("the fence of {resource:?} is damaged: it takes no token");
+        report.add(Stage::Messages, None, detail);
+    }
+    if !election::is_intact(connection)? {
         let detail = "what this node has promised in elections is damaged: with an election in its settings it does not start";
         report.add(Stage::Messages, None, detail.to_owned());
     }

@@ -59,7 +59,10 @@ pub(super) async fn run(
         Targets::These(nodes) => nodes,
         Targets::All => {
             let reports = reports::collect(config).await?;
-            reports.into_iter().map(|report| report.node).collect()
+            // Those that others hear, and that did not answer, are named in the end.
+            let peers = reports.iter().flat_map(|report| &report.peers).filter(|peer| peer.online);
+            let heard = peers.map(|peer| peer.node.clone());
+            heard.chain(reports.iter().map(|report| report.node.clone())).collect()
         }
     };
     nodes.sort();

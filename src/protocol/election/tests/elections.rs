@@ -372,6 +372,29 @@ fn a_master_that_is_told_to_be_behind_takes_a_higher_term_without_an_interruptio
 }
 
 #[test]
+fn whoever_is_told_to_hand_over_while_it_takes_a_term_resigns_and_says_so() {
+    let over = |actions: &[Action]| {
+        actions.iter().filter(|action| **action == Action::HandoffDone { to: None }).count()
+    };
+    for event in [Event::Stop, Event::HandOver { to: Some(node("a")) }] {
+        // In office, and on the way to a higher term.
+        let mut bench = Bench::voter();
+        bench.elect();
+        bench.hears("b", 9, Said::Behind { to: node("me") });
+        let resigned = bench.does(event.clone());
+        assert_eq!(over(&resigned), 1, "{event:?}: {resigned:?}");
+        bench.hears("b", 10, Said::VoteAnswer { to: node("me"), granted: true });
+        assert!(bench.node.token(bench.clock.now().mono).is_none());
+        // Elected there, and not acting yet.
+        let mut bench = Bench::voter();
+        bench.elect();
+        bench.hears("b", 9, Said::Behind { to: node("me") });
+        bench.hears("b", 10, Said::VoteAnswer { to: node("me"), granted: true });
+        assert_eq!(over(&bench.does(event.clone())), 1, "{event:?}");
+    }
+}
+
+#[test]
 fn a_master_that_cannot_take_a_higher_term_steps_down_when_its_lease_is_over() {
     let mut bench = Bench::voter();
     bench.elect();

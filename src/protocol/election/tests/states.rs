@@ -82,16 +82,21 @@ fn only_the_master_sets_the_state_and_others_name_it() {
 }
 
 #[test]
-fn a_state_that_is_too_large_is_refused_here_and_from_others() {
+fn a_state_that_is_too_large_for_our_settings_is_not_set_here_and_taken_from_others() {
     let mut bench = Bench::voter();
     bench.elect();
     let large: Arc<[u8]> = vec![b'1'; 256 * 1024 + 1].into();
     let refused = bench.does(Event::SetState { ticket: 1, json: large.clone() });
     let why = SetError::TooLarge { actual: 262_145, limit: 262_144 };
     assert_eq!(failed(&refused), [(1, &why)]);
+    // A master whose state nobody stored would stay master and never act.
     let mut bench = Bench::voter();
     let state = State { version: version(1, 0), json: large };
-    assert_eq!(bench.hears("a", 1, Said::State(state)), []);
+    let answer = Said::StateStored { to: node("a"), version: version(1, 0) };
+    assert_eq!(said(&bench.hears("a", 1, Said::State(state))), [&answer]);
+    let json = vec![b'1'; MAX_STATE_BYTES + 1].into();
+    let beyond = State { version: version(1, 1), json };
+    assert_eq!(bench.hears("a", 1, Said::State(beyond)), []);
     assert_eq!(bench.node.refused().malformed, 1);
 }
 

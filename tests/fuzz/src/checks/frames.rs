@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use waypost::management::Verdict as OrderVerdict;
-use waypost::protocol::election::Said;
+use waypost::protocol::election::{MAX_STATE_BYTES, Said};
 use waypost::protocol::frame::{
-    Frame, MAX_CHANNELS, MAX_DETAIL_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_STATE_BYTES, Verdict,
+    Frame, MAX_CHANNELS, MAX_DETAIL_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, Verdict,
 };
 use waypost::{MAX_HEADERS, MessageId};
 

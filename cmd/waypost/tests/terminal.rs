@@ -1,0 +1,115 @@
+//! What is different on a terminal: orders ask for confirmation, the topology is a tree.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+
+use program::{PATIENCE, Program};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use support::eventually;
+use support::nats_server::NatsServer;
+
+/// A run on a terminal of its own; killed when dropped.
+struct OnTerminal {
+    child: Child,
+    keyboard: File,
+    screen: Arc<Mutex<String>>,
+}
+
+impl OnTerminal {
+    fn run(here: &Program, arguments: &str) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).expect("granted");
+        unlockpt(&ours).expect("unlocked");
+        let name = ptsname(&ours, Vec::new()).expect("a name").into_string().expect("a text");
+        let theirs = || File::options().read(true).write(true).open(&name).expect("opened");
+        let mut command = here.command(arguments);
+        command.stdin(theirs()).stdout(theirs()).stderr(Stdio::from(OwnedFd::from(theirs())));
+        let child = command.spawn().expect("the command starts");
+        drop(command);
+        let keyboard = File::from(ours);
+        let mut output = keyboard.try_clone().expect("another handle");
+        let screen = Arc::new(Mutex::new(String::new()));
+        let shown = Arc::clone(&screen);
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            // Reading fails once nobody has the other end open.
+            while let Ok(count @ 1..) = output.read(&mut piece) {
+                let text = String::from_utf8_lossy(&piece[..count]);
+                shown.lock().expect("not poisoned").push_str(&text);
+            }
+        });
+        Self { child, keyboard, screen }
+    }
+
+    fn shows(&self, what: &str) {
+        eventually(PATIENCE, what, || self.screen.lock().expect("not poisoned").contains(what));
+    }
+
+    fn types(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).expect("typed");
+    }
+
+    fn ends_with(&mut self, code: i32) {
+        let mut ended = None;
+        eventually(PATIENCE, "it ends", || {
+            ended = self.child.try_wait().expect("our own child");
+            ended.is_some()
+        });
+        assert_eq!(ended.and_then(|status| status.code()), Some(code));
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_order_is_given_only_after_a_yes() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut alice = here.spawn("send chat --lines --id alice --to bob --wait 60s");
+    alice.write(b"one\n");
+    alice.line();
+    let waiting = || {
+        let stats = here.run("stats alice --json").expect_code(0).json();
+        stats["accounts"][0]["pending"].as_u64()
+    };
+    for answer in ["n\n", "\n", "yess\n"] {
+        let mut order = OnTerminal::run(&here, "purge queue alice");
+        order.shows("purge queue on alice? [y/N]");
+        order.types(answer);
+        order.shows("nothing was done");
+        order.ends_with(1);
+        assert_eq!(waiting(), Some(1));
+    }
+    let mut order = OnTerminal::run(&here, "purge queue alice");
+    order.shows("[y/N]");
+    order.types("y\n");
+    order.ends_with(0);
+    assert_eq!(waiting(), Some(0));
+}
+
+#[test]
+fn the_topology_is_a_tree() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut alice = here.spawn("send chat --lines --id alice --to bob --wait 60s");
+    alice.write(b"one\n");
+    alice.line();
+    let mut topology = OnTerminal::run(&here, "topology");
+    for line in ["chat\r\n", "└─ alice (writer)", "alice -> bob: 1 message waiting"] {
+        topology.shows(line);
+    }
+    topology.ends_with(0);
+}
