@@ -431,14 +431,6 @@ impl Config {
                 voter.as_str()
             ));
         }
-        let handing_over = self.election_times.handoff * 2;
-        if self.election != Election::Off && handing_over > self.shutdown_timeout {
-            return fail(format!(
-                "twice election_times.handoff ({}) must not be longer than shutdown_timeout ({})",
-                show(handing_over),
-                show(self.shutdown_timeout)
-            ));
-        }
         self.validate_connection()
     }
 

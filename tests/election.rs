@@ -374,7 +374,12 @@ async fn the_only_voter_is_master_at_once_without_a_server() {
     assert_eq!((state, reason), (Value::Null, Accession::OnlyNode));
     node.set_state(&json!({"a": 1})).await.expect("it is master");
     assert!(matches!(node.hand_over(None).await, Err(HandOverError::NobodyTookOver)));
+    next_master(&[&node], Term::ZERO).await;
     node.shutdown().await;
+    let rows = Inspector::open(node.storage()).and_then(|file| file.audit(1)).expect("its file");
+    assert_eq!(rows[0].detail, "is master no longer: it resigned", "the last word is on record");
+    let mut events = node.election_events();
+    assert_eq!(events.next().await, None, "they end with the node");
     let node = begin(alone()).await;
     assert_eq!(node.state_field("a"), Some(json!(1)));
     node.shutdown().await;

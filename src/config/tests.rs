@@ -42,11 +42,6 @@ fn values_that_make_no_sense_are_refused() {
     assert!(refused(|c| c.election = quorum(&["none"])).contains("\"none\""));
     assert!(refused(|c| c.election = quorum(&["a", "a"])).contains("a twice"));
     assert!(refused(|c| c.max_state_bytes = 1).contains("max_state_bytes"));
-    let short = refused(|c| {
-        c.election = quorum(&["a"]);
-        c.shutdown_timeout = Duration::from_secs(1);
-    });
-    assert!(short.contains("shutdown_timeout") && short.contains("handoff"), "{short}");
     assert!(refused(|c| c.nats.clear()).contains("nats"));
     assert!(refused(|c| c.nats = vec!["  ".to_owned()]).contains("nats"));
     assert!(refused(|c| c.auth.user = Some("u".to_owned())).contains("auth.password"));

@@ -92,3 +92,25 @@ async fn a_fence_in_a_transaction_is_raised_with_its_commit_and_only_then() {
     let work = |tx: &crate::store::Tx<'_>| tx.execute("DELETE FROM waypost_fences", []);
     bench.store.transaction(work).await.expect_err("the node's own tables are not the program's");
 }
+
+#[tokio::test]
+async fn an_order_of_a_master_of_before_is_neither_obeyed_nor_on_record_after_a_restart_either() {
+    let token = |term, name| Token { term: Term::new(term).expect("a term"), node: node(name) };
+    let entry = || Entry {
+        action: "order received",
+        subject: "a".to_owned(),
+        detail: "kick".to_owned(),
+        term: None,
+    };
+    let noted = async |bench: &Bench, token| {
+        bench.store.note_order(token, vec![entry()]).await.expect("the file works").is_ok()
+    };
+    let bench = Bench::new();
+    assert!(noted(&bench, None).await, "without a term nothing is compared");
+    assert!(noted(&bench, Some(token(5, "a"))).await);
+    assert!(noted(&bench, Some(token(6, "b"))).await);
+    let bench = bench.reopened().await;
+    assert!(!noted(&bench, Some(token(5, "a"))).await);
+    assert!(noted(&bench, Some(token(6, "b"))).await);
+    assert_eq!(bench.count("SELECT count(*) FROM waypost_audit"), 4);
+}
