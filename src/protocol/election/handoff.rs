@@ -42,6 +42,10 @@ impl Election {
             master.handing = Some(Handing { to, until });
             self.beat_soon(now);
             self.try_to_hand_over(now, out);
+            // Whoever is still behind has missed it.
+            if self.successor(now, None).is_none() {
+                self.push_again(now, out);
+            }
             return;
         }
         if self.office().is_some() {

@@ -296,6 +296,13 @@ impl Election {
         }
     }
 
+    /// What was said while there was no link was heard by nobody.
+    pub(super) fn say_all_again(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let Role::Master(master) = &mut self.role else { return };
+        master.next_beat = now;
+        self.push(now, out);
+    }
+
     fn push(&mut self, now: Instant, out: &mut Vec<Action>) {
         let version = self.state.version;
         let Role::Master(master) = &mut self.role else { return };

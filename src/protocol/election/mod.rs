@@ -318,7 +318,7 @@ impl Election {
                 self.visible.remove(&self.me);
                 self.count(now, out);
             }
-            Event::LinkUp => self.link_up(now),
+            Event::LinkUp => self.link_up(now, out),
             Event::LinkDown => self.link = false,
             Event::SetState { ticket, json } => self.set_state(now, ticket, json, out),
             Event::HandOver { to } => self.hand_over(now, to, out),
@@ -386,9 +386,10 @@ impl Election {
         }
     }
 
-    fn link_up(&mut self, now: Instant) {
+    fn link_up(&mut self, now: Instant, out: &mut Vec<Action>) {
         if !std::mem::replace(&mut self.link, true) && !self.is_alone() {
             self.listen_first(now);
+            self.say_all_again(now, out);
         }
     }
 

@@ -176,6 +176,20 @@ fn a_follower_answers_for_a_state_once_it_is_on_disk() {
 }
 
 #[test]
+fn a_master_that_has_its_link_again_says_at_once_what_nobody_has_heard() {
+    let mut bench = Bench::voter();
+    bench.elect();
+    bench.does(Event::LinkDown);
+    bench.does(set(1, "7"));
+    bench.clock.pass(ms(300));
+    let again = bench.does(Event::LinkUp);
+    let state = Said::State(State { version: version(1, 1), json: json("7") });
+    assert!(said(&again).contains(&&state), "{again:?}");
+    assert!(said(&again).iter().any(|said| matches!(said, Said::Beat(_))), "{again:?}");
+    assert_eq!(done(&bench.hears("a", 1, stored(1, 1))), [1]);
+}
+
+#[test]
 fn an_older_state_does_not_replace_a_newer_one() {
     let mut bench = Bench::voter();
     let push = |rev, text| Said::State(State { version: version(1, rev), json: json(text) });
