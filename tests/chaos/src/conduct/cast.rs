@@ -1,18 +1,17 @@
 //! Who takes part: a server, a link a node, senders and receivers, or sellers and buyers.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::net::TcpStream;
 
 use super::disk::Disk;
 use super::link::Link;
 use super::part::{Part, Settings};
 use super::roles::{Buyer, Receiver, Seller, Sender, Server, Stage};
+use super::server::{find_server, free_port};
 use super::supervise::Node;
 use crate::journal::{Event, Role};
 
@@ -181,22 +180,4 @@ impl Cast {
 fn note(stage: &Stage, node: &str, role: Role, channel: Option<&str>) {
     let channel = channel.map(str::to_owned);
     stage.journal.note(Event::Node { node: node.to_owned(), role, channel });
-}
-
-/// Kept by nobody until the server takes it, as it has to be the same after every restart.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn find_server() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("WAYPOST_NATS_SERVER") {
-        return Ok(path.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders =
-        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders.find_map(|folder| Some(folder.join("nats-server")).filter(|file| file.is_file())).context(
-        "no nats-server on PATH, in /usr/sbin or /usr/local/sbin: install it with `apt-get install nats-server`, \
-         `brew install nats-server` or from https://nats.io/download, or name it in WAYPOST_NATS_SERVER",
-    )
 }

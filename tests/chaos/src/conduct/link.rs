@@ -1,4 +1,4 @@
-//! A wire between one node and the server that can be broken in the ways in which wires break.
+//! A wire between one node and its server, or between two servers, that can be broken in the ways in which wires break.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const PIECE: usize = 64 * 1024;
 
 /// How a wire is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Wire {
+pub enum Wire {
     /// As it should be.
     Whole,
     /// Connections are closed, new ones as soon as they are made.
@@ -24,16 +24,29 @@ pub(super) enum Wire {
     /// Connections stay and nothing passes; it passes later.
     Held,
     /// What is sent in these directions is gone, and nobody is told until the wire works again: then the connection is reset.
-    Swallowing { up: bool, down: bool },
+    Swallowing {
+        /// To the server.
+        up: bool,
+        /// From it.
+        down: bool,
+    },
     /// Every piece is late, and no more than so much passes.
-    Slow { late: Duration, bytes_per_s: u32 },
+    Slow {
+        /// By how much.
+        late: Duration,
+        /// And how much passes.
+        bytes_per_s: u32,
+    },
     /// Connections are reset after so many more bytes of a direction, wherever in a frame that is.
-    Resetting { after: usize },
+    Resetting {
+        /// Bytes.
+        after: usize,
+    },
 }
 
-/// One node's wire. Ends when dropped.
+/// A wire. Ends when dropped.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     port: u16,
     wire: watch::Sender<Wire>,
     felt: Felt,
@@ -58,7 +71,10 @@ enum Broken {
 
 impl Link {
     /// From a free port of the loopback to this one.
-    pub(super) async fn to(target: u16) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn to(target: u16) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (wire, state) = watch::channel(Wire::Whole);
@@ -68,17 +84,23 @@ impl Link {
         Ok(Self { port, wire, felt, _tasks: tasks })
     }
 
+    /// The port to connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// For a NATS client.
-    pub(super) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn set(&self, wire: Wire) {
+    /// From now on it is like this.
+    pub fn set(&self, wire: Wire) {
         self.wire.send_replace(wire);
     }
 
     /// How often anybody felt it that the wire was not whole, since this was asked last.
-    pub(super) fn felt(&self) -> u64 {
+    pub fn felt(&self) -> u64 {
         self.felt.swap(0, Ordering::Relaxed)
     }
 }

@@ -3,10 +3,11 @@
 mod account;
 mod cast;
 mod disk;
-mod link;
+pub mod link;
 mod part;
 mod progress;
 mod roles;
+pub mod server;
 mod supervise;
 mod torment;
 

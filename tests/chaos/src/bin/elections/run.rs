@@ -1,0 +1,227 @@
+//! The run: does what the plan says, and between two faults waits until all voters know one master.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::process::Signal;
+use tokio::time::sleep;
+use waypost_chaos::conduct::link::{Link, Wire};
+
+use crate::cluster::Cluster;
+use crate::log::{DEEDS, Deed, Log, VOTERS, WATCHER};
+use crate::plan::{Act, Kind, plan};
+use crate::process::Process;
+
+/// The voters have to agree within this time after a fault.
+const AGREE_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks at the logs.
+const LOOK: Duration = Duration::from_millis(10);
+/// Between two lines that tell how it goes.
+const TELL: Duration = Duration::from_secs(30);
+
+/// How it is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) folder: PathBuf,
+    pub(crate) seed: u64,
+    pub(crate) kills: u64,
+    pub(crate) long_stop: bool,
+}
+
+/// Runs the plan. The judge finds what it needs in the folder.
+///
+/// # Errors
+/// Something of the apparatus does not work. What the nodes do wrong is not an error here.
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
+    for folder in ["nodes", "log"] {
+        std::fs::create_dir_all(settings.folder.join(folder)).context("making the folder")?;
+    }
+    let mut run = Run::start(settings).await?;
+    let acts = plan(settings.seed, settings.kills, settings.long_stop);
+    let mut told = Instant::now();
+    let mut agreed = run.agree().await?;
+    for (nth, act) in acts.iter().enumerate() {
+        let Some(master) = agreed else { break };
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            eprintln!("elections: {nth} of {} faults", acts.len());
+        }
+        sleep(act.rest).await;
+        run.act(*act, master).await?;
+        agreed = run.agree().await?;
+    }
+    if agreed.is_some() {
+        // The last master sets some states, too.
+        sleep(Duration::from_millis(500)).await;
+    }
+    run.end().await
+}
+
+struct Run {
+    deeds: Log,
+    cluster: Cluster,
+    /// By voter.
+    links: Vec<Link>,
+    voters: Vec<Process>,
+    watcher: Process,
+    _watchers_link: Link,
+}
+
+impl Run {
+    async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let folder: &Path = &settings.folder;
+        let deeds = Log::open(&folder.join(DEEDS))?;
+        let cluster = Cluster::start(folder).await?;
+        let (seed, kills, server) = (settings.seed, settings.kills, cluster.version.clone());
+        deeds.say(Deed::Plan { seed, kills, server });
+        let (mut links, mut voters) = (Vec::new(), Vec::new());
+        for (at, name) in VOTERS.into_iter().enumerate() {
+            let link = cluster.link(at).await?;
+            voters.push(Process::new(name, link.url(), folder));
+            links.push(link);
+        }
+        let watchers_link = cluster.link(0).await?;
+        let mut watcher = Process::new(WATCHER, watchers_link.url(), folder);
+        for node in voters.iter_mut().chain([&mut watcher]) {
+            node.start(&deeds)?;
+        }
+        Ok(Self { deeds, cluster, links, voters, watcher, _watchers_link: watchers_link })
+    }
+
+    /// Waits until all voters run and know the same master, which knows it too; which voter that is. None where they do not in time.
+    async fn agree(&mut self) -> anyhow::Result<Option<usize>> {
+        let begun = Instant::now();
+        while begun.elapsed() < AGREE_WITHIN {
+            self.look()?;
+            for node in self.voters.iter_mut().chain([&mut self.watcher]) {
+                // Who has ended by itself is on record.
+                node.start(&self.deeds)?;
+            }
+            if let Some((at, term)) = self.agreed() {
+                self.deeds.say(Deed::Agreed { node: self.voters[at].name.clone(), term });
+                return Ok(Some(at));
+            }
+            sleep(LOOK).await;
+        }
+        let seen = self.voters.iter().map(|voter| {
+            format!("{} leads {:?} and sees {:?}", voter.name, voter.view.leads, voter.view.sees)
+        });
+        self.deeds.say(Deed::Disagreed { seen: seen.collect::<Vec<_>>().join(", ") });
+        Ok(None)
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        let mut nodes = self.voters.iter_mut().chain([&mut self.watcher]);
+        nodes.try_for_each(|node| node.look(&self.deeds))
+    }
+
+    fn agreed(&self) -> Option<(usize, u64)> {
+        let (master, term) = self.voters[0].view.sees.as_ref()?;
+        let at = self.voters.iter().position(|voter| voter.name == *master)?;
+        let all = self.voters.iter().all(|voter| {
+            voter.is_running() && voter.view.sees.as_ref() == Some(&(master.clone(), *term))
+        });
+        (all && self.voters[at].view.leads == Some(*term)).then_some((at, *term))
+    }
+
+    async fn act(&mut self, act: Act, master: usize) -> anyhow::Result<()> {
+        let others: Vec<usize> = (0..VOTERS.len()).filter(|at| *at != master).collect();
+        let at = act.at_other.map_or(master, |nth| others[nth]);
+        match act.kind {
+            Kind::Kill => {
+                self.fault(act.kind, master);
+                self.voters[master].kill(&self.deeds).await?;
+                sleep(act.away).await;
+                self.voters[master].start(&self.deeds)?;
+            }
+            Kind::HandOver => {
+                self.fault(act.kind, master);
+                self.voters[master].terminate(&self.deeds)?;
+                self.voters[master].wait(&self.deeds).await?;
+                sleep(act.away).await;
+                self.voters[master].start(&self.deeds)?;
+            }
+            Kind::KillLeaving | Kind::KillSuccessor => self.kill_in_handover(act, master).await?,
+            Kind::Freeze | Kind::LongFreeze => {
+                self.fault(act.kind, master);
+                self.voters[master].signal(Signal::STOP)?;
+                sleep(act.hold).await;
+                self.healed(act.kind, master, None);
+                self.voters[master].signal(Signal::CONT)?;
+                self.wait_for_waking(master).await?;
+            }
+            Kind::ClusterCut | Kind::ClusterHeld => {
+                let wire = if act.kind == Kind::ClusterCut { Wire::Cut } else { Wire::Held };
+                self.fault(act.kind, at);
+                self.cluster.set(at, wire);
+                sleep(act.hold).await;
+                let felt = self.cluster.set(at, Wire::Whole);
+                self.healed(act.kind, at, Some(felt));
+            }
+            Kind::LinkCut | Kind::LinkHeld => {
+                let wire = if act.kind == Kind::LinkCut { Wire::Cut } else { Wire::Held };
+                self.fault(act.kind, at);
+                self.links[at].felt();
+                self.links[at].set(wire);
+                sleep(act.hold).await;
+                let felt = self.links[at].felt();
+                self.links[at].set(Wire::Whole);
+                self.healed(act.kind, at, Some(felt));
+            }
+        }
+        Ok(())
+    }
+
+    async fn kill_in_handover(&mut self, act: Act, master: usize) -> anyhow::Result<()> {
+        self.fault(act.kind, master);
+        self.voters[master].terminate(&self.deeds)?;
+        sleep(act.hold).await;
+        let victim = if act.kind == Kind::KillLeaving {
+            master
+        } else {
+            self.look()?;
+            self.successor(master, act)
+        };
+        self.voters[victim].kill(&self.deeds).await?;
+        self.voters[master].wait(&self.deeds).await?;
+        sleep(act.away).await;
+        for at in [master, victim] {
+            self.voters[at].start(&self.deeds)?;
+        }
+        Ok(())
+    }
+
+    /// Who leads already, or is named by the one who leaves, or may be the one.
+    fn successor(&self, leaving: usize, act: Act) -> usize {
+        let others: Vec<usize> = (0..VOTERS.len()).filter(|at| *at != leaving).collect();
+        let named = self.voters[leaving].view.successor.as_ref();
+        let leads = others.iter().find(|at| self.voters[**at].view.leads.is_some());
+        let named = others.iter().find(|at| Some(&self.voters[**at].name) == named);
+        *leads.or(named).unwrap_or(&others[act.at_other.unwrap_or(0)])
+    }
+
+    /// A node that has just woken up has to look around before what its log says is of now.
+    async fn wait_for_waking(&mut self, node: usize) -> anyhow::Result<()> {
+        sleep(Duration::from_millis(100)).await;
+        self.voters[node].look(&self.deeds)
+    }
+
+    fn fault(&self, kind: Kind, at: usize) {
+        self.deeds.say(Deed::Fault { kind, node: self.voters[at].name.clone() });
+    }
+
+    fn healed(&self, kind: Kind, at: usize, felt: Option<u64>) {
+        self.deeds.say(Deed::Healed { kind, node: self.voters[at].name.clone(), felt });
+    }
+
+    async fn end(mut self) -> anyhow::Result<()> {
+        self.deeds.say(Deed::Over);
+        let nodes = || self.voters.iter().chain([&self.watcher]);
+        nodes().try_for_each(|node| node.terminate(&self.deeds))?;
+        for node in self.voters.iter_mut().chain([&mut self.watcher]) {
+            node.wait(&self.deeds).await?;
+        }
+        Ok(())
+    }
+}
