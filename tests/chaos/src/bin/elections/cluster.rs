@@ -11,6 +11,8 @@ use tokio::process::{Child, Command};
 use waypost_chaos::conduct::link::{Link, Wire};
 use waypost_chaos::conduct::server::{find_server, free_port};
 
+use crate::log::{Deed, Log};
+
 const SERVERS: usize = 3;
 
 /// Killed when dropped.
@@ -26,7 +28,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts it; the servers answer.
-    pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(folder: &Path, deeds: &Log) -> anyhow::Result<Self> {
         let program = find_server()?;
         let version = Command::new(&program).arg("--version").output().await;
         let version = version.with_context(|| format!("running {}", program.display()))?;
@@ -39,8 +41,8 @@ impl Cluster {
         }
         let mut routes = Vec::new();
         for from in 0..SERVERS {
-            for to in from + 1..SERVERS {
-                routes.push(([from, to], Link::to(route_ports[to]).await?));
+            for (to, port) in route_ports.iter().enumerate().skip(from + 1) {
+                routes.push(([from, to], Link::to(*port).await?));
             }
         }
         let mut servers = Vec::new();
@@ -61,7 +63,10 @@ impl Cluster {
                 .process_group(0)
                 .kill_on_drop(true)
                 .spawn();
-            servers.push(server.context("starting a NATS server")?);
+            let server = server.context("starting a NATS server")?;
+            let pid = server.id().context("it has just been started")?;
+            deeds.say(Deed::Start { node: format!("server-{at}"), run: 1, pid });
+            servers.push(server);
         }
         let cluster = Self { _servers: servers, ports, routes, version };
         cluster.wait().await?;

@@ -66,6 +66,14 @@ fn lines(evidence: &Evidence) -> impl Iterator<Item = (&str, &At<Said>)> {
     evidence.said.iter().flat_map(|(node, lines)| lines.iter().map(move |line| (&**node, line)))
 }
 
+/// A time in which somebody was master.
+struct Led<'a> {
+    term: u64,
+    node: &'a str,
+    from: u64,
+    to: u64,
+}
+
 struct Judge<'a> {
     evidence: &'a Evidence,
     masters: Vec<Master<'a>>,
@@ -95,8 +103,10 @@ impl<'a> Judge<'a> {
         verdict.kills = kills.count();
         let ends = [deeds.first(), deeds.last()].map(|deed| deed.map_or(0, |deed| deed.at_us));
         verdict.seconds = ends[1].saturating_sub(ends[0]) / 1_000_000;
-        if let Some(Deed::Plan { seed, server, .. }) = deeds.first().map(|deed| &deed.what) {
-            (verdict.seed, verdict.server) = (*seed, server.clone());
+        for deed in deeds {
+            if let Deed::Plan { seed, server, .. } = &deed.what {
+                (verdict.seed, verdict.server) = (*seed, server.clone());
+            }
         }
     }
 
@@ -126,26 +136,33 @@ impl<'a> Judge<'a> {
 
     fn one_master_at_a_time(&mut self) {
         // The same time is told again and again while it grows.
-        let mut times: BTreeMap<(u64, &str, u64), u64> = BTreeMap::new();
+        let mut times: BTreeMap<(u64, &'a str, u64), u64> = BTreeMap::new();
         for (node, line) in lines(self.evidence) {
             if let Said::Led { term, from_us, to_us } = line.what {
                 let last = times.entry((from_us, node, term)).or_default();
                 *last = to_us.max(*last);
             }
         }
-        let mut open: Vec<(&str, u64, u64)> = Vec::new();
-        for ((from, node, term), to) in times {
-            open.retain(|(_, _, other_to)| *other_to > from);
-            for (other, other_term, other_to) in open.clone() {
-                if other != node && to > from {
-                    let ms = (to.min(other_to) - from) as f64 / 1e3;
-                    let text = format!(
-                        "{other} (term {other_term}) and {node} (term {term}) for {ms:.1} ms, from {from}"
-                    );
-                    self.wrong(Wrong::TwoAtOnce, text);
+        let mut times: Vec<Led<'_>> = times
+            .into_iter()
+            .map(|((from, node, term), to)| Led { term, node, from, to })
+            .collect();
+        times.sort_by_key(|led| led.term);
+        for (nth, later) in times.iter().enumerate() {
+            for led in times[..nth].iter().filter(|led| led.node != later.node) {
+                let (from, to) = (led.from.max(later.from), led.to.min(later.to));
+                let between = format!(
+                    "{} (term {}) and {} (term {})",
+                    led.node, led.term, later.node, later.term
+                );
+                if from < to {
+                    let ms = (to - from) as f64 / 1e3;
+                    self.wrong(Wrong::TwoAtOnce, format!("{between} for {ms:.1} ms, from {from}"));
+                } else if led.term < later.term && led.to > later.from {
+                    let text = format!("{between}: the first at {}, after {}", led.to, later.from);
+                    self.wrong(Wrong::LateLeader, text);
                 }
             }
-            open.push((node, term, to));
         }
     }
 

@@ -21,6 +21,7 @@ mod voter;
 use evidence::Evidence;
 use judge::Demands;
 use run::Settings;
+use voter::Electorate;
 
 #[derive(Parser)]
 #[command(version, about = "Elections among processes that are killed, with a verdict")]
@@ -51,6 +52,9 @@ struct RunArgs {
     /// Stop the master once for 30 s
     #[arg(long)]
     long_stop: bool,
+    /// Who elects. Where it is all that are seen, each side of a partition has a master, and the judge has to find them
+    #[arg(long, value_enum, default_value_t)]
+    elect: Electorate,
     /// Keep everything in this new folder
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -113,8 +117,8 @@ fn run(args: &RunArgs) -> u8 {
     }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     eprintln!("elections: seed {seed}");
-    let (kills, long_stop) = (args.kills, args.long_stop);
-    let settings = Settings { folder: folder.clone(), seed, kills, long_stop };
+    let (kills, long_stop, electorate) = (args.kills, args.long_stop, args.elect);
+    let settings = Settings { folder: folder.clone(), seed, kills, long_stop, electorate };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime can be built");
     let outcome = runtime.block_on(async {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+const PARTITION_MS: u64 = 6_000;
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +64,15 @@ pub(crate) struct Act {
     pub(crate) at_other: Option<usize>,
 }
 
+impl Act {
+    /// The master's server is cut from the others.
+    pub(crate) fn partition() -> Self {
+        let (rest, away) = (Duration::from_millis(500), Duration::ZERO);
+        let hold = Duration::from_millis(PARTITION_MS);
+        Self { kind: Kind::ClusterCut, rest, hold, away, at_other: None }
+    }
+}
+
 /// The faults of a run in which the master is killed so often.
 pub(crate) fn plan(seed: u64, kills: u64, long_stop: bool) -> Vec<Act> {
     let mut random = fastrand::Rng::with_seed(seed);
@@ -87,7 +98,7 @@ fn act(kind: Kind, random: &mut fastrand::Rng) -> Act {
         Kind::KillLeaving | Kind::KillSuccessor => 2..200,
         Kind::Freeze => 4_000..8_000,
         Kind::LongFreeze => 30_000..30_001,
-        Kind::ClusterCut | Kind::ClusterHeld => 6_000..6_001,
+        Kind::ClusterCut | Kind::ClusterHeld => PARTITION_MS..PARTITION_MS + 1,
         Kind::LinkCut | Kind::LinkHeld => 1_000..6_000,
     };
     let hold = match kind {

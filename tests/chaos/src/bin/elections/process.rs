@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::log::{At, Cause, Deed, Log, Said, name_of};
+use crate::voter::Electorate;
 
 /// After SIGTERM a process that is still there is no longer waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,15 +68,27 @@ pub(crate) struct Process {
     pub(crate) name: String,
     url: String,
     folder: PathBuf,
+    electorate: Electorate,
     run: u32,
     child: Option<Child>,
+    /// Whether this run was asked to end.
+    is_asked: bool,
     pub(crate) view: View,
 }
 
 impl Process {
-    pub(crate) fn new(name: &str, url: String, folder: &Path) -> Self {
+    pub(crate) fn new(name: &str, url: String, folder: &Path, electorate: Electorate) -> Self {
         let (name, folder) = (name.to_owned(), folder.to_owned());
-        Self { name, url, folder, run: 0, child: None, view: View::default() }
+        Self {
+            name,
+            url,
+            folder,
+            electorate,
+            run: 0,
+            child: None,
+            is_asked: false,
+            view: View::default(),
+        }
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -92,7 +105,7 @@ impl Process {
         let output = File::options().create(true).append(true).open(output)?;
         let child = Command::new(std::env::current_exe()?)
             .args(["node", "--id", &self.name, "--run", &self.run.to_string()])
-            .args(["--nats", &self.url, "--dir"])
+            .args(["--elect", self.electorate.name(), "--nats", &self.url, "--dir"])
             .arg(&self.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -105,6 +118,7 @@ impl Process {
         let pid = child.id().context("it has just been started")?;
         deeds.say(Deed::Start { node: self.name.clone(), run: self.run, pid });
         self.child = Some(child);
+        self.is_asked = false;
         self.view = View::default();
         Ok(())
     }
@@ -114,7 +128,8 @@ impl Process {
         if let Some(child) = &mut self.child
             && let Some(status) = child.try_wait().context("looking at a child")?
         {
-            self.ended(deeds, Cause::Itself, status.code());
+            let cause = if self.is_asked { Cause::Asked } else { Cause::Itself };
+            self.ended(deeds, cause, status.code());
         }
         if self.child.is_some() {
             self.view.look(&self.folder.join(name_of(&self.name, self.run)))?;
@@ -151,8 +166,9 @@ impl Process {
     }
 
     /// SIGTERM.
-    pub(crate) fn terminate(&self, deeds: &Log) -> anyhow::Result<()> {
+    pub(crate) fn terminate(&mut self, deeds: &Log) -> anyhow::Result<()> {
         deeds.say(Deed::Terminate { node: self.name.clone() });
+        self.is_asked = true;
         self.signal(Signal::TERM)
     }
 

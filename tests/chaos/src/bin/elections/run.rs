@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::log::{DEEDS, Deed, Log, VOTERS, WATCHER};
 use crate::plan::{Act, Kind, plan};
 use crate::process::Process;
+use crate::voter::Electorate;
 
 /// The voters have to agree within this time after a fault.
 const AGREE_WITHIN: Duration = Duration::from_secs(30);
@@ -27,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) kills: u64,
     pub(crate) long_stop: bool,
+    pub(crate) electorate: Electorate,
 }
 
 /// Runs the plan. The judge finds what it needs in the folder.
@@ -38,7 +40,10 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         std::fs::create_dir_all(settings.folder.join(folder)).context("making the folder")?;
     }
     let mut run = Run::start(settings).await?;
-    let acts = plan(settings.seed, settings.kills, settings.long_stop);
+    let mut acts = plan(settings.seed, settings.kills, settings.long_stop);
+    if settings.electorate == Electorate::Visible {
+        acts.push(Act::partition());
+    }
     let mut told = Instant::now();
     let mut agreed = run.agree().await?;
     for (nth, act) in acts.iter().enumerate() {
@@ -60,6 +65,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
 
 struct Run {
     deeds: Log,
+    electorate: Electorate,
     cluster: Cluster,
     /// By voter.
     links: Vec<Link>,
@@ -72,21 +78,27 @@ impl Run {
     async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let folder: &Path = &settings.folder;
         let deeds = Log::open(&folder.join(DEEDS))?;
-        let cluster = Cluster::start(folder).await?;
+        let cluster = Cluster::start(folder, &deeds).await?;
         let (seed, kills, server) = (settings.seed, settings.kills, cluster.version.clone());
         deeds.say(Deed::Plan { seed, kills, server });
         let (mut links, mut voters) = (Vec::new(), Vec::new());
         for (at, name) in VOTERS.into_iter().enumerate() {
             let link = cluster.link(at).await?;
-            voters.push(Process::new(name, link.url(), folder));
+            voters.push(Process::new(name, link.url(), folder, settings.electorate));
             links.push(link);
         }
         let watchers_link = cluster.link(0).await?;
-        let mut watcher = Process::new(WATCHER, watchers_link.url(), folder);
-        for node in voters.iter_mut().chain([&mut watcher]) {
-            node.start(&deeds)?;
-        }
-        Ok(Self { deeds, cluster, links, voters, watcher, _watchers_link: watchers_link })
+        let watcher = Process::new(WATCHER, watchers_link.url(), folder, settings.electorate);
+        let electorate = settings.electorate;
+        Ok(Self {
+            deeds,
+            electorate,
+            cluster,
+            links,
+            voters,
+            watcher,
+            _watchers_link: watchers_link,
+        })
     }
 
     /// Waits until all voters run and know the same master, which knows it too; which voter that is. None where they do not in time.
@@ -94,10 +106,8 @@ impl Run {
         let begun = Instant::now();
         while begun.elapsed() < AGREE_WITHIN {
             self.look()?;
-            for node in self.voters.iter_mut().chain([&mut self.watcher]) {
-                // Who has ended by itself is on record.
-                node.start(&self.deeds)?;
-            }
+            // Who has ended by itself is on record.
+            self.start_all()?;
             if let Some((at, term)) = self.agreed() {
                 self.deeds.say(Deed::Agreed { node: self.voters[at].name.clone(), term });
                 return Ok(Some(at));
@@ -109,6 +119,17 @@ impl Run {
         });
         self.deeds.say(Deed::Disagreed { seen: seen.collect::<Vec<_>>().join(", ") });
         Ok(None)
+    }
+
+    fn start_all(&mut self) -> anyhow::Result<()> {
+        for voter in &mut self.voters {
+            voter.start(&self.deeds)?;
+        }
+        // Where all that are seen elect, nobody only looks on.
+        if self.electorate == Electorate::Quorum {
+            self.watcher.start(&self.deeds)?;
+        }
+        Ok(())
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
@@ -217,8 +238,10 @@ impl Run {
 
     async fn end(mut self) -> anyhow::Result<()> {
         self.deeds.say(Deed::Over);
-        let nodes = || self.voters.iter().chain([&self.watcher]);
-        nodes().try_for_each(|node| node.terminate(&self.deeds))?;
+        let running = self.voters.iter_mut().chain([&mut self.watcher]);
+        for node in running.filter(|node| node.is_running()) {
+            node.terminate(&self.deeds)?;
+        }
         for node in self.voters.iter_mut().chain([&mut self.watcher]) {
             node.wait(&self.deeds).await?;
         }

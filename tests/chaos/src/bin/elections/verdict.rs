@@ -17,6 +17,8 @@ pub(crate) enum Wrong {
     TwoInATerm,
     /// Two masters at one moment.
     TwoAtOnce,
+    /// A node led after another had led in a later term.
+    LateLeader,
     /// A later master did not have what was acknowledged.
     StateLost,
     /// A node's term went down.

@@ -16,6 +16,26 @@ use waypost::{Election, Node};
 use crate::log::{COMMANDS, Command, Log, Said, VOTERS, name_of};
 use crate::sampler;
 
+/// Who elects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Electorate {
+    /// The voters.
+    #[default]
+    Quorum,
+    /// All that are seen.
+    Visible,
+}
+
+impl Electorate {
+    /// As it is given on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Visible => "visible",
+        }
+    }
+}
+
 #[derive(clap::Args)]
 pub(crate) struct NodeArgs {
     /// The node's name
@@ -24,6 +44,8 @@ pub(crate) struct NodeArgs {
     /// Which start of the node this is
     #[arg(long)]
     run: u32,
+    #[arg(long, value_enum)]
+    elect: Electorate,
     #[arg(long)]
     nats: String,
     /// The folder of everything
@@ -31,6 +53,8 @@ pub(crate) struct NodeArgs {
     dir: PathBuf,
 }
 
+/// Where all that are seen elect.
+const SHORT_KEEPALIVE: Duration = Duration::from_millis(500);
 /// Between two states.
 const COUNT_PAUSE: Duration = Duration::from_millis(15);
 /// Between two commands.
@@ -48,14 +72,20 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
     std::thread::spawn(end_with_the_conductor);
     let log = Arc::new(Log::open(&args.dir.join(name_of(&args.id, args.run)))?);
     log.say(Said::Started);
-    let start = Node::builder()
+    let builder = Node::builder()
         .id(&args.id)
         .nats([&args.nats])
-        .storage(args.dir.join("nodes").join("{id}.db"))
-        .election(Election::quorum(VOTERS)?)
-        .start();
+        .storage(args.dir.join("nodes").join("{id}.db"));
+    let builder = match args.elect {
+        Electorate::Quorum => builder.election(Election::quorum(VOTERS)?),
+        // Who is cut off has to see that it is alone before the partition is over.
+        Electorate::Visible => builder
+            .election(Election::Visible)
+            .keepalive_interval(SHORT_KEEPALIVE)
+            .offline_after(SHORT_KEEPALIVE * 4),
+    };
     let node = tokio::select! {
-        node = start => node?,
+        node = builder.start() => node?,
         _ = terminate.recv() => return Ok(()),
     };
     tell_changes(&node, &log).await?;

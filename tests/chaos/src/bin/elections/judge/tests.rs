@@ -98,10 +98,17 @@ fn two_masters_at_one_moment_are_found() {
     assert_eq!(wrong(|it| led(it, "a", 1, 990_000, 13_000_000)), [Wrong::TwoAtOnce]);
     // For a millisecond at the beginning of the next.
     assert_eq!(wrong(|it| led(it, "c", 3, 20_009_000, 30_000_000)), [Wrong::TwoAtOnce]);
-    // One that began and ended while another led.
-    assert_eq!(wrong(|it| led(it, "c", 9, 15_000_000, 15_001_000)), [Wrong::TwoAtOnce]);
-    // No time at all for certain.
-    assert_eq!(wrong(|it| led(it, "c", 9, 15_001_000, 15_000_000)), []);
+    // One that began and ended while another led, who went on as if nothing had been.
+    let within = wrong(|it| led(it, "a", 2, 15_000_000, 15_001_000));
+    assert_eq!(within, [Wrong::TwoInATerm, Wrong::TwoAtOnce]);
+    // No time at all for certain: it was stopped between question and answer.
+    assert_eq!(wrong(|it| led(it, "a", 1, 13_000_000, 9_999_500)), []);
+}
+
+#[test]
+fn who_leads_again_after_a_later_one_led_is_found() {
+    let wakes = |it: &mut Evidence| led(it, "a", 1, 20_011_000, 20_019_000);
+    assert_eq!(wrong(wakes), [Wrong::LateLeader]);
 }
 
 #[test]
