@@ -18,7 +18,7 @@ pub(crate) enum Kind {
     KillLeaving,
     /// SIGTERM to the master, and SIGKILL to its successor a moment later.
     KillSuccessor,
-    /// SIGSTOP to the master, and SIGCONT when another leads.
+    /// SIGSTOP to the master, and SIGCONT after some seconds, mostly when another leads.
     Freeze,
     /// The same for half a minute.
     LongFreeze,
