@@ -43,6 +43,8 @@ pub(crate) enum Said {
     Led { term: u64, from_us: u64, to_us: u64 },
     /// Who is master, as it knows.
     Sees { master: Option<String>, term: Option<u64> },
+    /// It has a newer state than before.
+    Has { term: u64, rev: u64 },
     /// `set_state` has returned.
     Acknowledged { term: u64, n: u64 },
     /// It has failed.

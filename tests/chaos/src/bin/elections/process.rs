@@ -27,6 +27,8 @@ pub(crate) struct View {
     pub(crate) sees: Option<(String, u64)>,
     /// The term in which it is master.
     pub(crate) leads: Option<u64>,
+    /// When it told of a new state last.
+    pub(crate) fed_us: u64,
     /// To whom it has handed its role.
     pub(crate) successor: Option<String>,
 }
@@ -44,12 +46,12 @@ impl View {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let line: At<Said> =
                 serde_json::from_slice(line).context("a line of a running node")?;
-            self.take(line.what);
+            self.take(line.at_us, line.what);
         }
         Ok(())
     }
 
-    fn take(&mut self, said: Said) {
+    fn take(&mut self, at_us: u64, said: Said) {
         match said {
             Said::Sees { master, term } => self.sees = master.zip(term),
             Said::BecameMaster { term, .. } => self.leads = Some(term),
@@ -57,6 +59,7 @@ impl View {
                 self.leads = None;
                 self.successor = to;
             }
+            Said::Has { .. } => self.fed_us = at_us,
             _ => {}
         }
     }

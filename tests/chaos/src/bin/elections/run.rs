@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use waypost_chaos::conduct::link::{Link, Wire};
 
 use crate::cluster::Cluster;
-use crate::log::{DEEDS, Deed, Log, VOTERS, WATCHER};
+use crate::log::{DEEDS, Deed, Log, VOTERS, WATCHER, now_us};
 use crate::plan::{Act, Kind, plan};
 use crate::process::Process;
 use crate::voter::Electorate;
@@ -103,14 +103,16 @@ impl Run {
         })
     }
 
-    /// Waits until all voters run and know the same master, which knows it too; which voter that is. None where they do not in time.
+    /// Waits until all voters run and know the same master, which knows it too, and until states go from it to all of them: somebody who was
+    /// cut off a moment ago may know nothing of it yet. Which voter it is; none where they do not agree in time.
     async fn agree(&mut self) -> anyhow::Result<Option<usize>> {
-        let begun = Instant::now();
+        let (begun, since_us) = (Instant::now(), now_us());
         while begun.elapsed() < AGREE_WITHIN {
             self.look()?;
             // Who has ended by itself is on record.
             self.start_all()?;
-            if let Some((at, term)) = self.agreed() {
+            let fed = self.voters.iter().all(|voter| voter.view.fed_us > since_us);
+            if let Some((at, term)) = self.agreed().filter(|_| fed) {
                 self.deeds.say(Deed::Agreed { node: self.voters[at].name.clone(), term });
                 return Ok(Some(at));
             }
@@ -127,8 +129,7 @@ impl Run {
         self.deeds.say(Deed::Disagreed { seen: seen.collect::<Vec<_>>().join(", ") });
     }
 
-    /// Lets the agreed master lead for a while. A node that was cut off a moment ago may yet lose its role, although its link is whole again:
-    /// a fault is to hit one that leads.
+    /// Lets the master on which all agree lead for a while: the next fault is to hit one that still leads then.
     async fn rest(&mut self, rest: Duration) -> anyhow::Result<Option<usize>> {
         let begun = Instant::now();
         let mut agreed = self.agree().await?;

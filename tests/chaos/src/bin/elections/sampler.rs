@@ -1,4 +1,4 @@
-//! Asks a node every few milliseconds whether it is master, and whom it takes for one.
+//! Asks a node every few milliseconds whether it is master, whom it takes for one, and which state it has.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::log::{Log, Said, now_us};
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Between two lines about the same time as master.
+/// Between two lines about the same time as master, and between two about states.
 const WRITE_EVERY_US: u64 = 200_000;
 
 /// A time in which every answer was yes, in one term.
@@ -26,6 +26,7 @@ struct Time {
 pub(crate) fn run(node: &Node, log: &Log, over: &AtomicBool) {
     let mut time: Option<Time> = None;
     let mut seen = None;
+    let (mut version, mut told_us) = (node.state().version(), 0);
     while !over.load(Ordering::Relaxed) {
         let asked_us = now_us();
         let term =
@@ -56,6 +57,11 @@ pub(crate) fn run(node: &Node, log: &Log, over: &AtomicBool) {
             let (master, term) = (master.map(|id| id.to_string()), term.map(|term| term.get()));
             log.say(Said::Sees { master, term });
             seen = Some(sees);
+        }
+        let newest = node.state().version();
+        if newest != version && asked_us - told_us >= WRITE_EVERY_US {
+            log.say(Said::Has { term: newest.term.get(), rev: newest.rev });
+            (version, told_us) = (newest, asked_us);
         }
         std::thread::sleep(PAUSE);
     }
