@@ -23,7 +23,7 @@ Exit codes:
   2    the command line or the settings are wrong
   3    `send --wait DURATION`: some messages are not settled yet (they are safe, and the next run carries on);
        `bench`: no target is missed, but not all could be measured
-  4    no node answered, or not the one that was asked
+  4    no node answered, or not the one that was asked, or one did not that others hear (what the others said is printed)
   130, 143  `send` was ended by SIGINT or SIGTERM; what it printed is durable. `bench` was; nothing of it is left
 
 Settings come from, the later winning: the defaults, the file of --config, the environment, the command line.

@@ -49,6 +49,24 @@ fn the_master_and_its_state_can_be_seen() {
 }
 
 #[test]
+fn a_node_that_is_heard_and_does_not_answer_is_named() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let (alice, bob) = (voter(&here, "alice"), voter(&here, "bob"));
+    eventually(PATIENCE, "they know each other", || {
+        let peers = here.run("stats alice --json").expect_code(0).json();
+        peers["peers"].as_array().is_some_and(|peers| peers.iter().any(|p| p["node"] == "bob"))
+    });
+    bob.signal(rustix::process::Signal::STOP);
+    for question in ["topology", "stats", "stats --all --json", "topology --json", "master"] {
+        here.run(question).says(4, "bob is online by others' word");
+    }
+    here.run("drain --yes bob").says(4, "bob");
+    bob.signal(rustix::process::Signal::CONT);
+    drop((alice, bob));
+}
+
+#[test]
 fn where_nobody_leads_that_is_said() {
     let server = NatsServer::start();
     let here = Program::new(server.url());

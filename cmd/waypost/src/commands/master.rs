@@ -67,9 +67,9 @@ pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<Outc
             false => "no node takes part in an election: name voters in their settings",
         };
         eprintln!("waypost: {why}");
-        return Ok(Outcome::Failed);
+        return Ok(reports::with_all(&reports, Outcome::Failed));
     }
-    Ok(Outcome::Done)
+    Ok(reports::with_all(&reports, Outcome::Done))
 }
 
 fn cells(row: &Row<'_>) -> [String; 6] {

@@ -1,5 +1,6 @@
 //! Asking the running nodes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use waypost::management::{ObserveError, Observer, Report};
@@ -38,6 +39,19 @@ pub(super) fn refused(error: ObserveError) -> anyhow::Error {
         )),
         error => anyhow::Error::new(error).context(what),
     }
+}
+
+/// Names those that others hear and that did not answer; then, that not all did.
+pub(super) fn with_all(reports: &[Report], outcome: Outcome) -> Outcome {
+    let heard = reports.iter().flat_map(|report| &report.peers).filter(|peer| peer.online);
+    let silent: BTreeSet<&NodeId> = heard
+        .map(|peer| &peer.node)
+        .filter(|node| !reports.iter().any(|report| report.node == **node))
+        .collect();
+    for node in &silent {
+        eprintln!("waypost: {node} is online by others' word, and did not answer");
+    }
+    if silent.is_empty() { outcome } else { Outcome::Unanswered }
 }
 
 /// Says that nobody answered.

@@ -47,7 +47,7 @@ pub(super) async fn run(config: &Config, args: &Stats, output: &Output) -> anyho
         ];
         output.print_rows(header, reports.iter().map(summary)).await?;
     }
-    Ok(Outcome::Done)
+    Ok(reports::with_all(&reports, Outcome::Done))
 }
 
 fn summary(report: &Report) -> [String; 11] {

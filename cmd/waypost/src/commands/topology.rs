@@ -69,7 +69,7 @@ pub(super) async fn run(
         });
         output.print_rows(["channel", "readers", "writers"], cells).await?;
     }
-    Ok(Outcome::Done)
+    Ok(reports::with_all(&reports, Outcome::Done))
 }
 
 fn backlog(reports: &[Report]) -> impl Iterator<Item = Edge<'_>> {
