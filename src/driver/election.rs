@@ -187,17 +187,9 @@ impl Office {
         Some(ReportedState { version: state.version, value: serde_json::from_slice(json).ok()? })
     }
 
-    /// Whether orders of this node are a master's: it is the one, in a term that is none of the past.
+    /// Whether orders of this node are a master's.
     pub(super) fn obeys(&self, node: &NodeId, term: Option<Term>) -> bool {
-        let master = self.election.master(clock::now());
-        term.is_some_and(|term| self.election.may_follow(term))
-            && master.is_none_or(|(master, in_term)| master == *node || term > Some(in_term))
-            && self.may_lead(node)
-    }
-
-    /// Whether this node can be elected, as far as the settings go.
-    fn may_lead(&self, node: &NodeId) -> bool {
-        if self.visible { self.electors.contains(node) } else { self.voters.contains(node) }
+        term.is_some_and(|term| self.election.commands(clock::now(), node, term))
     }
 
     pub(super) fn term_in_office(&self) -> Option<Term> {
@@ -451,7 +443,7 @@ impl<T: Transport> Driver<T> {
             let _ = reply.send(Err(HandOverError::NotMaster));
             return;
         }
-        if let Some(node) = to.as_ref().filter(|node| !office.may_lead(node) || **node == self.me) {
+        if let Some(node) = to.as_ref().filter(|node| !office.election.may_lead(node)) {
             let _ = reply.send(Err(HandOverError::NoVoter { node: node.clone() }));
             return;
         }

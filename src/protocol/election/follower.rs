@@ -36,6 +36,19 @@ impl Election {
         Some((heard.master.clone(), heard.term))
     }
 
+    /// Whether this node can be elected beside us.
+    pub fn may_lead(&self, node: &NodeId) -> bool {
+        *node != self.me && self.has_a_say(node)
+    }
+
+    /// Whether what this node orders as master of this term is to be obeyed: nobody later is known, and an election may have led there.
+    pub fn commands(&self, now: Instant, node: &NodeId, term: Term) -> bool {
+        let may_be =
+            term >= self.term && !self.term.is_far_below(term, self.settings.max_term_jump);
+        let later = |(master, in_term): (NodeId, Term)| master == *node || term > in_term;
+        may_be && self.has_a_say(node) && self.master(now).is_none_or(later)
+    }
+
     /// From now on we wait this long for a master.
     pub(super) fn wait_for_a_master(&mut self, now: Instant) {
         let times = self.settings.times;

@@ -522,11 +522,6 @@ impl Election {
         self.term
     }
 
-    /// Whether a master may be in office in this term: it is not past, and not so far ahead that no election leads there.
-    pub fn may_follow(&self, term: Term) -> bool {
-        term >= self.term && !self.term.is_far_below(term, self.settings.max_term_jump)
-    }
-
     /// The newest state that this node has. On a follower it may be one that the master has not acknowledged to its caller yet.
     pub fn state(&self) -> &State {
         &self.state

@@ -405,6 +405,22 @@ fn a_master_that_cannot_take_a_higher_term_steps_down_when_its_lease_is_over() {
 }
 
 #[test]
+fn orders_are_a_masters_where_nobody_later_is_known_and_no_leap_led_there() {
+    let mut bench = Bench::new(quorum(&["a", "b", "c"]));
+    let beat = Beat { number: 1, version: version(5, 0), ready: true, handing_over: false };
+    bench.hears("a", 5, Said::Beat(beat));
+    let now = bench.clock.now().mono;
+    let obeys = |name: &str, number: u64| bench.node.commands(now, &node(name), term(number));
+    assert!(obeys("a", 5), "the one that is heard");
+    assert!(obeys("b", 6), "one that was elected since");
+    for (name, number) in [("b", 5), ("a", 4), ("b", 4), ("b", 5_000_000), ("eve", 6)] {
+        assert!(!obeys(name, number), "{name} in {number}");
+    }
+    assert!(bench.node.may_lead(&node("a")) && !bench.node.may_lead(&node("eve")));
+    assert!(!bench.node.may_lead(&node("me")));
+}
+
+#[test]
 fn a_master_steps_down_for_one_of_a_higher_term() {
     let mut bench = Bench::voter();
     bench.elect();
