@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::driver::{Command, Consumer, ConsumerId};
 use crate::error::{ChannelError, SendError};
 use crate::incoming::{HandlerResult, Message};
 use crate::message::{ChannelName, MessageId, Mode, NewMessage};
 use crate::node::Shared;
+use crate::spans;
 use crate::store::Tx;
 
 /// Messages that a stream holds before its consumer takes them; more wait at their senders.
@@ -78,7 +80,9 @@ impl Channel {
             return Ok(Vec::new());
         }
         let count = prepared.len() as u64;
-        let ids = self.shared.store.send(prepared).await?;
+        let span = spans::send(&self.shared.id, &self.name, prepared.len());
+        let ids = self.shared.store.send(prepared).instrument(span.clone()).await?;
+        spans::ids(&span, ids.first().copied(), ids.last().copied());
         self.shared.tally.accepted.add(count);
         Ok(ids)
     }
@@ -93,7 +97,9 @@ impl Channel {
         tx: &Tx<'_>,
         message: impl Into<NewMessage>,
     ) -> Result<MessageId, SendError> {
+        let span = spans::send(&self.shared.id, &self.name, 1).entered();
         let id = tx.send(self.prepare(message.into())?)?;
+        spans::ids(&span, Some(id), Some(id));
         self.shared.tally.accepted.add(1);
         Ok(id)
     }

@@ -117,9 +117,13 @@ mod exposure;
 mod gate;
 mod incoming;
 mod message;
+mod meter;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod node;
 #[doc(hidden)]
 pub mod protocol;
+mod spans;
 mod store;
 mod transport;
 
@@ -134,6 +138,8 @@ pub use message::{
     MAX_HEADER_BYTES, MAX_HEADERS, MAX_KIND_BYTES, MAX_NODE_ID_BYTES, MessageId, Mode, NameError,
     NewMessage, NodeId, Priority, StartAt, StoreId,
 };
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use node::{Builder, ElectionEvents, Events, Node};
 pub use store::inspect;
 pub use store::{DeadLetter, Health, LogCut, Tx};

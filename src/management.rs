@@ -71,9 +71,31 @@ pub struct Report {
     /// The newest state of a master that it has, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<ReportedState>,
+    /// How long what it does takes; none where it is built without the feature `metrics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
     /// Whether a list was cut.
     #[serde(default)]
     pub truncated: bool,
+}
+
+/// Counts and sums since the start: the difference of two reports gives the mean of the time between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Latency {
+    /// Messages whose way from acceptance to acknowledgement was measured.
+    pub deliveries: u64,
+    /// What that took together, in microseconds.
+    pub delivery_micros: u64,
+    /// Frames whose way from sending to acknowledgement was measured.
+    pub acks: u64,
+    /// What that took together, in microseconds.
+    pub ack_micros: u64,
+    /// Commits that waited for an fsync.
+    pub fsyncs: u64,
+    /// What they took together, in microseconds.
+    pub fsync_micros: u64,
 }
 
 /// A master's state, as one node has it.
@@ -179,6 +201,47 @@ pub struct Statistics {
     pub wal_bytes: u64,
     /// Time since the start.
     pub uptime: std::time::Duration,
+}
+
+/// Whether a node can do its work now: see [`Node::readiness`](crate::Node::readiness).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Readiness {
+    /// The node.
+    pub node: NodeId,
+    /// `file`, `intake` and `nats`.
+    pub checks: Vec<Check>,
+}
+
+impl Readiness {
+    /// The worst of all checks.
+    pub fn state(&self) -> CheckState {
+        self.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Passed)
+    }
+}
+
+/// One thing that a node needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Check {
+    /// Which.
+    pub check: &'static str,
+    /// How it is.
+    pub state: CheckState,
+    /// What was found.
+    pub reason: String,
+}
+
+/// How something is that a node needs, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckState {
+    /// As it should be.
+    Passed,
+    /// NATS is away: messages are taken and wait, as they are meant to.
+    Waiting,
+    /// It does not work, and may not by itself.
+    Failed,
 }
 
 /// What a flush left.

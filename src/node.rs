@@ -22,6 +22,7 @@ use crate::store::{DeadLetter, Store, Tx};
 mod builder;
 mod election;
 mod orders;
+mod readiness;
 mod start;
 
 pub use builder::Builder;
@@ -144,6 +145,12 @@ impl Node {
         status.uptime = self.shared.started.elapsed();
         status.storage = self.shared.store.health();
         status
+    }
+
+    /// What the node counts and measures, as Prometheus text.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::Metrics {
+        crate::Metrics::new(self.shared.clone())
     }
 
     /// Waits until the state is as asked for.

@@ -44,12 +44,14 @@ pub(crate) struct Standing {
     until: Option<std::time::Instant>,
     /// Who is, as this node knows.
     master: Option<(NodeId, Term)>,
+    /// The newest that this node knows.
+    term: Term,
     state: State,
 }
 
 impl Standing {
     pub(crate) fn nobody() -> Self {
-        Self { token: None, until: None, master: None, state: State::default() }
+        Self { token: None, until: None, master: None, term: Term::ZERO, state: State::default() }
     }
 
     /// This node's token, if it is master at this very moment.
@@ -65,6 +67,11 @@ impl Standing {
             (Some(_), None) => None,
             (None, None) => self.master.clone(),
         }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn term(&self) -> Term {
+        self.term
     }
 
     pub(crate) fn state(&self) -> HandedState {
@@ -149,6 +156,7 @@ impl Office {
             token: self.election.token(now),
             until: self.election.lease_until(),
             master: self.election.master(now),
+            term: self.election.term(),
             state: self.election.state().clone(),
         };
         self.standing.send_if_modified(|shown| {

@@ -134,6 +134,9 @@ impl<T: Transport> Driver<T> {
         match self.transport.publish(&to, bytes).await {
             Ok(()) => {
                 self.ahead.candidates.push(receiver.clone());
+                let accepted = heads.iter().filter_map(|head| head.body.as_ref());
+                let accepted = accepted.map(|entry| (entry.id, entry.created_ms));
+                self.flights.left(&receiver, topic, accepted);
                 if repeated {
                     self.tally.redelivered.add(count);
                     self.tell(Event::Redelivered { receiver, id, attempt });

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use super::inbound::Held;
 use super::inline::{all_inline, call_inline, handle_inline};
@@ -17,6 +18,7 @@ use super::{Consumer, Driver};
 use crate::incoming::Message;
 use crate::message::MessageId;
 use crate::protocol::inbox::{self, Done, Source};
+use crate::spans;
 use crate::store::Store;
 use crate::transport::Transport;
 
@@ -177,6 +179,7 @@ impl Batch {
                 break;
             }
             let all = offer_to_all(&content, &self.store, &self.consumers);
+            let all = all.instrument(spans::handle(&content));
             let result = match self.timeout {
                 None => all.await,
                 Some(limit) => tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::Instrument;
 
 use super::{Completion, Driver, Timer};
 use crate::event::Event;
@@ -13,6 +14,7 @@ use crate::message::MessageId;
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Verdict, detail};
 use crate::protocol::inbox::{self, Action, Gap, Incoming, Source};
 use crate::protocol::membership;
+use crate::spans;
 use crate::store::InboxAdvance;
 use crate::transport::{Audience, Subject, Transport, TransportEvent};
 
@@ -62,11 +64,13 @@ impl<T: Transport> Driver<T> {
         }
         match (subject, frame) {
             (Subject::Message { .. }, Frame::Messages(frame)) if frame.to == self.me => {
-                self.messages(frame).await;
+                let span = spans::receive(&self.me, &frame);
+                self.messages(frame).instrument(span).await;
             }
             (Subject::Ack { .. }, Frame::Answer(answer)) if answer.to == self.me => {
                 self.membership.spoke(self.now(), &answer.from);
-                self.answered(answer).await;
+                let span = spans::ack(&answer);
+                self.answered(answer).instrument(span).await;
             }
             (Subject::Keepalive { .. }, Frame::Keepalive(keepalive)) => {
                 if keepalive.from != self.me {
@@ -267,7 +271,9 @@ impl<T: Transport> Driver<T> {
             last,
             verdict,
         };
+        let span = spans::ack(&answer);
+        let publish = self.transport.publish(&to, Frame::Answer(answer).encode());
         // An answer that does not leave is asked for again by the sender.
-        let _ = self.transport.publish(&to, Frame::Answer(answer).encode()).await;
+        let _ = publish.instrument(span).await;
     }
 }

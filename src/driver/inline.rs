@@ -8,6 +8,7 @@ use super::{Consumer, Inline};
 use crate::incoming::Message;
 use crate::message::MessageId;
 use crate::protocol::inbox::Done;
+use crate::spans;
 use crate::store::Store;
 
 /// The functions, where all consumers are called in the node's own thread.
@@ -23,6 +24,7 @@ pub(super) fn handle_inline(
 ) -> Results {
     let mut results = Vec::with_capacity(messages.len());
     for (id, content) in messages {
+        let _span = spans::handle(content).entered();
         let message = Message::shown(content.clone(), store.clone());
         let result = handlers.iter().try_for_each(|handler| call_inline(handler, &message));
         let goes_on = result.is_ok();

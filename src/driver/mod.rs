@@ -14,6 +14,7 @@ use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link, Status, Tally};
 use crate::gate::Gate;
 use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
+use crate::meter::Flights;
 use crate::protocol::delivery::{self, Delivery, Readers};
 use crate::protocol::inbox::Inbox;
 use crate::protocol::membership::{self, Membership};
@@ -130,6 +131,7 @@ pub(crate) struct Driver<T> {
     readers: Readers,
     receivers: BTreeMap<NodeId, Delivery<Arc<Entry>>>,
     ahead: Ahead,
+    flights: Flights,
     pages: Pages,
     settling: Settling,
     settle_running: bool,

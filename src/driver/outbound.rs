@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::Instrument;
+
 use super::frames::Outgoing;
 use super::pages::BUFFER_BYTES_EACH;
 use super::{Completion, Driver, SETTLE_EVERY, Timer};
@@ -14,6 +16,7 @@ use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled};
 use crate::protocol::frame::{Answer, MAX_HEADER_BYTES, Verdict};
 use crate::protocol::inbox;
 use crate::protocol::settling::{Position, Run};
+use crate::spans;
 use crate::store::{Attempt, Cursor, Notice, Topic};
 use crate::transport::Transport;
 
@@ -172,6 +175,7 @@ impl<T: Transport> Driver<T> {
         if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
             self.receivers.remove(receiver);
             self.ahead.forget(receiver);
+            self.flights.forget(receiver);
             self.arm(Timer::Receiver(receiver.clone()), None);
         }
     }
@@ -228,7 +232,10 @@ impl<T: Transport> Driver<T> {
             }
             Action::Publish { topic, heads, attempt, repeated, previous, skipped } => {
                 let outgoing = Outgoing { receiver, topic, heads, attempt, previous, skipped };
-                self.publish_messages(outgoing, repeated).await
+                let id = outgoing.heads.first()?.id;
+                let count = outgoing.heads.len();
+                let span = spans::publish((&self.me, receiver), id, count, attempt);
+                self.publish_messages(outgoing, repeated).instrument(span).await
             }
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
                 let receiver = receiver.clone();
@@ -266,6 +273,8 @@ impl<T: Transport> Driver<T> {
         match &run.how {
             Settled::Acknowledged => {
                 self.tally.delivered.add(count);
+                let whose = (&receiver, run.topic);
+                self.flights.acknowledged(self.store.meter(), whose, id, self.store.now_ms());
                 self.tell(Event::Delivered { receiver, id, count });
             }
             Settled::Expired => {

@@ -87,6 +87,7 @@ impl<T: Transport> Driver<T> {
             counters: self.tally.read(),
             election,
             state,
+            latency: self.store.meter().latency(),
             truncated,
         };
         self.settle();

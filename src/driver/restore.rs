@@ -15,6 +15,7 @@ use super::pages::Pages;
 use super::{Driver, Parts};
 use crate::clock;
 use crate::message::MessageId;
+use crate::meter::Flights;
 use crate::protocol::Now;
 use crate::protocol::delivery::Readers;
 use crate::protocol::election::Election;
@@ -119,6 +120,7 @@ impl<T: Transport> Driver<T> {
             readers: Readers::default(),
             receivers: BTreeMap::new(),
             ahead: Ahead::default(),
+            flights: Flights::default(),
             pages: Pages::default(),
             settling: super::Settling::default(),
             settle_running: false,

@@ -13,6 +13,7 @@ use super::meta::{all, id, lane, parsed};
 use super::types::{InboxAdvance, InboxRow};
 use crate::error::StoreError;
 use crate::message::StoreId;
+use crate::spans;
 
 /// Most store ids of one sender that are known. It gets a new one when its file is made anew, or turns out to be an old copy.
 const STORES_OF_A_SENDER: usize = 16;
@@ -28,6 +29,7 @@ pub(super) const SELECT: &str = "SELECT sender, store_id, channel, direct, lane,
 
 /// Notes that the message is done with. `false`: it, or a later one, had been noted before; a row never goes back.
 pub(super) fn advance(group: &Group<'_>, to: &InboxAdvance) -> Result<bool, StoreError> {
+    let _span = spans::receipt(to).entered();
     let crc = StoredInbox {
         last_id: to.id,
         sender: to.sender.as_str(),

@@ -46,6 +46,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Durability;
 use crate::error::{StoreError, StoreOpenError};
+use crate::meter::Meter;
 pub(crate) use audit::Entry;
 use clock::{Clock, SystemTimeSource, TimeSource};
 use fault::JobError;
@@ -150,6 +151,7 @@ impl Store {
             clock,
             mailbox: Arc::clone(&mailbox),
             health: Mutex::new(Health::Healthy),
+            meter: Arc::default(),
             damage_told: AtomicBool::new(false),
             readers: RwLock::new(Some(readers)),
             done,
@@ -195,6 +197,11 @@ impl Store {
 
     pub(crate) fn path(&self) -> &Path {
         &self.inner.shared.path
+    }
+
+    /// What is measured of this node.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.inner.shared.meter
     }
 
     pub(crate) fn health(&self) -> Health {

@@ -21,6 +21,8 @@ use super::tx::Guard;
 use super::types::{Health, Notice};
 use crate::config::Durability;
 use crate::error::StoreError;
+use crate::meter::{Fsync, Meter, Stopwatch};
+use crate::spans;
 
 mod alone;
 mod recovery;
@@ -65,6 +67,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) health: Mutex<Health>,
+    pub(super) meter: Arc<Meter>,
     /// Whether a reader has met a damaged page since the file was opened.
     pub(super) damage_told: AtomicBool,
     /// `None` once the store is closed.
@@ -208,6 +211,8 @@ impl Writer {
 
     /// Commits these jobs, or leaves nothing of them.
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let stopwatch = Stopwatch::start();
+        let span = spans::commit(jobs.len()).entered();
         let mut notices = Vec::new();
         let mark = self.ledger.mark();
         let before = self.ledger.totals;
@@ -224,11 +229,21 @@ impl Writer {
             return Err(fault::sorted(error, &self.shared.path));
         }
         self.ledger.keep();
+        self.shared.meter.committed(&stopwatch, self.fsync(), jobs.len());
         if self.ledger.totals.end_seq > before.end_seq {
             self.shared.set_health(Health::Healthy);
         }
+        spans::appended(&span, &notices);
         self.shared.mailbox.put(notices);
         Ok(())
+    }
+
+    /// Whether the connection's commits wait for one.
+    fn fsync(&self) -> Fsync {
+        match self.durability {
+            Durability::Full => Fsync::Yes,
+            Durability::Normal => Fsync::No,
+        }
     }
 
     fn transact(

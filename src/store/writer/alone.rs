@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{LOOK_AFTER_PAGES, LOOK_EVERY, Writer, choose};
 use crate::config::Durability;
 use crate::error::StoreError;
+use crate::meter::Stopwatch;
 use crate::store::fault::{self, At};
 use crate::store::inbox;
 use crate::store::job::Group;
@@ -30,8 +31,10 @@ impl Writer {
         if !idle {
             return None;
         }
+        let stopwatch = Stopwatch::start();
         match self.write_alone(receipt) {
             Ok(true) => {
+                self.shared.meter.committed(&stopwatch, self.fsync(), 1);
                 self.unlooked_pages = self.unlooked_pages.saturating_add(1);
                 Some(Alone { look: self.unlooked_pages >= LOOK_AFTER_PAGES })
             }

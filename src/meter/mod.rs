@@ -1,0 +1,18 @@
+//! What is measured where it happens, for `Node::metrics`. Without the feature `metrics` nothing is, and all of this compiles to nothing.
+
+#[cfg(feature = "metrics")]
+mod measuring;
+#[cfg(not(feature = "metrics"))]
+mod nothing;
+
+#[cfg(feature = "metrics")]
+pub(crate) use measuring::{Flights, Meter, Stopwatch};
+#[cfg(not(feature = "metrics"))]
+pub(crate) use nothing::{Flights, Meter, Stopwatch};
+
+/// Whether a commit waited for an fsync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fsync {
+    Yes,
+    No,
+}
