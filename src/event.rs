@@ -291,7 +291,7 @@ impl Tick {
 }
 
 counters! {
-    /// Messages committed by `send`.
+    /// Messages taken by `send`, and by `send_in` also where its transaction is undone later.
     accepted,
     /// Messages sent to a receiver, repetitions not counted.
     sent,

@@ -102,6 +102,12 @@
 //! - [`election`]: one of the nodes leads, the others know which, and its state outlives it.
 //! - [`inspect`]: what a file holds, its node running or not. [`error`]: what can go wrong.
 //!
+//! ## Features
+//!
+//! - `metrics` (off by default): `Node::metrics`, what a node counts and measures as Prometheus text. `docs/metrics.md` explains each.
+//!
+//! A message's way is told as `tracing` spans with the target `waypost::message`, at the level debug, each with the message's id.
+//!
 //! How it works inside is told in `docs/architecture.md`.
 
 pub mod config;

@@ -11,7 +11,7 @@ pub(crate) struct Meter;
 pub(crate) struct Stopwatch;
 
 #[derive(Debug, Default)]
-pub(crate) struct Flights;
+pub(crate) struct Flights(());
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {

@@ -213,6 +213,7 @@ impl Writer {
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
         let stopwatch = Stopwatch::start();
         let span = spans::commit(jobs.len()).entered();
+        let changes = self.changes();
         let mut notices = Vec::new();
         let mark = self.ledger.mark();
         let before = self.ledger.totals;
@@ -229,13 +230,21 @@ impl Writer {
             return Err(fault::sorted(error, &self.shared.path));
         }
         self.ledger.keep();
-        self.shared.meter.committed(&stopwatch, self.fsync(), jobs.len());
+        // One that only counted what waits, for a report say, is no commit to be measured.
+        if self.changes() != changes {
+            self.shared.meter.committed(&stopwatch, self.fsync(), jobs.len());
+        }
         if self.ledger.totals.end_seq > before.end_seq {
             self.shared.set_health(Health::Healthy);
         }
         spans::appended(&span, &notices);
         self.shared.mailbox.put(notices);
         Ok(())
+    }
+
+    /// Rows written since the file was opened.
+    fn changes(&self) -> u64 {
+        self.file.as_ref().map_or(0, |file| file.writer.total_changes())
     }
 
     /// Whether the connection's commits wait for one.
