@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +10,15 @@ use clap::{Parser, Subcommand};
 use waypost::{ChannelName, Kind, MessageId, NodeId, Priority};
 use waypost_bench::Scenario;
 
+mod http;
 mod order;
+mod top;
 mod values;
 
+pub(crate) use http::{Http, Ready};
 pub(crate) use order::subcommand_first;
+use top::TOP_HELP;
+pub(crate) use top::Top;
 pub(crate) use values::{From, Ttl, Wait};
 use values::{parse_duration, parse_from, parse_seconds, parse_ttl, parse_wait};
 
@@ -144,6 +150,9 @@ pub(crate) enum Command {
     Peers(Format),
     /// Ask the running nodes who takes part in which channel
     Topology(Topology),
+    /// Watch all running nodes: rates, backlog, latency, peers, master, what changed
+    #[command(after_long_help = TOP_HELP)]
+    Top(Top),
     /// Ask the running nodes who is master; exit 1 where nobody is
     Master(Format),
     /// Print the state that the master hands on
@@ -281,6 +290,8 @@ pub(crate) struct Send {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub(crate) flush: Duration,
     #[command(flatten)]
+    pub(crate) http: Http,
+    #[command(flatten)]
     pub(crate) format: Format,
 }
 
@@ -298,6 +309,8 @@ pub(crate) struct Recv {
     /// age like 10m
     #[arg(long, value_name = "START", default_value = "joined", value_parser = parse_from)]
     pub(crate) from: From,
+    #[command(flatten)]
+    pub(crate) http: Http,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -411,6 +424,11 @@ pub(crate) enum Peer {
 }
 
 impl Command {
+    /// Whether it draws on the whole terminal, and standard error is that terminal.
+    pub(crate) fn takes_screen(&self) -> bool {
+        matches!(self, Self::Top(Top { once: false, .. })) && std::io::stderr().is_terminal()
+    }
+
     /// Whether results are wanted as JSON on standard output.
     pub(crate) fn json(&self) -> bool {
         match self {
@@ -432,7 +450,7 @@ impl Command {
             | Self::Send(Send { format, .. })
             | Self::Recv(Recv { format, .. })
             | Self::Stats(Stats { format, .. }) => format.json,
-            Self::Bench(_) | Self::BenchNode | Self::Completions { .. } => false,
+            Self::Top(_) | Self::Bench(_) | Self::BenchNode | Self::Completions { .. } => false,
         }
     }
 }

@@ -14,6 +14,7 @@ mod audit;
 mod bench;
 mod db;
 mod doctor;
+mod http;
 mod master;
 mod node;
 mod orders;
@@ -23,6 +24,7 @@ mod recv;
 mod reports;
 mod send;
 mod stats;
+mod top;
 mod topology;
 mod why;
 
@@ -35,6 +37,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Recv(args) => recv::run(config, args, &output, Signals::listen()?).await,
         Command::Peers(_) => peers::run(&config, &output).await,
         Command::Topology(args) => topology::run(&config, args, &output).await,
+        Command::Top(args) => top::run(config, &args, &output).await,
         Command::Stats(args) => stats::run(&config, &args, &output).await,
         Command::Master(_) => master::run(&config, &output).await,
         Command::State { node, .. } => master::state(&config, node, &output).await,

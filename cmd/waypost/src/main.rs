@@ -17,7 +17,10 @@ use run::Outcome;
 
 fn main() {
     let args = Args::parse_from(args::subcommand_first(std::env::args_os()));
-    logs::start(args.global.verbose, args.global.quiet);
+    // Lines between those of a full screen would tear it.
+    if !args.command.takes_screen() {
+        logs::start(args.global.verbose, args.global.quiet);
+    }
     let code = match execute(args) {
         Ok(outcome) => outcome.code(),
         Err(error) if is_broken_pipe(&error) => 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use waypost::{Config, MessageId, Mode, NewMessage, Node};
 
-use super::node;
+use super::{http, node};
 use crate::args::{Send, Ttl};
 use crate::output::Output;
 use crate::run::Outcome;
@@ -50,7 +50,9 @@ pub(super) async fn run(
             number = signals.caught() => return Ok(Outcome::Interrupted(number)),
         },
     };
+    let listener = http::listen(&args.http).await?;
     let (node, mut standing) = node::start(config).await?;
+    let server = http::serve(listener, &args.http, &node);
     let work = async {
         match send(&node, &args, payload, output, &mut signals).await? {
             Sent::All => settle::stay(&node, &args, &mut signals).await,
@@ -65,6 +67,7 @@ pub(super) async fn run(
         outcome = work => outcome,
         error = standing.lost() => Err(error),
     };
+    http::stop(server).await;
     node.shutdown().await;
     outcome
 }

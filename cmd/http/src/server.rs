@@ -1,0 +1,159 @@
+//! Listening, within limits: whoever reaches the port can hold some connections for some seconds, and no more.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use waypost::Node;
+
+use crate::{Address, ReadyWhen, router};
+
+/// Connections at a time; more wait in the system's queue.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a request's header may take, and a connection be idle: more than between two looks of Prometheus.
+const HEADER_TIME: Duration = Duration::from_secs(75);
+/// How long a connection may last.
+const CONNECTION_TIME: Duration = Duration::from_secs(600);
+/// Largest header of a request, in bytes.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// How long running answers get at the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
+/// After an error of the system's, like too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// It is not possible to listen there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: is the port taken, or the address not this machine's?")]
+pub struct BindError {
+    /// Where.
+    pub address: Address,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Address {
+    /// Listens there; requests wait until [`Listener::serve`]. Must be called in a tokio runtime. Cancelling is safe.
+    ///
+    /// # Errors
+    /// The port is taken, is not allowed, or the host is unknown or not this machine's.
+    pub async fn bind(&self) -> Result<Listener, BindError> {
+        let failed = |source| BindError { address: self.clone(), source };
+        let listener = TcpListener::bind(self.as_str()).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Listener { listener, address })
+    }
+}
+
+/// A port that is ours, and does not answer yet.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Where it listens; with the port that the system chose where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers for this node from now on. The node runs at least until the server is stopped or dropped.
+    pub fn serve(self, node: Node, ready_when: ReadyWhen) -> Server {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(self.listener, router(node, ready_when), stop.clone()));
+        Server { address: self.address, stop, tasks }
+    }
+}
+
+/// A server that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, and gives running answers a quarter of a second. When it returns, no task is left. Dropping the server instead
+    /// cuts them short.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the HTTP server ended early");
+            }
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            // Nobody closes it.
+            let place = Arc::clone(&room).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            next = next => next,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, stop) = (router.clone(), stop.clone());
+                connections.spawn(async move {
+                    answer(stream, router, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    // What is not answered by now is cut short.
+    let _ = timeout(LAST_ANSWERS, all).await;
+}
+
+async fn answer(stream: TcpStream, router: Router, stop: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let whole = async {
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    };
+    match timeout(CONNECTION_TIME, whole).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+        Err(_) => tracing::debug!("a connection lasted too long"),
+    }
+}
