@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
-use inside::{config, election, error, event, exposure, management, message};
+use inside::{config, election, error, event, exposure, management, message, metering};
 use meter::{Instructions, Meter, Times};
 use store::inspect;
 
@@ -46,6 +46,7 @@ mod inside {
     pub(crate) mod exposure;
     pub(crate) mod management;
     pub(crate) mod message;
+    pub(crate) mod metering;
 }
 
 fn main() -> ExitCode {

@@ -123,7 +123,7 @@ mod exposure;
 mod gate;
 mod incoming;
 mod message;
-mod meter;
+mod metering;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod node;

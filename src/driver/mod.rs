@@ -14,7 +14,7 @@ use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link, Status, Tally};
 use crate::gate::Gate;
 use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
-use crate::meter::Flights;
+use crate::metering::Flights;
 use crate::protocol::delivery::{self, Delivery, Readers};
 use crate::protocol::inbox::Inbox;
 use crate::protocol::membership::{self, Membership};

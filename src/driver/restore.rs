@@ -15,7 +15,7 @@ use super::pages::Pages;
 use super::{Driver, Parts};
 use crate::clock;
 use crate::message::MessageId;
-use crate::meter::Flights;
+use crate::metering::Flights;
 use crate::protocol::Now;
 use crate::protocol::delivery::Readers;
 use crate::protocol::election::Election;

@@ -10,10 +10,10 @@ use super::crc::StoredInbox;
 use super::fault::At;
 use super::job::Group;
 use super::meta::{all, id, lane, parsed};
+use super::spans;
 use super::types::{InboxAdvance, InboxRow};
 use crate::error::StoreError;
 use crate::message::StoreId;
-use crate::spans;
 
 /// Most store ids of one sender that are known. It gets a new one when its file is made anew, or turns out to be an old copy.
 const STORES_OF_A_SENDER: usize = 16;

@@ -28,6 +28,7 @@ pub(crate) mod open;
 mod outbox;
 mod pager;
 mod requests;
+pub(crate) mod spans;
 mod strays;
 mod tx;
 mod types;
@@ -46,7 +47,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Durability;
 use crate::error::{StoreError, StoreOpenError};
-use crate::meter::Meter;
+use crate::metering::Meter;
 pub(crate) use audit::Entry;
 use clock::{Clock, SystemTimeSource, TimeSource};
 use fault::JobError;

@@ -17,12 +17,12 @@ use super::ledger::Ledger;
 use super::lock::FileLock;
 use super::mailbox::Mailbox;
 use super::open::Readers;
+use super::spans;
 use super::tx::Guard;
 use super::types::{Health, Notice};
 use crate::config::Durability;
 use crate::error::StoreError;
-use crate::meter::{Fsync, Meter, Stopwatch};
-use crate::spans;
+use crate::metering::{Fsync, Meter, Stopwatch};
 
 mod alone;
 mod recovery;

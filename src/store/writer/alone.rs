@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{LOOK_AFTER_PAGES, LOOK_EVERY, Writer, choose};
 use crate::config::Durability;
 use crate::error::StoreError;
-use crate::meter::Stopwatch;
+use crate::metering::Stopwatch;
 use crate::store::fault::{self, At};
 use crate::store::inbox;
 use crate::store::job::Group;
