@@ -1,0 +1,194 @@
+//! How things look on a terminal: what strangers wrote is made harmless, names have colours, times are local.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use waypost::NodeId;
+
+use crate::marks::Mark;
+use crate::room::{Content, File, Post};
+
+/// Columns of the mark: `12/40`.
+pub(crate) const MARK_COLUMNS: usize = 5;
+/// Where the mark begins: after `10:22 `.
+pub(crate) const MARK_AT: usize = 6;
+/// Colours that can be read on dark and on light ground.
+const NAME_COLOURS: [u8; 6] = [31, 32, 33, 34, 35, 36];
+
+/// Whether colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colours {
+    On,
+    Off,
+}
+
+impl Colours {
+    fn paint(self, text: &str, code: u8) -> String {
+        match self {
+            Self::On => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self::Off => text.to_owned(),
+        }
+    }
+
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.paint(text, 2)
+    }
+
+    /// A node's name; the same colour at every node.
+    pub(crate) fn name(self, name: &NodeId) -> String {
+        let sum =
+            name.as_str().bytes().fold(7_usize, |sum, byte| sum * 31 % 9973 + usize::from(byte));
+        self.paint(name.as_str(), NAME_COLOURS[sum % NAME_COLOURS.len()])
+    }
+}
+
+/// Text of a stranger on one or more lines: nothing in it can move the cursor, change colours or the direction of writing.
+pub(crate) fn harmless(text: &str, indent: usize) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.trim_end().chars() {
+        match character {
+            '\n' => {
+                shown.push('\n');
+                shown.extend(std::iter::repeat_n(' ', indent));
+            }
+            '\t' => shown.push_str("    "),
+            // Control pictures: what was there can be seen.
+            '\0'..='\u{1f}' => shown.extend(char::from_u32(0x2400 + u32::from(character))),
+            '\u{7f}' => shown.push('\u{2421}'),
+            '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                shown.push('\u{fffd}');
+            }
+            '\u{2028}' | '\u{2029}' => shown.push(' '),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
+/// The local time of day.
+pub(crate) fn clock(time_ms: u64) -> String {
+    local(time_ms).map_or_else(|| "--:--".to_owned(), |time| time.strftime("%H:%M").to_string())
+}
+
+/// The local day.
+pub(crate) fn day(time_ms: u64) -> String {
+    local(time_ms).map_or_else(String::new, |time| time.strftime("%A, %-d %B %Y").to_string())
+}
+
+fn local(time_ms: u64) -> Option<jiff::Zoned> {
+    let time = Timestamp::from_millisecond(i64::try_from(time_ms).ok()?).ok()?;
+    Some(time.to_zoned(TimeZone::system()))
+}
+
+/// A mark in its columns. `read`: everybody who has the message has read it.
+pub(crate) fn mark(mark: Option<Mark>, read: bool) -> String {
+    let text = match mark {
+        None => String::new(),
+        Some(_) if read => "✓✓".to_owned(),
+        Some(Mark { settled: true, failed: 0, .. }) => "✓".to_owned(),
+        Some(Mark { settled: true, delivered: 0, .. }) => "✗".to_owned(),
+        Some(Mark { delivered: 0, .. }) => "…".to_owned(),
+        Some(Mark { delivered, readers, .. }) => format!("{delivered}/{readers}"),
+    };
+    format!("{text:^MARK_COLUMNS$}")
+}
+
+/// What a mark says, in words.
+pub(crate) fn in_words(mark: Mark, read: bool) -> String {
+    match mark {
+        _ if read => "read by everybody".to_owned(),
+        Mark { readers: 0, .. } => "waits for a reader".to_owned(),
+        Mark { delivered, readers, failed: 0, .. } => {
+            format!("delivered to {delivered} of {readers}")
+        }
+        Mark { delivered, readers, failed, .. } => {
+            format!("delivered to {delivered} of {readers}, {failed} will not get it")
+        }
+    }
+}
+
+/// A message as it is shown, without a line break at its end.
+pub(crate) fn post(post: &Post, number: usize, own: Option<Mark>, colours: Colours) -> String {
+    let read = own.is_some_and(|mark| is_read(post, mark));
+    let mut line = format!(
+        "{} {} {} {}",
+        colours.dim(&clock(post.time_ms)),
+        mark(own, read),
+        colours.dim(&format!("#{number}")),
+        colours.name(&post.key.sender),
+    );
+    if let Some(to) = &post.to {
+        let _ = write!(line, " to {}", colours.name(to));
+    }
+    line.push_str(": ");
+    match &post.content {
+        Content::Text(text) => line.push_str(&harmless(text, MARK_AT + MARK_COLUMNS + 1)),
+        Content::File(file) => line.push_str(&describe(file)),
+        Content::Deleted => line.push_str(&colours.dim("(deleted)")),
+    }
+    if post.edited {
+        let _ = write!(line, " {}", colours.dim("(edited)"));
+    }
+    for (emoji, by) in &post.reactions {
+        let _ = write!(line, " [{} {}]", harmless(emoji, 0), by.len());
+    }
+    line
+}
+
+/// Whether all who have this message have read it.
+pub(crate) fn is_read(post: &Post, mark: Mark) -> bool {
+    mark.delivered > 0
+        && mark.delivered == mark.readers
+        && post.read_by.len() >= mark.readers as usize
+}
+
+pub(crate) fn describe(file: &File) -> String {
+    format!(
+        "file {} ({}, {})",
+        harmless(&file.name, 0),
+        size(file.size),
+        harmless(&file.media_type, 0)
+    )
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// A length of time in words: `5 s`, `3 min`, `2 h 5 min`.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_cannot_paint_on_the_terminal() {
+        let shown = harmless("\u{1b}[2Jx\u{9b}31m\u{202e}y\r\u{7}\u{2028}z\nnext", 2);
+        assert_eq!(shown, "␛[2Jx�31m�y␍␇ z\n  next");
+        assert!(!shown.replace('\n', "").contains(char::is_control));
+    }
+
+    #[test]
+    fn marks_fill_their_columns() {
+        let some =
+            |delivered, readers, settled| Some(Mark { delivered, readers, failed: 0, settled });
+        let shown = [None, some(0, 0, false), some(12, 40, false), some(2, 2, true)];
+        let shown = shown.map(|own| mark(own, false));
+        assert_eq!(shown, ["     ", "  …  ", "12/40", "  ✓  "]);
+        assert_eq!(mark(some(2, 2, true), true), " ✓✓  ");
+    }
+}

@@ -1,0 +1,375 @@
+//! One user's view: what was shown under which number, and what the user asks for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio::sync::mpsc;
+use waypost::{MessageId, NodeId};
+
+use super::command::{Command, HELP};
+use super::editor::Piece;
+use super::paint::{self, Colours};
+use super::reports;
+use crate::hub::{Hub, Notice};
+use crate::marks::Mark;
+use crate::room::{Change, Content, File, Key, Post};
+
+/// Messages that can be named by their number; older ones cannot any more.
+const NUMBERED: usize = 10_000;
+
+pub(crate) struct Session {
+    hub: Arc<Hub>,
+    output: mpsc::Sender<Piece>,
+    colours: Colours,
+    interactive: bool,
+    /// The messages shown, the first of them with the number `first`.
+    shown: VecDeque<Key>,
+    first: usize,
+    numbers: BTreeMap<Key, usize>,
+    unread: Vec<Key>,
+    day: String,
+}
+
+impl Session {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        output: mpsc::Sender<Piece>,
+        colours: Colours,
+        interactive: bool,
+    ) -> Self {
+        let (shown, numbers) = (VecDeque::new(), BTreeMap::new());
+        Self {
+            hub,
+            output,
+            colours,
+            interactive,
+            shown,
+            first: 1,
+            numbers,
+            unread: Vec::new(),
+            day: String::new(),
+        }
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.interactive
+    }
+
+    async fn print(&self, piece: Piece) -> anyhow::Result<()> {
+        self.output.send(piece).await.ok().context("standard output is closed")
+    }
+
+    /// A line of the program's own.
+    pub(crate) async fn say(&self, text: &str) -> anyhow::Result<()> {
+        let lines: Vec<_> =
+            text.lines().map(|line| format!("{} {line}", self.colours.dim("*"))).collect();
+        self.print(Piece::Lines(lines.join("\n"))).await
+    }
+
+    /// The greeting and the last messages.
+    pub(crate) async fn begin(
+        &mut self,
+        count: usize,
+        greeting: Option<String>,
+    ) -> anyhow::Result<()> {
+        let hub = self.hub.clone();
+        self.say(&format!(
+            "{} on {:?} ({}); /help shows the commands",
+            hub.me(),
+            hub.channel(),
+            hub.mode()
+        ))
+        .await?;
+        if let Some(greeting) = greeting {
+            self.say(&greeting).await?;
+        }
+        let posts = hub.last(count);
+        for post in &posts {
+            self.post(post).await?;
+        }
+        self.unread.extend(posts.into_iter().map(|post| post.key));
+        let link = hub.link();
+        if !link.connected && !link.reason.is_empty() {
+            self.link(false, &link.reason, link.since.elapsed(), hub.waiting()).await?;
+        }
+        let online = hub.online();
+        if !online.is_empty() {
+            let names: Vec<_> = online.iter().map(|name| self.colours.name(name)).collect();
+            self.say(&format!("online: {}", names.join(", "))).await?;
+        }
+        if self.interactive {
+            self.tell_read().await;
+        }
+        Ok(())
+    }
+
+    /// Shows what happened.
+    ///
+    /// # Errors
+    /// Nothing can be written any more.
+    pub(crate) async fn show(&mut self, notice: Notice) -> anyhow::Result<()> {
+        match notice {
+            Notice::Said(post) => {
+                if self.numbers.contains_key(&post.key) {
+                    return Ok(());
+                }
+                self.post(&post).await?;
+                self.unread.push(post.key.clone());
+                self.unread.truncate(NUMBERED);
+                Ok(())
+            }
+            Notice::Changed(post) => self.changed(&post).await,
+            Notice::Marked(id, mark) => {
+                let key = Key { id, sender: self.hub.me().clone() };
+                self.mark(&key, mark, mark.settled).await
+            }
+            Notice::Read(reader, upto) => match upto.get(self.hub.me()) {
+                Some(id) if reader != *self.hub.me() => self.read(*id).await,
+                _ => Ok(()),
+            },
+            Notice::Joined(node) => {
+                self.say(&format!("{} is here", self.colours.name(&node))).await
+            }
+            Notice::Left(node) => self.say(&format!("{} has gone", self.colours.name(&node))).await,
+            Notice::Link { connected, reason, away, waiting } => {
+                self.link(connected, &reason, away, waiting).await
+            }
+            Notice::Warning(text) => self.say(&paint::harmless(&text, 2)).await,
+            Notice::Typing(..) | Notice::Waiting(_) => Ok(()),
+        }
+    }
+
+    async fn link(
+        &self,
+        connected: bool,
+        reason: &str,
+        away: std::time::Duration,
+        waiting: usize,
+    ) -> anyhow::Result<()> {
+        let waiting = match waiting {
+            0 => "nothing waits".to_owned(),
+            1 => "1 message waits".to_owned(),
+            waiting => format!("{waiting} messages wait"),
+        };
+        let after = paint::span(away);
+        self.say(&match connected {
+            true if away.as_secs() == 0 => format!("NATS is here: {waiting}"),
+            true => format!("NATS is here, after {after}: {waiting}"),
+            false => format!("NATS is away ({}): {waiting}", paint::harmless(reason, 0)),
+        })
+        .await
+    }
+
+    async fn post(&mut self, post: &Post) -> anyhow::Result<()> {
+        let day = paint::day(post.time_ms);
+        if day != self.day {
+            self.print(Piece::Lines(self.colours.dim(&format!("-- {day} --")))).await?;
+            self.day = day;
+        }
+        let number = self.number(&post.key);
+        let own = (post.key.sender == *self.hub.me())
+            .then(|| self.hub.mark(post.key.id).unwrap_or_default());
+        let text = paint::post(post, number, own, self.colours);
+        self.print(match own {
+            Some(_) => Piece::Own(number, text),
+            None => Piece::Lines(text),
+        })
+        .await
+    }
+
+    fn number(&mut self, key: &Key) -> usize {
+        if let Some(number) = self.numbers.get(key) {
+            return *number;
+        }
+        let number = self.first + self.shown.len();
+        self.shown.push_back(key.clone());
+        self.numbers.insert(key.clone(), number);
+        if self.shown.len() > NUMBERED
+            && let Some(oldest) = self.shown.pop_front()
+        {
+            self.numbers.remove(&oldest);
+            self.first += 1;
+        }
+        number
+    }
+
+    /// An edit, a deletion or a reaction.
+    async fn changed(&mut self, post: &Post) -> anyhow::Result<()> {
+        let Some(number) = self.numbers.get(&post.key).copied() else { return Ok(()) };
+        let name = self.colours.name(&post.key.sender);
+        let what = match &post.content {
+            Content::Deleted => format!("#{number} was deleted by {name}"),
+            _ => {
+                let own = (post.key.sender == *self.hub.me())
+                    .then(|| self.hub.mark(post.key.id).unwrap_or_default());
+                format!("now {}", paint::post(post, number, own, self.colours))
+            }
+        };
+        self.say(&what).await
+    }
+
+    async fn mark(&self, key: &Key, mark: Mark, in_words: bool) -> anyhow::Result<()> {
+        let Some(number) = self.numbers.get(key).copied() else { return Ok(()) };
+        let read = self.hub.post(key).is_some_and(|post| paint::is_read(&post, mark));
+        let words = in_words.then(|| {
+            format!("{} #{number} {}", self.colours.dim("*"), paint::in_words(mark, read))
+        });
+        self.print(Piece::Mark(number, paint::mark(Some(mark), read), words)).await
+    }
+
+    /// Somebody has read this node's messages up to this one.
+    async fn read(&self, upto: MessageId) -> anyhow::Result<()> {
+        let me = self.hub.me();
+        for key in
+            self.shown.iter().rev().filter(|key| key.sender == *me && key.id <= upto).take(100)
+        {
+            let Some(mark) = self.hub.mark(key.id) else { continue };
+            self.mark(key, mark, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the senders that what was shown is read.
+    pub(crate) async fn tell_read(&mut self) {
+        let keys = std::mem::take(&mut self.unread);
+        if let Err(error) = self.hub.mark_read(keys).await {
+            tracing::debug!("read marks: {error:#}");
+        }
+    }
+
+    /// Does what a line asks for. True: leave.
+    ///
+    /// # Errors
+    /// Nothing can be written any more.
+    pub(crate) async fn enter(&mut self, line: &str) -> anyhow::Result<bool> {
+        let command = match Command::parse(line) {
+            Ok(Command::Quit) => return Ok(true),
+            Ok(command) => command,
+            Err(usage) => {
+                self.say(&usage).await?;
+                return Ok(false);
+            }
+        };
+        match self.perform(command).await {
+            Ok(None) => {}
+            Ok(Some(answer)) => self.say(&answer).await?,
+            Err(error) if self.output.is_closed() => return Err(error),
+            Err(error) => self.say(&format!("not done: {error:#}")).await?,
+        }
+        Ok(false)
+    }
+
+    async fn perform(&mut self, command: Command) -> anyhow::Result<Option<String>> {
+        let hub = self.hub.clone();
+        let (key, change) = match command {
+            Command::Nothing | Command::Quit => return Ok(None),
+            Command::Help => return Ok(Some(HELP.to_owned())),
+            Command::Stats => return reports::stats(&hub, self.colours).await.map(Some),
+            Command::Nodes => return reports::nodes(&hub, self.colours).await.map(Some),
+            Command::Topology => return reports::topology(&hub, self.colours).await.map(Some),
+            Command::Master => return Ok(Some(reports::master(&hub, self.colours))),
+            Command::History(count) => return self.history(count).await.map(|()| None),
+            Command::Say(text) => return self.send(Change::Text(text), None).await,
+            Command::To(node, text) => return self.send(Change::Text(text), Some(node)).await,
+            Command::File(path) => {
+                return self.send(Change::File(describe(&path).await?), None).await;
+            }
+            Command::Edit(number, text) => {
+                let key = self.own(number)?;
+                let target = key.id;
+                (key, Change::Edit { target, text })
+            }
+            Command::Delete(number) => {
+                let key = self.own(number)?;
+                let target = key.id;
+                (key, Change::Delete { target })
+            }
+            Command::React(number, emoji) => {
+                let key = self.other(number)?;
+                let me = hub.me();
+                let post = hub.post(&key);
+                let on = !post.is_some_and(|post| {
+                    post.reactions.get(&emoji).is_some_and(|by| by.contains(me))
+                });
+                (key.clone(), Change::React { target: key, emoji, on })
+            }
+        };
+        hub.change(&key, change).await?;
+        Ok(None)
+    }
+
+    async fn send(&mut self, change: Change, to: Option<NodeId>) -> anyhow::Result<Option<String>> {
+        let id = self.hub.say(change, to).await?;
+        // At once, so that the next command can mean it; its notice is left out.
+        let key = Key { id, sender: self.hub.me().clone() };
+        if let Some(post) = self.hub.post(&key) {
+            self.show(Notice::Said(Arc::new(post))).await?;
+        }
+        Ok(None)
+    }
+
+    async fn history(&mut self, count: usize) -> anyhow::Result<()> {
+        let mut posts = self.hub.last(count);
+        if posts.len() < count
+            && let Some(first) = posts.first()
+        {
+            let older = self.hub.before(first.key.clone(), count - posts.len()).await?;
+            let older = older.into_iter().map(|(post, _)| post);
+            posts.splice(0..0, older);
+        }
+        self.day.clear();
+        for post in &posts {
+            self.post(post).await?;
+        }
+        Ok(())
+    }
+
+    fn named(&self, number: usize) -> anyhow::Result<Key> {
+        let key = number.checked_sub(self.first).and_then(|at| self.shown.get(at));
+        key.cloned().with_context(|| format!("no message was shown as #{number}"))
+    }
+
+    /// The message with this number, or this node's last one.
+    fn own(&self, number: Option<usize>) -> anyhow::Result<Key> {
+        if let Some(number) = number {
+            return self.named(number);
+        }
+        let me = self.hub.me();
+        let is_there =
+            |key: &&Key| self.hub.post(key).is_some_and(|post| post.content != Content::Deleted);
+        let own = self.shown.iter().filter(|key| key.sender == *me).filter(is_there);
+        own.max().cloned().context("there is no message of yours here")
+    }
+
+    /// The message with this number, or the last one of another.
+    fn other(&self, number: Option<usize>) -> anyhow::Result<Key> {
+        if let Some(number) = number {
+            return self.named(number);
+        }
+        let me = self.hub.me();
+        self.shown
+            .iter()
+            .rfind(|key| key.sender != *me)
+            .cloned()
+            .context("there is no message of another here")
+    }
+}
+
+async fn describe(path: &Path) -> anyhow::Result<File> {
+    let metadata = tokio::fs::metadata(path)
+        .await
+        .with_context(|| format!("{} can't be read", path.display()))?;
+    if !metadata.is_file() {
+        bail!("{} is no file", path.display());
+    }
+    let name =
+        path.file_name().and_then(|name| name.to_str()).context("the file's name is no text")?;
+    let media_type = mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned();
+    Ok(File { name: name.to_owned(), size: metadata.len(), media_type })
+}

@@ -1,0 +1,137 @@
+//! Watches the node: who is there, the connection, and what was delivered.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use waypost::{Event, Events, Link};
+
+use crate::hub::{Hub, NOT_YET, Notice};
+
+/// Between two looks at who is there and at marks, where no event tells of a change.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// What is delivered within this time is looked at together.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Runs until the node has stopped.
+pub(crate) async fn run(hub: Arc<Hub>, mut events: Events) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut marks_at: Option<Instant> = None;
+    let mut waiting = 0;
+    loop {
+        let gathered = async {
+            match marks_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => {
+                    if note(&hub, &event).await {
+                        marks_at.get_or_insert_with(|| Instant::now() + GATHER);
+                    }
+                }
+                None => return,
+            },
+            () = hub.moved.notified() => {
+                marks_at.get_or_insert_with(|| Instant::now() + GATHER);
+            }
+            () = gathered => {
+                marks_at = None;
+                refresh(&hub).await;
+            }
+            _ = ticks.tick() => {
+                look(&hub).await;
+                refresh(&hub).await;
+            }
+        }
+        let now = hub.waiting();
+        if now != waiting {
+            waiting = now;
+            hub.tell(Notice::Waiting(now));
+        }
+    }
+}
+
+async fn refresh(hub: &Hub) {
+    if let Err(error) = hub.refresh_marks().await {
+        tracing::debug!("marks: {error:#}");
+    }
+}
+
+/// Who is there, and how the connection is.
+async fn look(hub: &Hub) {
+    show_link(hub, &hub.node().status().link);
+    let Ok(topology) = hub.node().topology().await else { return };
+    let here = topology.peers.into_iter().filter(|peer| {
+        peer.online && peer.channels.iter().any(|channel| channel.name.as_str() == hub.channel())
+    });
+    hub.set_online(here.map(|peer| peer.node).collect::<BTreeSet<_>>());
+}
+
+/// Whether marks may have changed.
+async fn note(hub: &Hub, event: &Event) -> bool {
+    let warn = |text: String| hub.tell(Notice::Warning(text));
+    match event {
+        Event::Connected { .. } => hub.set_link(true, ""),
+        Event::Disconnected { reason } => hub.set_link(false, reason),
+        Event::Unauthorized { reason } => hub.set_link(false, reason),
+        Event::PeerOnline { .. }
+        | Event::PeerOffline { .. }
+        | Event::PeerForgotten { .. }
+        | Event::ReaderJoined { .. }
+        | Event::ReaderLeft { .. } => {
+            look(hub).await;
+            return true;
+        }
+        Event::Delivered { .. } | Event::Expired { .. } | Event::Dropped { .. } => return true,
+        Event::DeadLettered { receiver, reason, .. } => {
+            warn(format!("{receiver} does not take a message: {reason}"));
+            return true;
+        }
+        Event::Denied { reason } => {
+            warn(format!("the server's permissions are too narrow: {reason}"))
+        }
+        Event::Conflict { host, stopped: true, .. } => {
+            let reason = format!("another node with this name runs on {host}");
+            hub.set_link(false, &reason);
+        }
+        Event::Conflict { host, .. } => {
+            warn(format!("another node with this name was started on {host}"));
+        }
+        Event::Gap { sender, count, .. } => {
+            warn(format!(
+                "{count} messages of {sender} will not come: they expired or were dropped there"
+            ));
+        }
+        Event::Kicked { by, .. } => warn(format!("{by} kicked this node from the channel")),
+        Event::Draining { by } => warn(format!("{by} drains this node: nothing new can be sent")),
+        Event::Readmitted { by } => warn(format!("{by} readmitted this node")),
+        Event::StorageFull => {
+            warn("the disk is full: nothing can be sent until there is room".into())
+        }
+        Event::StorageRecovered => warn("the disk has room again".into()),
+        Event::StorageFailed { reason } => warn(format!("the file failed: {reason}")),
+        Event::InboxWentBack { .. } | Event::OutboxWentBack { .. } => {
+            warn("this node's file is an older copy of itself".into());
+        }
+        _ => {}
+    }
+    false
+}
+
+fn show_link(hub: &Hub, link: &Link) {
+    match link {
+        Link::Connected { .. } => hub.set_link(true, ""),
+        Link::Disconnected { reason } | Link::Unauthorized { reason } => {
+            hub.set_link(false, reason)
+        }
+        Link::Conflict { host } => {
+            hub.set_link(false, &format!("another node with this name runs on {host}"));
+        }
+        _ => hub.set_link(false, NOT_YET),
+    }
+}

@@ -1,0 +1,198 @@
+//! Conversations on pipes, through a real server.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use program::Chat;
+use rustix::process::Signal;
+use support::nats_server::NatsServer;
+
+const NO_WEB: &str = "--channel c --web 0";
+
+fn pair(folder: &std::path::Path, nats: &str) -> (Chat, Chat) {
+    let alice = Chat::piped(folder, nats, "alice", NO_WEB);
+    let bob = Chat::piped(folder, nats, "bob", NO_WEB);
+    alice.expect_to_see("bob");
+    bob.expect_to_see("alice");
+    (alice, bob)
+}
+
+#[test]
+fn two_nodes_converse_edit_delete_and_react() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, mut bob) = pair(folder.path(), &server.url());
+    alice.write("hello, bob\n");
+    bob.expect("#1 alice: hello, bob");
+    alice.expect("* #1 delivered to 1 of 1");
+    bob.write("hello\n/react #1 👍\n");
+    alice.expect("#2 bob: hello");
+    alice.expect("alice: hello, bob [👍 1]");
+    alice.write("/edit #1 hello, Bob!\n");
+    bob.expect("#1 alice: hello, Bob! (edited) [👍 1]");
+    bob.write("/edit #1 mine now\n");
+    bob.expect("* not done: only alice can edit that");
+    alice.write("/delete\n");
+    bob.expect("* #1 was deleted by alice");
+    bob.write("/react #1 👍\n");
+    bob.expect("* not done: it was deleted");
+    alice.write("/nonsense\n/delete #99\n");
+    alice.expect("* there is no such command");
+    alice.expect("* not done: no message was shown as #99");
+    alice.write("/quit\n");
+    assert!(alice.ended().success(), "{}", alice.errors());
+    bob.expect("* alice has gone");
+}
+
+#[test]
+fn a_direct_message_is_for_one_node_alone_and_so_are_its_changes() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, mut bob) = pair(folder.path(), &server.url());
+    let carol = Chat::piped(folder.path(), &server.url(), "carol", NO_WEB);
+    alice.expect_to_see("carol");
+    carol.expect_to_see("alice");
+    alice.write("/to bob a secret\n/edit a better secret\n/to alice me\n");
+    bob.expect("alice to bob: a better secret (edited)");
+    alice.expect("that is this node itself");
+    bob.write("/react 🤫\n");
+    alice.expect("[🤫 1]");
+    alice.write("for all\n");
+    carol.expect("alice: for all");
+    assert!(!carol.shown().contains("secret"), "{}", carol.shown());
+}
+
+#[test]
+fn messages_of_an_outage_wait_and_come_once() {
+    let (mut server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, mut bob) = pair(folder.path(), &server.url());
+    server.stop();
+    alice.expect("* NATS is away");
+    bob.expect("* NATS is away");
+    for number in 0..20 {
+        alice.write(&format!("from alice {number}.\n"));
+        bob.write(&format!("from bob {number}.\n"));
+    }
+    alice.expect("alice: from alice 19.");
+    bob.expect("bob: from bob 19.");
+    server.restart();
+    alice.expect("20 messages wait");
+    alice.expect("bob: from bob 19.");
+    bob.expect("alice: from alice 19.");
+    for (chat, other) in [(&alice, "bob"), (&bob, "alice")] {
+        for number in 0..20 {
+            let text = format!("{other}: from {other} {number}.");
+            assert_eq!(chat.shown().matches(&text).count(), 1, "{}", chat.shown());
+        }
+    }
+    alice.expect("* #20 delivered to 1 of 1");
+}
+
+#[test]
+fn a_restart_shows_the_history_with_all_that_was_changed() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, mut bob) = pair(folder.path(), &server.url());
+    alice.write("one\ntwo\nthree\n");
+    bob.expect("alice: three");
+    bob.write("/react #2 👍\nfour\n");
+    alice.expect("bob: four");
+    alice.write("/edit #1 ONE\n/delete #3\n");
+    bob.expect("was deleted");
+    alice.expect("* #3 was deleted");
+    // Whatever was shown is on the disk.
+    bob.kill();
+    let bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
+    bob.expect("bob: four");
+    for line in ["#1 alice: ONE (edited)", "#2 alice: two [👍 1]", "#3 alice: (deleted)"] {
+        bob.expect(line);
+    }
+    alice.signal(Signal::TERM);
+    assert!(alice.ended().success(), "{}", alice.errors());
+    let mut alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    alice.expect("✓   #1 alice: ONE (edited)");
+    alice.write("/history 2\n");
+    alice.expect_that("history", |shown| shown.matches("bob: four").count() == 2);
+}
+
+#[test]
+fn messages_that_wait_when_the_node_is_killed_are_delivered_by_its_next_run() {
+    let (mut server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, bob) = pair(folder.path(), &server.url());
+    server.stop();
+    alice.expect("* NATS is away");
+    alice.write("still there?\n");
+    alice.expect("#1 alice: still there?");
+    alice.kill();
+    let alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    alice.expect("#1 alice: still there?");
+    server.restart();
+    bob.expect("alice: still there?");
+    alice.expect("* #1 delivered to 1 of 1");
+    assert_eq!(bob.shown().matches("still there?").count(), 1);
+}
+
+#[test]
+fn reports_tell_who_is_there_and_what_was_sent() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, bob) = pair(folder.path(), &server.url());
+    alice.write("hello\n/nodes\n/topology\n/master\n/stats\n/help\n/file Cargo.toml\n/file .\n");
+    bob.expect("alice: hello");
+    alice.expect("* bob  online, readwrite");
+    alice.expect("*   bob  reads and writes, online");
+    alice.expect("* nobody leads");
+    alice.expect("1 accepted = ");
+    alice.expect("/react [#N] EMOJI");
+    alice.expect("not done: Cargo.toml can't be read");
+    alice.expect("not done: . is no file");
+    std::fs::write(folder.path().join("plan.pdf"), vec![0; 1500]).expect("a file");
+    alice.write("/file plan.pdf\n");
+    bob.expect("alice: file plan.pdf (1.5 kB, application/pdf)");
+}
+
+#[test]
+fn readers_and_writers_keep_to_their_part() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let nats = server.url();
+    let mut reader = Chat::piped(folder.path(), &nats, "r", "--channel c --web 0 --mode reader");
+    let mut writer = Chat::piped(folder.path(), &nats, "w", "--channel c --web 0 --mode writer");
+    reader.expect_to_see("w");
+    reader.write("may I?\n");
+    reader.expect("* not done: this node only reads");
+    writer.write("news\n");
+    reader.expect("w: news");
+    // Its input ends: it delivers, and ends.
+    assert!(writer.ended().success(), "{}", writer.errors());
+}
+
+#[test]
+fn hostile_text_is_shown_as_text_and_too_much_of_it_is_refused() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, bob) = pair(folder.path(), &server.url());
+    alice.write("<img src=x onerror=alert(1)> \u{1b}[2J\u{1b}]0;title\u{7} \u{202e}x\n");
+    bob.expect("<img src=x onerror=alert(1)> ␛[2J␛]0;title␇ \u{fffd}x");
+    alice.write(&"x".repeat(1_000_000));
+    alice.write("\nafter it\n");
+    alice.expect("* not done: that is empty, or longer than is allowed");
+    bob.expect("alice: after it");
+    assert!(!bob.shown().contains("xxxx"));
+}
+
+#[test]
+fn signals_end_it_cleanly_with_and_without_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut chat = Chat::piped(folder.path(), "127.0.0.1:1", "alice", NO_WEB);
+        chat.expect("* NATS is away");
+        chat.signal(signal);
+        assert!(chat.ended().success(), "{}", chat.errors());
+    }
+}
+
+#[test]
+fn a_second_node_on_the_same_file_is_told_so() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let first = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    first.expect("/help");
+    let mut second = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    assert_eq!(second.ended().code(), Some(1));
+    assert!(second.errors().contains("the node does not start"), "{}", second.errors());
+}
