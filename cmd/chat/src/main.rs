@@ -1,5 +1,6 @@
 //! `chat`: a chat over waypost nodes, in the terminal and on a web page.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,13 @@ mod room;
 mod signals;
 mod terminal;
 mod watch;
+mod web;
 
 use args::Args;
 use hub::Hub;
 use signals::Signals;
 use terminal::{After, End, Terminal};
+use web::Page;
 
 /// How long the last messages of standard input are delivered when nothing else keeps the node.
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
@@ -65,6 +68,8 @@ fn execute(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
 
 async fn run(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    // Before the node is started: nothing is joined by a program that cannot go on.
+    let page = Page::bind(&args).await?;
     let node =
         Node::builder().config(args.config()).start().await.context("the node does not start")?;
     let events = node.events();
@@ -77,7 +82,7 @@ async fn run(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
         let channel = node.join(&args.channel, args.mode.into()).await?;
         let hub = Hub::start(node.clone(), channel).await?;
         tokio::spawn(watch::run(hub.clone(), events));
-        converse(&args, terminal, &hub).await
+        converse(&args, terminal, &hub, page).await
     };
     let result = tokio::select! {
         result = ended => result,
@@ -87,12 +92,41 @@ async fn run(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
     result
 }
 
-async fn converse(_args: &Args, terminal: &Terminal, hub: &Arc<Hub>) -> anyhow::Result<()> {
-    match terminal.run(hub.clone(), None, After::Stop).await? {
-        End::Quit => {}
-        End::InputEnded => {
+/// Terminal and web page at the same time, until the user leaves.
+async fn converse(
+    args: &Args,
+    terminal: &Terminal,
+    hub: &Arc<Hub>,
+    page: Option<Page>,
+) -> anyhow::Result<()> {
+    let Some(page) = page else {
+        if terminal.run(hub.clone(), None, After::Stop).await? == End::InputEnded {
             hub.node().flush(LAST_DELIVERIES).await?;
         }
+        return Ok(());
+    };
+    let url = page.url.clone();
+    if args.open {
+        open(&url, args.web_token.as_deref());
     }
-    Ok(())
+    let served = page.serve(hub.clone());
+    tokio::select! {
+        ended = terminal.run(hub.clone(), Some(format!("web page: {url}")), After::GoOn) => ended.map(|_| ()),
+        served = served => served.context("the web page is no longer served"),
+    }
+}
+
+/// Opens the page in the user's browser, if there is one.
+fn open(url: &str, token: Option<&str>) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let url = token.map_or_else(|| url.to_owned(), |token| format!("{url}?token={token}"));
+    let opened = tokio::process::Command::new(program)
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    if let Err(error) = opened {
+        tracing::error!("no browser can be opened with {program}: {error}");
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use waypost::{MessageId, NodeId};
 
 mod change;
@@ -42,7 +42,7 @@ pub(crate) struct Event {
 }
 
 /// Names a message of the room; they are shown in this order.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Key {
     pub(crate) id: MessageId,
     pub(crate) sender: NodeId,

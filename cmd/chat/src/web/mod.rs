@@ -1,0 +1,201 @@
+//! The web page: embedded files, and a WebSocket for each tab that shows it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use axum::extract::{Query, Request, State, WebSocketUpgrade};
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+mod guard;
+mod socket;
+mod wire;
+
+use guard::Guard;
+
+use crate::args::Args;
+use crate::hub::Hub;
+
+/// Tabs that can be open at the same time.
+const MAX_TABS: usize = 64;
+/// Largest frame that a page may send: a text in its longest JSON form, and room for the rest.
+const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const FILES: [(&str, &str, &str); 7] = [
+    ("/", HTML, include_str!("page/index.html")),
+    ("/style.css", CSS, include_str!("page/style.css")),
+    ("/app.js", JAVASCRIPT, include_str!("page/app.js")),
+    ("/connection.js", JAVASCRIPT, include_str!("page/connection.js")),
+    ("/posts.js", JAVASCRIPT, include_str!("page/posts.js")),
+    ("/network.js", JAVASCRIPT, include_str!("page/network.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+];
+/// What a page may do is said once for all: its own scripts and styles, its own socket, and nothing from elsewhere.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// What the handlers share.
+pub(crate) struct Web {
+    hub: Arc<Hub>,
+    guard: Guard,
+    tabs: Arc<Semaphore>,
+    orders: socket::Orders,
+}
+
+/// A page that is about to be served.
+pub(crate) struct Page {
+    listener: TcpListener,
+    guard: Guard,
+    /// Its address for a browser on this machine.
+    pub(crate) url: String,
+}
+
+impl Page {
+    /// Takes the port; none where no page is wanted.
+    ///
+    /// # Errors
+    /// The port is taken, or the page would be open to others without a token.
+    pub(crate) async fn bind(args: &Args) -> anyhow::Result<Option<Self>> {
+        if args.web == 0 {
+            return Ok(None);
+        }
+        if !args.web_listen.is_loopback() && args.web_token.is_none() {
+            bail!(
+                "--web-listen {} opens the page to others: give a --web-token too",
+                args.web_listen
+            );
+        }
+        if args.web_token.as_ref().is_some_and(|token| !guard::is_token(token)) {
+            bail!("--web-token takes 8 to 128 letters, digits, - and _");
+        }
+        let address = SocketAddr::new(args.web_listen, args.web);
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!(
+                "the web page cannot be served at {address}: give another --web PORT, or 0 for none"
+            )
+        })?;
+        let address = listener.local_addr()?;
+        let guard = Guard::new(address, args.web_token.clone(), &args.web_origin);
+        let host = if address.ip().is_unspecified() {
+            "localhost".to_owned()
+        } else {
+            guard::host(address.ip())
+        };
+        Ok(Some(Self { listener, guard, url: format!("http://{host}:{}/", address.port()) }))
+    }
+
+    /// Serves it for as long as the program runs.
+    ///
+    /// # Errors
+    /// The listening socket fails.
+    pub(crate) async fn serve(self, hub: Arc<Hub>) -> std::io::Result<()> {
+        let tabs = Arc::new(Semaphore::new(MAX_TABS));
+        let web = Arc::new(Web { hub, guard: self.guard, tabs, orders: socket::Orders::default() });
+        let mut router = Router::new().route("/socket", get(open_socket));
+        for (path, media_type, text) in FILES {
+            let file = move |State(web): State<Arc<Web>>,
+                             query: Query<Token>,
+                             headers: HeaderMap| async move {
+                send_file(&web, &query.0, &headers, path, media_type, text)
+            };
+            router = router.route(path, get(file));
+        }
+        let router =
+            router.layer(middleware::from_fn_with_state(web.clone(), guarded)).with_state(web);
+        axum::serve(self.listener, router).await
+    }
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+}
+
+/// Refuses requests that were meant for another host, and says with every answer what a page may do.
+async fn guarded(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+    let mut response = match web.guard.is_our_host(request.headers()) {
+        true => next.run(request).await,
+        false => refuse(StatusCode::MISDIRECTED_REQUEST, "this host is not ours; see --web-origin"),
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn send_file(
+    web: &Web,
+    query: &Token,
+    headers: &HeaderMap,
+    path: &str,
+    media_type: &'static str,
+    text: &'static str,
+) -> Response {
+    if path == "/"
+        && let Some(token) = &query.token
+        && let Some(cookie) = web.guard.cookie(token)
+    {
+        // The token leaves the address, which is shown and kept by browsers.
+        return (
+            StatusCode::SEE_OTHER,
+            [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)],
+        )
+            .into_response();
+    }
+    if !web.guard.knows(headers) {
+        return refuse(StatusCode::UNAUTHORIZED, "open this page once with /?token=TOKEN");
+    }
+    ([(header::CONTENT_TYPE, media_type)], text).into_response()
+}
+
+async fn open_socket(
+    State(web): State<Arc<Web>>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Response {
+    if !web.guard.is_our_origin(&headers) {
+        return refuse(StatusCode::FORBIDDEN, "this page's origin is not ours; see --web-origin");
+    }
+    if !web.guard.knows(&headers) {
+        return refuse(StatusCode::UNAUTHORIZED, "open the page once with /?token=TOKEN");
+    }
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let Ok(place) = web.tabs.clone().try_acquire_owned() else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many tabs are open");
+    };
+    upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES).on_upgrade(
+        move |socket| async move {
+            socket::run(&web.hub, &web.orders, socket).await;
+            drop(place);
+        },
+    )
+}
+
+fn refuse(status: StatusCode, why: &'static str) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], why).into_response()
+}

@@ -1,0 +1,181 @@
+//! One tab's socket: what happens goes to it, what it asks for is done, within limits.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::wire::{Order, Told};
+use crate::hub::Hub;
+use crate::room::Change;
+
+/// Orders that a tab may give at once, and a second.
+const BURST: f64 = 40.0;
+const PER_SECOND: f64 = 10.0;
+/// Longest name of an order.
+const MAX_NONCE_BYTES: usize = 64;
+/// Messages in one order that says what was seen.
+const MAX_SEEN: usize = 500;
+/// Orders that are remembered.
+const REMEMBERED: usize = 2000;
+/// A tab that takes nothing for this long is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The orders of all tabs that were carried out, so that one that is repeated after a lost connection is not carried out twice. Held
+/// while one is carried out: orders come one after the other.
+#[derive(Default)]
+pub(crate) struct Orders {
+    done: tokio::sync::Mutex<VecDeque<(String, Option<String>)>>,
+}
+
+/// Allows bursts, and a steady pace after them.
+struct Pace {
+    left: f64,
+    at: Instant,
+}
+
+impl Pace {
+    fn allows(&mut self, now: Instant) -> bool {
+        let gained = now.duration_since(self.at).as_secs_f64() * PER_SECOND;
+        self.left = (self.left + gained).min(BURST);
+        self.at = now;
+        let allowed = self.left >= 1.0;
+        if allowed {
+            self.left -= 1.0;
+        }
+        allowed
+    }
+}
+
+/// Runs until the tab or the program goes.
+pub(crate) async fn run(hub: &Arc<Hub>, orders: &Orders, mut socket: WebSocket) {
+    let mut notices = hub.notices();
+    let mut pace = Pace { left: BURST, at: Instant::now() };
+    let mut pings = interval(PING_INTERVAL);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let heard = Mutex::new(Instant::now());
+    let mut told = Some(Told::hello(hub));
+    loop {
+        if let Some(told) = told.take()
+            && !send(&mut socket, &told).await
+        {
+            return;
+        }
+        tokio::select! {
+            notice = notices.recv() => match notice {
+                Ok(notice) => told = Some(Told::of(hub, notice)),
+                // It begins anew, and has missed nothing then.
+                Err(RecvError::Lagged(_)) => {
+                    notices = hub.notices();
+                    told = Some(Told::hello(hub));
+                }
+                Err(RecvError::Closed) => return,
+            },
+            frame = socket.recv() => {
+                *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                match frame {
+                    Some(Ok(Message::Text(text))) => {
+                        if !pace.allows(Instant::now()) {
+                            return close(&mut socket, close_code::POLICY, "too many orders").await;
+                        }
+                        let Ok(order) = serde_json::from_str(&text) else {
+                            return close(&mut socket, close_code::INVALID, "that is no order").await;
+                        };
+                        told = carry_out(hub, orders, order).await;
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Binary(_))) => {
+                        return close(&mut socket, close_code::UNSUPPORTED, "that is no text").await;
+                    }
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                }
+            }
+            _ = pings.tick() => {
+                let silent = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                if silent > PING_INTERVAL + PATIENCE {
+                    return;
+                }
+                let ping = timeout(PATIENCE, socket.send(Message::Ping(Bytes::new()))).await;
+                if !matches!(ping, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn send(socket: &mut WebSocket, told: &Told) -> bool {
+    let Ok(text) = serde_json::to_string(told) else { return false };
+    matches!(timeout(PATIENCE, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
+}
+
+async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
+    let frame = CloseFrame { code, reason: reason.into() };
+    // It may be gone already.
+    let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
+}
+
+async fn carry_out(hub: &Arc<Hub>, orders: &Orders, order: Order) -> Option<Told> {
+    let warn = |error: anyhow::Error| Told::Warning { text: format!("{error:#}") };
+    let (nonce, work) = match order {
+        Order::Read { keys } => {
+            return hub.mark_read(keys.into_iter().take(MAX_SEEN)).await.err().map(warn);
+        }
+        Order::Typing { on } => {
+            let hub = hub.clone();
+            tokio::spawn(async move { hub.tell_typing(on).await });
+            return None;
+        }
+        Order::Before { key } => return Some(Told::before(hub, key).await.unwrap_or_else(warn)),
+        Order::Network => return Some(Told::network(hub).await.unwrap_or_else(warn)),
+        Order::Say { text, to, nonce } => (nonce, (None, Change::Text(text), to)),
+        Order::File { file, to, nonce } => (nonce, (None, Change::File(file), to)),
+        Order::Edit { key, text, nonce } => {
+            let target = key.id;
+            (nonce, (Some(key), Change::Edit { target, text }, None))
+        }
+        Order::Delete { key, nonce } => {
+            let target = key.id;
+            (nonce, (Some(key), Change::Delete { target }, None))
+        }
+        Order::React { key, emoji, on, nonce } => {
+            (nonce, (Some(key.clone()), Change::React { target: key, emoji, on }, None))
+        }
+    };
+    if nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES {
+        return Some(Told::Warning { text: "an order without a name".to_owned() });
+    }
+    let mut done = orders.done.lock().await;
+    if let Some((_, error)) = done.iter().find(|(known, _)| *known == nonce) {
+        return Some(Told::Done { nonce, error: error.clone() });
+    }
+    let result = match work {
+        (Some(key), change, _) => hub.change(&key, change).await,
+        (None, change, to) => hub.say(change, to).await,
+    };
+    let error = result.err().map(|error| format!("{error:#}"));
+    done.push_back((nonce.clone(), error.clone()));
+    if done.len() > REMEMBERED {
+        done.pop_front();
+    }
+    Some(Told::Done { nonce, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bursts_are_allowed_and_a_flood_is_not() {
+        let start = Instant::now();
+        let mut pace = Pace { left: BURST, at: start };
+        assert_eq!((0..100).filter(|_| pace.allows(start)).count(), 40);
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..100).filter(|_| pace.allows(later)).count(), 10);
+    }
+}

@@ -1,0 +1,243 @@
+//! What page and program say to each other, as JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use waypost::{MessageId, Mode, NodeId};
+
+use crate::hub::{Hub, Notice};
+use crate::marks::Mark;
+use crate::room::{File, Key, Post};
+
+/// Messages that a page gets at first, and at most with each look further back.
+pub(crate) const PAGE: usize = 100;
+
+/// What a page asks for.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// Send a text. `nonce` names the order, so that it is not carried out twice when it is repeated after a lost connection.
+    Say {
+        text: String,
+        to: Option<NodeId>,
+        nonce: String,
+    },
+    File {
+        file: File,
+        to: Option<NodeId>,
+        nonce: String,
+    },
+    Edit {
+        key: Key,
+        text: String,
+        nonce: String,
+    },
+    Delete {
+        key: Key,
+        nonce: String,
+    },
+    React {
+        key: Key,
+        emoji: String,
+        on: bool,
+        nonce: String,
+    },
+    /// These messages were seen.
+    Read {
+        keys: Vec<Key>,
+    },
+    Typing {
+        on: bool,
+    },
+    /// Messages before this one.
+    Before {
+        key: Key,
+    },
+    /// Who is there, who reads what, and what waits for whom.
+    Network,
+}
+
+/// A message and how far it is.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shown {
+    #[serde(flatten)]
+    post: Post,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<Mark>,
+}
+
+/// What a page is told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Told {
+    Hello {
+        me: NodeId,
+        channel: String,
+        mode: Mode,
+        posts: Vec<Shown>,
+        online: BTreeSet<NodeId>,
+        connected: bool,
+        reason: String,
+        away_ms: u64,
+        waiting: usize,
+        typing: Vec<NodeId>,
+        read: BTreeMap<NodeId, MessageId>,
+        more: bool,
+    },
+    Post {
+        post: Shown,
+    },
+    Changed {
+        post: Shown,
+    },
+    Mark {
+        id: MessageId,
+        mark: Mark,
+    },
+    Read {
+        reader: NodeId,
+        upto: BTreeMap<NodeId, MessageId>,
+    },
+    Typing {
+        node: NodeId,
+        on: bool,
+    },
+    Joined {
+        node: NodeId,
+    },
+    Left {
+        node: NodeId,
+    },
+    Link {
+        connected: bool,
+        reason: String,
+        away_ms: u64,
+        waiting: usize,
+    },
+    Waiting {
+        waiting: usize,
+    },
+    Warning {
+        text: String,
+    },
+    Page {
+        posts: Vec<Shown>,
+        more: bool,
+    },
+    Done {
+        nonce: String,
+        error: Option<String>,
+    },
+    Network {
+        nodes: Vec<NetworkNode>,
+    },
+}
+
+/// A node of the network as this one sees it.
+#[derive(Debug, Serialize)]
+pub(crate) struct NetworkNode {
+    name: NodeId,
+    me: bool,
+    online: bool,
+    master: bool,
+    /// How it takes part in this channel, if it does.
+    mode: Option<Mode>,
+    /// Messages of this node's that wait for it.
+    pending: u64,
+}
+
+impl Told {
+    /// Everything that a page needs to begin.
+    pub(crate) fn hello(hub: &Hub) -> Self {
+        let posts = hub.last(PAGE);
+        let link = hub.link();
+        let away_ms = if link.connected { 0 } else { link.since.elapsed().as_millis() };
+        Self::Hello {
+            me: hub.me().clone(),
+            channel: hub.channel().to_owned(),
+            mode: hub.mode(),
+            more: posts.len() == PAGE,
+            posts: posts.into_iter().map(|post| shown(hub, post)).collect(),
+            online: hub.online(),
+            connected: link.connected,
+            reason: link.reason,
+            away_ms: u64::try_from(away_ms).unwrap_or(u64::MAX),
+            waiting: hub.waiting(),
+            typing: hub.typing(),
+            read: hub.read(),
+        }
+    }
+
+    pub(crate) fn of(hub: &Hub, notice: Notice) -> Self {
+        match notice {
+            Notice::Said(post) => Self::Post { post: shown(hub, (*post).clone()) },
+            Notice::Changed(post) => Self::Changed { post: shown(hub, (*post).clone()) },
+            Notice::Marked(id, mark) => Self::Mark { id, mark },
+            Notice::Read(reader, upto) => Self::Read { reader, upto },
+            Notice::Typing(node, on) => Self::Typing { node, on },
+            Notice::Joined(node) => Self::Joined { node },
+            Notice::Left(node) => Self::Left { node },
+            Notice::Link { connected, reason, away, waiting } => {
+                let away_ms = if connected { 0 } else { away.as_millis() };
+                let away_ms = u64::try_from(away_ms).unwrap_or(u64::MAX);
+                Self::Link { connected, reason, away_ms, waiting }
+            }
+            Notice::Waiting(waiting) => Self::Waiting { waiting },
+            Notice::Warning(text) => Self::Warning { text },
+        }
+    }
+
+    /// Messages before this one.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) async fn before(hub: &Hub, key: Key) -> anyhow::Result<Self> {
+        let posts = hub.before(key, PAGE).await?;
+        let more = posts.len() == PAGE;
+        Ok(Self::Page {
+            posts: posts.into_iter().map(|(post, mark)| Shown { post, mark }).collect(),
+            more,
+        })
+    }
+
+    /// The network as this node sees it.
+    ///
+    /// # Errors
+    /// The node is shut down, or its file cannot be read.
+    pub(crate) async fn network(hub: &Hub) -> anyhow::Result<Self> {
+        let topology = hub.node().topology().await?;
+        let accounts = hub.node().statistics().await?.accounts;
+        let master = hub.node().master().map(|(node, _)| node);
+        let mut nodes = vec![NetworkNode {
+            name: hub.me().clone(),
+            me: true,
+            online: true,
+            master: master.as_ref() == Some(hub.me()),
+            mode: Some(hub.mode()),
+            pending: 0,
+        }];
+        nodes.extend(topology.peers.into_iter().map(|peer| {
+            NetworkNode {
+                me: false,
+                online: peer.online,
+                master: master.as_ref() == Some(&peer.node),
+                mode: peer
+                    .channels
+                    .iter()
+                    .find(|c| c.name.as_str() == hub.channel())
+                    .map(|c| c.mode),
+                pending: accounts
+                    .iter()
+                    .find(|account| account.receiver.as_ref() == Some(&peer.node))
+                    .map_or(0, |account| account.pending),
+                name: peer.node,
+            }
+        }));
+        Ok(Self::Network { nodes })
+    }
+}
+
+fn shown(hub: &Hub, post: Post) -> Shown {
+    let mark = (post.key.sender == *hub.me()).then(|| hub.mark(post.key.id).unwrap_or_default());
+    Shown { post, mark }
+}

@@ -1,0 +1,293 @@
+//! The web page's files and its socket, spoken to as a browser does.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+
+use futures_util::{SinkExt, StreamExt};
+use program::{Chat, PATIENCE};
+use serde_json::{Value, json};
+use support::nats_server::NatsServer;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+const NO_WEB: &str = "--channel c --web 0";
+
+/// A port that nobody listens on. Somebody else could take it before the program does, and the test would say so.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn serve(folder: &Path, nats: &str, node: &str, more: &str) -> (Chat, u16) {
+    let port = free_port();
+    let chat = Chat::piped(folder, nats, node, &format!("--channel c --web {port} {more}"));
+    chat.expect("web page: http://");
+    (chat, port)
+}
+
+/// The answer to a request without a body.
+fn get(port: u16, path: &str, more: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let host =
+        if more.contains("Host:") { String::new() } else { format!("Host: localhost:{port}\r\n") };
+    write!(stream, "GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{more}\r\n")
+        .expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    String::from_utf8(answer).expect("text")
+}
+
+struct Tab(WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
+
+async fn open(port: u16, origin: &str, cookie: &str) -> Result<Tab, Error> {
+    let mut request = format!("ws://127.0.0.1:{port}/socket").into_client_request()?;
+    request.headers_mut().insert("origin", origin.parse().expect("a value"));
+    if !cookie.is_empty() {
+        request.headers_mut().insert("cookie", cookie.parse().expect("a value"));
+    }
+    connect_async(request).await.map(|(socket, _)| Tab(socket))
+}
+
+async fn tab(port: u16) -> (Tab, Value) {
+    let origin = format!("http://127.0.0.1:{port}");
+    let mut tab = open(port, &origin, "").await.expect("a socket");
+    let hello = tab.expect("hello").await;
+    (tab, hello)
+}
+
+impl Tab {
+    async fn order(&mut self, order: Value) {
+        self.0.send(Message::text(order.to_string())).await.expect("it is open");
+    }
+
+    /// The next of this type; others before it are left out.
+    async fn expect(&mut self, of: &str) -> Value {
+        self.expect_that(of, |_| true).await
+    }
+
+    async fn expect_that(&mut self, of: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let found = async {
+            while let Some(frame) = self.0.next().await {
+                let Ok(Message::Text(text)) = frame else { continue };
+                let told: Value = serde_json::from_str(&text).expect("JSON");
+                if told["type"] == of && condition(&told) {
+                    return Some(told);
+                }
+            }
+            None
+        };
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        found.ok().flatten().unwrap_or_else(|| panic!("no {of}"))
+    }
+
+    /// Waits until the program closes the socket.
+    async fn expect_close(mut self) {
+        let closed = async {
+            while !matches!(self.0.next().await, None | Some(Ok(Message::Close(_)) | Err(_))) {}
+        };
+        tokio::time::timeout(PATIENCE, closed).await.expect("it closes");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_on_a_page_arrives_and_all_its_tabs_show_it() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let mut bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
+    let (_alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    bob.expect_to_see("alice");
+    let ((mut one, hello), (mut two, _)) = (tab(port).await, tab(port).await);
+    assert_eq!((&hello["me"], &hello["channel"]), (&json!("alice"), &json!("c")));
+    one.order(json!({ "do": "say", "text": "<b>hello</b>", "nonce": "1" })).await;
+    bob.expect("alice: <b>hello</b>");
+    let post = two.expect("post").await["post"].clone();
+    assert_eq!(post["content"]["text"], "<b>hello</b>");
+    two.expect_that("mark", |told| told["mark"]["delivered"] == 1).await;
+    let key = json!({ "id": post["id"], "sender": "alice" });
+    bob.write("/react 👍\n");
+    one.expect_that("changed", |told| told["post"]["reactions"]["👍"] == json!(["bob"])).await;
+    two.order(json!({ "do": "edit", "key": key, "text": "hi", "nonce": "2" })).await;
+    bob.expect("alice: hi (edited)");
+    one.expect_that("changed", |told| told["post"]["edited"] == true).await;
+    one.order(json!({ "do": "delete", "key": key, "nonce": "3" })).await;
+    bob.expect("was deleted by alice");
+    // A tab that is opened later sees the same.
+    let (_, hello) = tab(port).await;
+    assert_eq!(hello["posts"][0]["content"], "deleted");
+}
+
+#[tokio::test]
+async fn an_order_that_is_repeated_is_carried_out_once() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    let (mut one, _) = tab(port).await;
+    for _ in 0..3 {
+        one.order(json!({ "do": "say", "text": "once", "nonce": "n" })).await;
+        one.expect("done").await;
+    }
+    drop(one);
+    let (mut again, hello) = tab(port).await;
+    assert_eq!(hello["posts"].as_array().expect("a list").len(), 1);
+    again.order(json!({ "do": "say", "text": "once", "nonce": "n" })).await;
+    assert_eq!(again.expect("done").await["error"], Value::Null);
+    again.order(json!({ "do": "say", "text": "x".repeat(20_000), "nonce": "long" })).await;
+    assert_ne!(again.expect("done").await["error"], Value::Null);
+    assert_eq!(alice.shown().matches("alice: once").count(), 1);
+}
+
+#[tokio::test]
+async fn read_marks_and_typing_go_from_page_to_page() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (_alice, a) = serve(folder.path(), &server.url(), "alice", "");
+    let (bob, b) = serve(folder.path(), &server.url(), "bob", "");
+    bob.expect_to_see("alice");
+    let ((mut alice, _), (mut bob, hello)) = (tab(a).await, tab(b).await);
+    if hello["online"] == json!([]) {
+        bob.expect("joined").await;
+    }
+    bob.order(json!({ "do": "typing", "on": true })).await;
+    assert_eq!(
+        alice.expect("typing").await,
+        json!({ "type": "typing", "node": "bob", "on": true })
+    );
+    alice.order(json!({ "do": "say", "text": "seen?", "nonce": "1" })).await;
+    let post = bob.expect("post").await["post"].clone();
+    let key = json!({ "id": post["id"], "sender": "alice" });
+    bob.order(json!({ "do": "read", "keys": [key] })).await;
+    let read = alice.expect("read").await;
+    assert_eq!((&read["reader"], &read["upto"]["alice"]), (&json!("bob"), &post["id"]));
+    alice.order(json!({ "do": "network" })).await;
+    let network = alice.expect("network").await;
+    assert_eq!(network["nodes"][1]["name"], "bob");
+}
+
+#[tokio::test]
+async fn an_outage_is_told_with_the_number_that_waits_and_ends_by_itself() {
+    let (mut server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
+    let (_alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    bob.expect_to_see("alice");
+    let (mut tab, hello) = tab(port).await;
+    if hello["connected"] == false {
+        tab.expect_that("link", |told| told["connected"] == true).await;
+    }
+    server.stop();
+    tab.expect_that("link", |told| told["connected"] == false).await;
+    for number in 0..3 {
+        tab.order(json!({ "do": "say", "text": number.to_string(), "nonce": number.to_string() }))
+            .await;
+    }
+    tab.expect_that("waiting", |told| told["waiting"] == 3).await;
+    server.restart();
+    tab.expect_that("link", |told| told["connected"] == true).await;
+    tab.expect_that("waiting", |told| told["waiting"] == 0).await;
+    bob.expect("alice: 2");
+}
+
+#[tokio::test]
+async fn older_messages_are_read_from_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "");
+    (0..150).for_each(|number| alice.write(&format!("number {number}\n")));
+    alice.expect("alice: number 149");
+    let (mut tab, hello) = tab(port).await;
+    let posts = hello["posts"].as_array().expect("a list");
+    assert_eq!((posts.len(), &hello["more"]), (100, &json!(true)));
+    let key = json!({ "id": posts[0]["id"], "sender": "alice" });
+    tab.order(json!({ "do": "before", "key": key })).await;
+    let page = tab.expect("page").await;
+    assert_eq!(page["posts"].as_array().expect("a list").len(), 50);
+    assert_eq!(page["posts"][0]["content"]["text"], "number 0");
+}
+
+#[tokio::test]
+async fn other_sites_and_floods_are_kept_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "");
+    for origin in
+        ["http://evil.example", "null", &format!("https://127.0.0.1:{port}"), "http://127.0.0.1:1"]
+    {
+        match open(port, origin, "").await {
+            Err(Error::Http(answer)) => assert_eq!(answer.status(), 403, "{origin}"),
+            _ => panic!("{origin} was let in"),
+        }
+    }
+    let rebound = get(port, "/", "Host: evil.example\r\n");
+    assert!(rebound.starts_with("HTTP/1.1 421"), "{rebound}");
+    let (mut flood, _) = tab(port).await;
+    for number in 0..200 {
+        let order = json!({ "do": "say", "text": "flood", "nonce": number.to_string() });
+        if flood.0.send(Message::text(order.to_string())).await.is_err() {
+            break;
+        }
+    }
+    flood.expect_close().await;
+    assert!(alice.shown().matches("alice: flood").count() < 100);
+    for bad in
+        [Message::text("{"), Message::text("x".repeat(1_000_000)), Message::binary(vec![1, 2])]
+    {
+        let (mut tab, _) = tab(port).await;
+        // It may be refused before it is all sent.
+        let _ = tab.0.send(bad).await;
+        tab.expect_close().await;
+    }
+    let (_, hello) = tab(port).await;
+    assert_eq!(hello["me"], "alice", "and goes on");
+}
+
+#[tokio::test]
+async fn the_page_allows_itself_nothing_and_a_token_keeps_strangers_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "--web-token secret-token");
+    let refused = get(port, "/", "");
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    assert!(refused.contains("default-src 'none'") && refused.contains("nosniff"), "{refused}");
+    assert!(get(port, "/?token=wrong-token", "").starts_with("HTTP/1.1 401"));
+    let welcome = get(port, "/?token=secret-token", "");
+    assert!(welcome.starts_with("HTTP/1.1 303"), "{welcome}");
+    let cookie =
+        welcome.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
+    assert!(cookie.contains("HttpOnly; SameSite=Strict"));
+    let cookie = cookie.split(';').next().expect("a value");
+    let page = get(port, "/", &format!("Cookie: {cookie}\r\n"));
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<!doctype html>"), "{page}");
+    let origin = format!("http://127.0.0.1:{port}");
+    assert!(
+        matches!(open(port, &origin, "").await, Err(Error::Http(answer)) if answer.status() == 401)
+    );
+    let mut tab = open(port, &origin, cookie).await.expect("a socket");
+    tab.expect("hello").await;
+}
+
+#[test]
+fn a_page_for_others_needs_a_token_and_a_port_that_is_taken_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |more: &str| {
+        let mut chat = Chat::piped(folder.path(), "127.0.0.1:1", "alice", more);
+        assert_eq!(chat.ended().code(), Some(1));
+        chat.errors()
+    };
+    assert!(run("--web-listen 0.0.0.0").contains("give a --web-token too"));
+    assert!(run("--web-token short").contains("8 to 128"));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    assert!(run(&format!("--web {port}")).contains("another --web PORT, or 0 for none"));
+    assert!(!folder.path().join("chat-alice.db").exists(), "nothing was begun");
+}
+
+#[test]
+fn the_node_goes_on_with_its_page_when_its_input_has_ended() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    alice.close_input();
+    let mut bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
+    alice.expect_to_see("bob");
+    bob.write("still there?\n");
+    alice.expect("bob: still there?");
+    assert!(get(port, "/", "").starts_with("HTTP/1.1 200"));
+}
