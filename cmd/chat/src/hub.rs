@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::sync::{Notify, broadcast};
-use waypost::error::{SendError, TransactionError};
-use waypost::{
-    Channel, HandlerResult, Message, MessageId, Mode, NewMessage, Node, NodeId, Priority, rusqlite,
-};
+use waypost::error::TransactionError;
+use waypost::{Channel, HandlerResult, Message, MessageId, Mode, Node, NodeId, rusqlite};
 
 use crate::history::{self, HistoryError, Reader};
 use crate::marks::{self, Mark, Open};
 use crate::room::{
-    Applied, Change, Content, Event, Ignored, KIND_TYPING, Key, MAX_READ_SENDERS, Post, Refusal,
-    Room, TypingBody,
+    Applied, Change, Event, Ignored, KIND_TYPING, Key, Post, Refusal, Room, TypingBody,
 };
+
+mod health;
+mod sending;
+
+pub(crate) use health::Sample;
 
 /// The reason of a connection that was not made yet.
 pub(crate) const NOT_YET: &str = "not connected yet";
@@ -27,10 +29,6 @@ const ROOM: usize = 2000;
 const NOTICES: usize = 1024;
 /// Somebody is taken for typing this long after the last word of it; sent again somewhat sooner.
 pub(crate) const TYPING_LASTS: Duration = Duration::from_secs(6);
-/// A word of typing that is older is of no use.
-const TYPING_TTL: Duration = Duration::from_secs(3);
-/// Readers that are told of typing, each by a message of its own; with more nobody is told.
-const MAX_TYPING_READERS: usize = 32;
 
 /// Something that terminal and web page show.
 #[derive(Debug, Clone)]
@@ -73,6 +71,7 @@ struct State {
     online: BTreeSet<NodeId>,
     link: LinkState,
     typing: BTreeMap<NodeId, Instant>,
+    measured: health::Measured,
 }
 
 /// Shared by all who show the chat.
@@ -84,14 +83,6 @@ pub(crate) struct Hub {
     notices: broadcast::Sender<Notice>,
     /// Something of ours was sent or delivered: marks may have changed.
     pub(crate) moved: Notify,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error(transparent)]
-    Sql(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Send(#[from] SendError),
 }
 
 impl Hub {
@@ -131,6 +122,7 @@ impl Hub {
             online: BTreeSet::new(),
             link,
             typing: BTreeMap::new(),
+            measured: health::Measured::default(),
         };
         let (notices, _) = broadcast::channel(NOTICES);
         let hub = Arc::new(Self {
@@ -275,158 +267,6 @@ impl Hub {
         self.tell(Notice::Link { connected, reason: reason.to_owned(), away, waiting });
     }
 
-    /// Sends a text or the like to all, or to one node.
-    ///
-    /// # Errors
-    /// It breaks a limit, the node does not write on the channel, or could not keep it.
-    pub(crate) async fn say(
-        &self,
-        change: Change,
-        to: Option<NodeId>,
-    ) -> anyhow::Result<MessageId> {
-        if to.as_ref() == Some(self.me()) {
-            bail!("that is this node itself");
-        }
-        self.send(change, to, Priority::Normal).await
-    }
-
-    /// Edits or deletes a message of this node's, or reacts to any. It goes where the message went.
-    ///
-    /// # Errors
-    /// There is no such message, it is another's, or as [`say`](Self::say).
-    pub(crate) async fn change(&self, key: &Key, change: Change) -> anyhow::Result<MessageId> {
-        let post = match self.post(key) {
-            Some(post) => post,
-            None => self.old_post(key.clone()).await?.context("there is no such message")?,
-        };
-        let own = key.sender == *self.me();
-        match change {
-            Change::Edit { .. } if !own => bail!("only {} can edit that", key.sender),
-            Change::Delete { .. } if !own => bail!("only {} can delete that", key.sender),
-            Change::Edit { .. } if !matches!(post.content, Content::Text(_)) => {
-                bail!("only texts can be edited")
-            }
-            _ if post.content == Content::Deleted => bail!("it was deleted"),
-            _ => {}
-        }
-        let to = post.to.map(|to| if own { to } else { key.sender.clone() });
-        self.send(change, to, Priority::Normal).await
-    }
-
-    async fn old_post(&self, key: Key) -> anyhow::Result<Option<Post>> {
-        let (file, channel) = (self.path.clone(), self.channel().to_owned());
-        blocking(move || {
-            let Some(event) = Reader::open(&file)?.post(&channel, &key)? else { return Ok(None) };
-            let mut room = Room::new(1);
-            Ok(room.handle(&event).ok().and_then(|_| room.post(&key)))
-        })
-        .await
-    }
-
-    /// Tells the senders that these messages were read here; what is not new is left out. Does nothing where this node does not write.
-    ///
-    /// # Errors
-    /// As [`say`](Self::say).
-    pub(crate) async fn mark_read(
-        &self,
-        keys: impl IntoIterator<Item = Key>,
-    ) -> anyhow::Result<()> {
-        if !self.mode().writes() || !self.mode().reads() {
-            return Ok(());
-        }
-        let mut for_all: BTreeMap<NodeId, MessageId> = BTreeMap::new();
-        let mut for_one: BTreeMap<NodeId, MessageId> = BTreeMap::new();
-        {
-            let state = self.state();
-            let known = state.room.read_by(self.me());
-            for key in keys.into_iter().filter(|key| key.sender != *self.me()) {
-                if known.get(&key.sender).is_some_and(|id| *id >= key.id) {
-                    continue;
-                }
-                let Some(post) = state.room.post(&key) else { continue };
-                let marks = if post.to.is_some() { &mut for_one } else { &mut for_all };
-                let mark = marks.entry(key.sender).or_insert(key.id);
-                *mark = (*mark).max(key.id);
-            }
-        }
-        while !for_all.is_empty() {
-            let rest = match for_all.keys().nth(MAX_READ_SENDERS).cloned() {
-                Some(next) => for_all.split_off(&next),
-                None => BTreeMap::new(),
-            };
-            let part = std::mem::replace(&mut for_all, rest);
-            self.send(Change::Read(part), None, Priority::Low).await?;
-        }
-        for (author, id) in for_one {
-            let mark = Change::Read([(author.clone(), id)].into());
-            self.send(mark, Some(author), Priority::Low).await?;
-        }
-        Ok(())
-    }
-
-    /// Tells those who are here that somebody at this node is typing, or has stopped. Never waits for those who are not.
-    pub(crate) async fn tell_typing(&self, on: bool) {
-        if !self.mode().writes() || !self.link().connected {
-            return;
-        }
-        let Ok(readers) = self.node.subscribers(self.channel()).await else { return };
-        let online = self.online();
-        let here: Vec<_> = readers.into_iter().filter(|reader| online.contains(reader)).collect();
-        if here.len() > MAX_TYPING_READERS {
-            return;
-        }
-        let message = |to: NodeId| {
-            NewMessage::json(&TypingBody { on })
-                .kind(KIND_TYPING)
-                .to(to.as_str())
-                .priority(Priority::Low)
-                .ttl(TYPING_TTL)
-        };
-        // Nobody misses it.
-        let _ = self.channel.send_all(here.into_iter().map(message).collect()).await;
-    }
-
-    async fn send(
-        &self,
-        change: Change,
-        to: Option<NodeId>,
-        priority: Priority,
-    ) -> anyhow::Result<MessageId> {
-        if !change.is_valid() {
-            bail!("that is empty, or longer than is allowed");
-        }
-        let (kind, body) = change.encode()?;
-        let mut message = NewMessage::bytes(body.clone())
-            .kind(kind)
-            .header(waypost::CONTENT_TYPE, "application/json")
-            .priority(priority);
-        if let Some(to) = &to {
-            message = message.to(to.as_str());
-        }
-        let is_post = matches!(change, Change::Text(_) | Change::File(_));
-        let (channel, name) = (self.channel.clone(), self.channel().to_owned());
-        let (sender, kind) = (self.me().clone(), kind.to_owned());
-        let written = self.node.transaction(move |tx| -> Result<_, WriteError> {
-            let id = channel.send_in(tx, message)?;
-            let event = Event { sender, id, kind, to, body };
-            history::record(tx, &name, &event, &change)?;
-            if is_post {
-                history::begin_mark(tx, id)?;
-            }
-            Ok((event, change))
-        });
-        let (event, change) = written.await?;
-        let id = event.id;
-        if is_post {
-            let mut state = self.state();
-            state.marks.insert(id, Mark::default());
-            state.open.add(id);
-        }
-        self.apply(&event, change);
-        self.moved.notify_one();
-        Ok(id)
-    }
-
     async fn receive(&self, mut message: Message) -> HandlerResult {
         let event = Event {
             sender: message.sender().clone(),
@@ -527,6 +367,7 @@ impl Hub {
             let mut state = self.state();
             state.marks.insert(id, mark);
             if mark.settled {
+                state.measured.settled(id);
                 state.open.remove(id);
             }
             self.tell(Notice::Marked(id, mark));

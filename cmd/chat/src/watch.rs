@@ -46,6 +46,9 @@ pub(crate) async fn run(hub: Arc<Hub>, mut events: Events) {
             _ = ticks.tick() => {
                 look(&hub).await;
                 refresh(&hub).await;
+                if let Err(error) = hub.sample().await {
+                    tracing::debug!("statistics: {error:#}");
+                }
             }
         }
         let now = hub.waiting();

@@ -32,13 +32,14 @@ const MAX_FRAME_BYTES: usize = 128 * 1024;
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/app.js", JAVASCRIPT, include_str!("page/app.js")),
     ("/connection.js", JAVASCRIPT, include_str!("page/connection.js")),
     ("/posts.js", JAVASCRIPT, include_str!("page/posts.js")),
     ("/network.js", JAVASCRIPT, include_str!("page/network.js")),
+    ("/health.js", JAVASCRIPT, include_str!("page/health.js")),
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 /// What a page may do is said once for all: its own scripts and styles, its own socket, and nothing from elsewhere.

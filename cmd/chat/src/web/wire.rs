@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use waypost::{MessageId, Mode, NodeId};
 
-use crate::hub::{Hub, Notice};
+use crate::hub::{Hub, Notice, Sample};
 use crate::marks::Mark;
 use crate::room::{File, Key, Post};
 
@@ -55,6 +55,8 @@ pub(crate) enum Order {
     },
     /// Who is there, who reads what, and what waits for whom.
     Network,
+    /// How the node did over the last minutes.
+    Health,
 }
 
 /// A message and how far it is.
@@ -130,6 +132,9 @@ pub(crate) enum Told {
     },
     Network {
         nodes: Vec<NetworkNode>,
+    },
+    Health {
+        samples: Vec<Sample>,
     },
 }
 

@@ -2,12 +2,13 @@
 
 import { Connection } from "./connection.js";
 import { Posts, element } from "./posts.js";
+import { showHealth } from "./health.js";
 import { showNetwork } from "./network.js";
 
 const MAX_TEXT_BYTES = 16384;
 const TYPING_INTERVAL_MS = 4000;
 const TYPING_LASTS_MS = 6000;
-const NETWORK_INTERVAL_MS = 2000;
+const LOOK_INTERVAL_MS = 2000;
 const SEEN_DELAY_MS = 300;
 const NOTICE_LASTS_MS = 6000;
 
@@ -64,6 +65,7 @@ function told(news) {
     case "waiting": state.link.waiting = news.waiting; showBanner(); break;
     case "warning": say(news.text); break;
     case "page": page(news); break;
+    case "health": showHealth(news.samples, by("charts")); break;
     case "network": showNetwork(news.nodes, by("picture"), by("nodes")); break;
   }
   showTyping();
@@ -265,7 +267,7 @@ by("older").addEventListener("click", () => {
   if (first) connection.hint({ do: "before", key: key(first) });
 });
 
-const tabs = ["chat", "network"].map((name) => ({ tab: by(`tab-${name}`), view: by(`view-${name}`) }));
+const tabs = ["chat", "network", "health"].map((name) => ({ tab: by(`tab-${name}`), view: by(`view-${name}`) }));
 function choose(chosen) {
   for (const { tab, view } of tabs) {
     const isChosen = tab === chosen;
@@ -273,7 +275,7 @@ function choose(chosen) {
     tab.tabIndex = isChosen ? 0 : -1;
     view.hidden = !isChosen;
   }
-  askNetwork();
+  askLooks();
 }
 tabs.forEach(({ tab }, at) => {
   tab.addEventListener("click", () => choose(tab));
@@ -286,11 +288,14 @@ tabs.forEach(({ tab }, at) => {
     }
   });
 });
-function askNetwork() {
-  if (!by("view-network").hidden && document.visibilityState === "visible") connection.hint({ do: "network" });
+function askLooks() {
+  if (document.visibilityState !== "visible") return;
+  for (const name of ["network", "health"]) {
+    if (!by(`view-${name}`).hidden) connection.hint({ do: name });
+  }
 }
 
-setInterval(askNetwork, NETWORK_INTERVAL_MS);
+setInterval(askLooks, LOOK_INTERVAL_MS);
 setInterval(() => {
   showBanner();
   showTyping();

@@ -54,7 +54,7 @@ export class Posts {
     const post = this.#posts.get(key);
     if (post) {
       post.mark = mark;
-      this.#show(key);
+      this.#showMark(key, post);
     }
   }
 
@@ -62,9 +62,15 @@ export class Posts {
     for (const [key, post] of this.#posts) {
       if (upto[post.sender] >= post.id && reader !== post.sender && !post.read_by.includes(reader)) {
         post.read_by.push(reader);
-        if (post.sender === this.me) this.#show(key);
+        this.#showMark(key, post);
       }
     }
+  }
+
+  /** Leaves the rest as it is, so that a click that is under way is not lost. */
+  #showMark(key, post) {
+    const shown = this.#items.get(key).querySelector(".mark");
+    if (shown) shown.textContent = inWords(post);
   }
 
   #show(key) {

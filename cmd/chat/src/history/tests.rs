@@ -1,0 +1,108 @@
+use super::*;
+use crate::room::Content;
+
+const CHANNEL: &str = "c";
+
+fn file() -> (tempfile::TempDir, Connection, Reader) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("file.db");
+    let connection = Connection::open(&path).expect("a file");
+    connection.pragma_update(None, "journal_mode", "wal").expect("a log");
+    prepare(&connection).expect("tables");
+    let reader = Reader::open(&path).expect("a reader");
+    (folder, connection, reader)
+}
+
+fn write(connection: &Connection, sender: &str, number: u128, change: &Change) -> Vec<Event> {
+    let (kind, body) = change.encode().expect("JSON");
+    let event = Event {
+        sender: NodeId::new(sender).expect("a name"),
+        id: MessageId::from_u128(number << 80),
+        kind: kind.to_owned(),
+        to: None,
+        body,
+    };
+    record(connection, CHANNEL, &event, change).expect("a row")
+}
+
+fn text(text: &str) -> Change {
+    Change::Text(text.to_owned())
+}
+
+fn target(number: u128) -> MessageId {
+    MessageId::from_u128(number << 80)
+}
+
+#[test]
+fn a_page_is_the_last_messages_with_all_that_belongs_to_them() {
+    let (_folder, connection, reader) = file();
+    for number in 1..=5 {
+        write(&connection, "alice", number, &text(&number.to_string()));
+    }
+    let alice = NodeId::new("alice").expect("a name");
+    write(&connection, "alice", 6, &Change::Edit { target: target(2), text: "two".into() });
+    let key = Key { id: target(2), sender: alice.clone() };
+    write(&connection, "bob", 7, &Change::React { target: key, emoji: "x".into(), on: true });
+    write(&connection, "bob", 8, &Change::Read([(alice.clone(), target(2))].into()));
+    let last = reader.page(CHANNEL, None, 3).expect("a page").view();
+    assert_eq!(last.iter().map(|post| post.key.id).collect::<Vec<_>>(), [3, 4, 5].map(target));
+    let before = reader.page(CHANNEL, Some(&last[0].key), 3).expect("a page").view();
+    assert_eq!(before.iter().map(|post| post.key.id).collect::<Vec<_>>(), [1, 2].map(target));
+    assert_eq!(before[1].content, Content::Text("two".to_owned()));
+    assert_eq!(before[1].reactions.len() + before[1].read_by.len(), 2);
+    assert!(reader.page("other", None, 3).expect("a page").view().is_empty());
+}
+
+#[test]
+fn what_was_deleted_is_no_longer_in_the_file_whatever_came_first() {
+    let (_folder, connection, reader) = file();
+    let delete = Change::Delete { target: target(1) };
+    let edit = Change::Edit { target: target(1), text: "secret 2".into() };
+    let orders: [&[(u128, &Change)]; 2] = [
+        &[(1, &text("secret 1")), (2, &edit), (3, &delete)],
+        &[(3, &delete), (2, &edit), (1, &text("secret 1"))],
+    ];
+    for order in orders {
+        connection.execute("DELETE FROM chat_events", []).expect("empty");
+        for (number, change) in order {
+            write(&connection, "alice", *number, change);
+        }
+        let view = reader.page(CHANNEL, None, 9).expect("a page").view();
+        assert_eq!(view[0].content, Content::Deleted);
+        let left: u64 = connection
+            .query_row("SELECT count(*) FROM chat_events WHERE instr(body, 'secret')", [], |row| {
+                row.get(0)
+            })
+            .expect("a count");
+        assert_eq!(left, 0);
+    }
+}
+
+#[test]
+fn a_message_finds_the_edit_that_came_in_an_earlier_run() {
+    let (_folder, connection, _reader) = file();
+    write(&connection, "alice", 2, &Change::Edit { target: target(1), text: "b".into() });
+    write(&connection, "alice", 3, &Change::Edit { target: target(1), text: "c".into() });
+    let notes = write(&connection, "alice", 1, &text("a"));
+    assert_eq!(notes.len(), 1, "only the latest is kept");
+    assert_eq!(notes[0].id, target(3));
+}
+
+#[test]
+fn the_file_of_a_newer_program_is_refused() {
+    let (_folder, connection, _reader) = file();
+    connection.execute("UPDATE chat_version SET version = 9", []).expect("a change");
+    assert!(matches!(prepare(&connection), Err(HistoryError::Newer(9))));
+}
+
+#[test]
+fn marks_are_kept_until_they_are_settled() {
+    let (_folder, connection, reader) = file();
+    begin_mark(&connection, target(1)).expect("a mark");
+    begin_mark(&connection, target(2)).expect("a mark");
+    assert_eq!(reader.open_marks(9).expect("ids"), [target(2), target(1)]);
+    let mark = Mark { delivered: 1, failed: 1, readers: 2, settled: true };
+    set_marks(&connection, &[(target(1), mark)]).expect("a mark");
+    assert_eq!(reader.open_marks(9).expect("ids"), [target(2)]);
+    assert_eq!(reader.mark(target(1)).expect("a row"), Some(mark));
+}
