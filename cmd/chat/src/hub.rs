@@ -25,6 +25,8 @@ pub(crate) use health::Sample;
 pub(crate) const NOT_YET: &str = "not connected yet";
 /// Messages that are kept in memory; older ones are read from the file.
 const ROOM: usize = 2000;
+/// Between two attempts to write down what came.
+const RETRY: Duration = Duration::from_secs(1);
 /// What a listener may be behind before it misses the oldest.
 const NOTICES: usize = 1024;
 /// Somebody is taken for typing this long after the last word of it; sent again somewhat sooner.
@@ -289,9 +291,8 @@ impl Hub {
                 return Ok(());
             }
         };
-        let (name, row, effect) = (self.channel().to_owned(), event.clone(), change.clone());
-        let known = message.ack_in(move |tx| history::record(tx, &name, &row, &effect)).await?;
-        if matches!(change, Change::Text(_) | Change::File(_)) {
+        let known = self.take(&mut message, &event, &change).await?;
+        if matches!(change, Change::Text(_) | Change::File(_) | Change::Edit { .. }) {
             self.set_typing(event.sender.clone(), false);
         }
         for note in known {
@@ -300,6 +301,26 @@ impl Hub {
         }
         self.apply(&event, change);
         Ok(())
+    }
+
+    /// Writes a message down and takes it, in one commit. A statement that fails, for lack of space perhaps, is no fault of the message's:
+    /// refused, it would become a dead letter in the end, so it is tried again until the node stops.
+    async fn take(
+        &self,
+        message: &mut Message,
+        event: &Event,
+        change: &Change,
+    ) -> Result<Vec<Event>, TransactionError<rusqlite::Error>> {
+        loop {
+            let (name, row, effect) = (self.channel().to_owned(), event.clone(), change.clone());
+            match message.ack_in(move |tx| history::record(tx, &name, &row, &effect)).await {
+                Err(TransactionError::User(error)) => {
+                    tracing::error!("message {} cannot be written down yet: {error}", event.id);
+                    tokio::time::sleep(RETRY).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn refuse(&self, event: &Event, refusal: Refusal) {

@@ -168,8 +168,8 @@ function showBanner() {
     const waiting = connection?.unanswered ?? 0;
     line = state.me || waiting ? `The chat program does not answer; trying again.${waiting ? ` ${waiting} not handed over yet.` : ""}` : "";
   } else if (state.link && !state.link.connected) {
-    const waiting = state.link.waiting === 1 ? "1 message waits" : `${state.link.waiting} messages wait`;
-    line = `No connection to NATS for ${span(Date.now() - state.link.since)}: ${waiting}. It will go out by itself.`;
+    const waiting = state.link.waiting === 0 ? "nothing waits" : state.link.waiting === 1 ? "1 message waits" : `${state.link.waiting} messages wait`;
+    line = `No connection to NATS for ${span(Date.now() - state.link.since)}: ${waiting}. What is said goes out by itself when it is back.`;
   }
   banner.hidden = !line;
   if (banner.textContent !== line) banner.textContent = line;

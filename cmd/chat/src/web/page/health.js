@@ -30,8 +30,8 @@ function chart(title, unit, lines, samples) {
   const values = lines.flatMap(([, points]) => points.map((point) => point.value));
   const top = nice(Math.max(1, ...values));
   const svg = made("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, ${unit}: ${words.join(", ")}; at most ${round(Math.max(0, ...values))}` });
-  const from = samples[0]?.at_ms ?? 0;
-  const to = Math.max(samples.at(-1)?.at_ms ?? 1, from + 60000);
+  const to = samples.at(-1)?.at_ms ?? 0;
+  const from = Math.min(samples[0]?.at_ms ?? 0, to - 60000);
   const x = (at) => LEFT + ((at - from) / (to - from)) * (WIDTH - LEFT - 6);
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
   for (const part of [0, 0.5, 1]) {
