@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Whoever opens the web page has to show this token: /?token=TOKEN, once
     #[arg(long, value_name = "TOKEN", env = "CHAT_WEB_TOKEN", hide_env_values = true)]
     pub(crate) web_token: Option<String>,
-    /// Another address under which browsers reach the web page, like https://chat.example.org, as behind a proxy
+    /// Another address under which browsers reach the web page, like `https://chat.example.org`, as behind a proxy
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) web_origin: Vec<String>,
     /// Open the web page in the browser

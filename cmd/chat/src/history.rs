@@ -20,6 +20,8 @@ const PRUNE_EVERY: u64 = 256;
 const MAX_READ_AUTHORS: u64 = 4096;
 /// Notes to one message that are read at most.
 const MAX_NOTES_READ: u64 = 5000;
+/// Orders of pages that are remembered.
+const MAX_ORDERS: i64 = 10_000;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const VERSION: i64 = 1;
 /// What stays of a deleted message.
@@ -58,7 +60,8 @@ CREATE TABLE IF NOT EXISTS chat_marks (
     readers INTEGER NOT NULL DEFAULT 0,
     settled INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX IF NOT EXISTS chat_marks_open ON chat_marks (id) WHERE settled = 0;";
+CREATE INDEX IF NOT EXISTS chat_marks_open ON chat_marks (id) WHERE settled = 0;
+CREATE TABLE IF NOT EXISTS chat_orders (seq INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE) STRICT;";
 const VERSION_OF: &str = "SELECT version FROM chat_version";
 const SET_VERSION: &str = "INSERT INTO chat_version (version) VALUES (?1)";
 const INSERT: &str = "INSERT OR IGNORE INTO chat_events
@@ -92,6 +95,8 @@ const NOTES: &str = "SELECT id, sender, kind, to_node, body FROM chat_events
     WHERE channel = ?1 AND target = ?2 AND author = ?3 LIMIT ?4";
 const READS: &str = "SELECT reader, author, id FROM chat_reads WHERE channel = ?1";
 const NEW_MARK: &str = "INSERT OR IGNORE INTO chat_marks (id) VALUES (?1)";
+const NEW_ORDER: &str = "INSERT OR IGNORE INTO chat_orders (nonce) VALUES (?1)";
+const PRUNE_ORDERS: &str = "DELETE FROM chat_orders WHERE seq <= ?1";
 const SET_MARK: &str =
     "UPDATE chat_marks SET delivered = ?2, failed = ?3, readers = ?4, settled = ?5 WHERE id = ?1";
 const MARK: &str = "SELECT delivered, failed, readers, settled FROM chat_marks WHERE id = ?1";
@@ -178,6 +183,18 @@ pub(crate) fn record(
 /// As [`record`].
 pub(crate) fn begin_mark(tx: &Connection, id: MessageId) -> rusqlite::Result<()> {
     tx.prepare_cached(NEW_MARK)?.execute([id.to_bytes()]).map(|_| ())
+}
+
+/// Notes that an order of a page is carried out with this transaction. False: it was carried out before, by an earlier run perhaps.
+///
+/// # Errors
+/// As [`record`].
+pub(crate) fn begin_order(tx: &Connection, nonce: &str) -> rusqlite::Result<bool> {
+    if tx.prepare_cached(NEW_ORDER)?.execute([nonce])? == 0 {
+        return Ok(false);
+    }
+    tx.prepare_cached(PRUNE_ORDERS)?.execute([tx.last_insert_rowid() - MAX_ORDERS])?;
+    Ok(true)
 }
 
 /// Writes down how far these messages of this node's are.

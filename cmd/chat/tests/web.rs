@@ -138,6 +138,15 @@ async fn an_order_that_is_repeated_is_carried_out_once() {
     again.order(json!({ "do": "say", "text": "x".repeat(20_000), "nonce": "long" })).await;
     assert_ne!(again.expect("done").await["error"], Value::Null);
     assert_eq!(alice.shown().matches("alice: once").count(), 1);
+    alice.kill();
+    // Not by its next run either.
+    let (alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    let (mut again, _) = tab(port).await;
+    for (text, nonce) in [("once", "n"), ("after it", "m")] {
+        again.order(json!({ "do": "say", "text": text, "nonce": nonce })).await;
+    }
+    alice.expect("alice: after it");
+    assert_eq!(alice.shown().matches("alice: once").count(), 1, "{}", alice.shown());
 }
 
 #[tokio::test]

@@ -96,6 +96,13 @@ fn the_file_of_a_newer_program_is_refused() {
 }
 
 #[test]
+fn an_order_is_carried_out_once() {
+    let (_folder, connection, _reader) = file();
+    let begun = |nonce| begin_order(&connection, nonce).expect("a row");
+    assert!(begun("a") && begun("b") && !begun("a"));
+}
+
+#[test]
 fn marks_are_kept_until_they_are_settled() {
     let (_folder, connection, reader) = file();
     begin_mark(&connection, target(1)).expect("a mark");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use waypost::error::SendError;
+use waypost::error::{SendError, TransactionError};
 use waypost::{MessageId, NewMessage, NodeId, Priority, rusqlite};
 
 use super::{Hub, blocking};
@@ -25,6 +25,12 @@ enum WriteError {
     Sql(#[from] rusqlite::Error),
     #[error(transparent)]
     Send(#[from] SendError),
+    #[error(transparent)]
+    Json(serde_json::Error),
+    #[error("that is empty, or longer than is allowed")]
+    Limits,
+    #[error("that was done before")]
+    DoneBefore,
 }
 
 impl Hub {
@@ -41,6 +47,26 @@ impl Hub {
             bail!("that is this node itself");
         }
         self.send(change, to, Priority::Normal).await
+    }
+
+    /// The same for an order of a page, which may be repeated after a lost connection, or after this program was killed: it is written down with
+    /// the message, and carried out once.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    pub(crate) async fn say_once(
+        &self,
+        change: Change,
+        to: Option<NodeId>,
+        nonce: String,
+    ) -> anyhow::Result<()> {
+        if to.as_ref() == Some(self.me()) {
+            bail!("that is this node itself");
+        }
+        match self.write(change, to, Priority::Normal, Some(nonce)).await {
+            Ok(_) | Err(TransactionError::User(WriteError::DoneBefore)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Edits or deletes a message of this node's, or reacts to any. It goes where the message went.
@@ -145,10 +171,22 @@ impl Hub {
         to: Option<NodeId>,
         priority: Priority,
     ) -> anyhow::Result<MessageId> {
+        Ok(self.write(change, to, priority, None).await?)
+    }
+
+    /// Sends it and writes it down, in one commit.
+    async fn write(
+        &self,
+        change: Change,
+        to: Option<NodeId>,
+        priority: Priority,
+        nonce: Option<String>,
+    ) -> Result<MessageId, TransactionError<WriteError>> {
         if !change.is_valid() {
-            bail!("that is empty, or longer than is allowed");
+            return Err(TransactionError::User(WriteError::Limits));
         }
-        let (kind, body) = change.encode()?;
+        let encoded = change.encode().map_err(WriteError::Json);
+        let (kind, body) = encoded.map_err(TransactionError::User)?;
         let mut message = NewMessage::bytes(body.clone())
             .kind(kind)
             .header(waypost::CONTENT_TYPE, "application/json")
@@ -160,6 +198,11 @@ impl Hub {
         let (channel, name) = (self.channel.clone(), self.channel().to_owned());
         let (sender, kind) = (self.me().clone(), kind.to_owned());
         let written = self.node.transaction(move |tx| -> Result<_, WriteError> {
+            if let Some(nonce) = nonce
+                && !history::begin_order(tx, &nonce)?
+            {
+                return Err(WriteError::DoneBefore);
+            }
             let id = channel.send_in(tx, message)?;
             let event = Event { sender, id, kind, to, body };
             history::record(tx, &name, &event, &change)?;

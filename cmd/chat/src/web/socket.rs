@@ -156,8 +156,9 @@ async fn carry_out(hub: &Arc<Hub>, orders: &Orders, order: Order) -> Option<Told
         return Some(Told::Done { nonce, error: error.clone() });
     }
     let result = match work {
-        (Some(key), change, _) => hub.change(&key, change).await,
-        (None, change, to) => hub.say(change, to).await,
+        // Said twice, these change nothing more.
+        (Some(key), change, _) => hub.change(&key, change).await.map(|_| ()),
+        (None, change, to) => hub.say_once(change, to, nonce.clone()).await,
     };
     let error = result.err().map(|error| format!("{error:#}"));
     done.push_back((nonce.clone(), error.clone()));

@@ -171,7 +171,8 @@ async function run(names) {
     await say(a, "While it was gone.");
     await network.node(names[0], ports[0]);
     await until("what was said meanwhile is handed over", has(b, "While it was gone."));
-    check("once", (await log(a)).split("While it was gone.").length === 2);
+    await until("and shown", has(a, "While it was gone."));
+    for (const page of [a, b]) check("once", (await log(page)).split("While it was gone.").length === 2);
   } finally {
     await network.end();
   }
