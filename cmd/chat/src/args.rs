@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use waypost::{Auth, ChannelName, Config, Mode, NodeId};
+use waypost::{Auth, ChannelName, Config, Election, Mode, NodeId};
 
 const AFTER_HELP: &str = "\
 Without a terminal, each line of standard input is a message or a command. When it ends, the node goes on as long as its web page is on;
@@ -56,6 +56,10 @@ pub(crate) struct Args {
     /// A .creds file for the NATS server
     #[arg(long, value_name = "FILE", env = "CHAT_CREDS")]
     pub(crate) creds: Option<PathBuf>,
+    /// Elect a master: `visible` among the nodes that see each other, or the names of the voters, as every node is told them [default: none
+    /// is elected]
+    #[arg(long, value_name = "visible|NODE,NODE,NODE", value_parser = parse_election)]
+    pub(crate) election: Option<Election>,
     /// Say more on standard error; twice for everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -95,10 +99,22 @@ impl Args {
         config.nats = self.nats.iter().map(named).collect();
         config.storage = Some(self.db.clone().unwrap_or_else(|| file.into()));
         config.prefix.clone_from(&self.prefix);
+        if let Some(election) = &self.election {
+            config.election = election.clone();
+        }
         if let Some(creds) = &self.creds {
             config.auth = Auth { creds_file: Some(creds.clone()), ..Auth::default() };
         }
         config
+    }
+}
+
+fn parse_election(text: &str) -> Result<Election, String> {
+    match text {
+        "visible" => Ok(Election::Visible),
+        voters => {
+            Election::quorum(voters.split(',').map(str::trim)).map_err(|error| error.to_string())
+        }
     }
 }
 

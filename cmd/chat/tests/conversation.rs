@@ -149,6 +149,20 @@ fn reports_tell_who_is_there_and_what_was_sent() {
 }
 
 #[test]
+fn a_master_is_elected_where_that_is_asked_for() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let mut alice =
+        Chat::piped(folder.path(), &server.url(), "alice", "--web 0 --election visible");
+    let deadline = std::time::Instant::now() + program::PATIENCE;
+    while !alice.shown().contains("* this node leads, in term") {
+        assert!(std::time::Instant::now() < deadline, "{}", alice.shown());
+        let asked = alice.shown().matches("leads").count();
+        alice.write("/master\n");
+        alice.expect_that("an answer", |shown| shown.matches("leads").count() > asked);
+    }
+}
+
+#[test]
 fn readers_and_writers_keep_to_their_part() {
     let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
     let nats = server.url();
