@@ -17,9 +17,11 @@ use crate::room::{
 };
 
 mod health;
+mod network;
 mod sending;
 
 pub(crate) use health::Sample;
+pub(crate) use network::Picture;
 
 /// The reason of a connection that was not made yet.
 pub(crate) const NOT_YET: &str = "not connected yet";
@@ -74,6 +76,7 @@ struct State {
     link: LinkState,
     typing: BTreeMap<NodeId, Instant>,
     measured: health::Measured,
+    heard: network::Heard,
 }
 
 /// Shared by all who show the chat.
@@ -125,6 +128,7 @@ impl Hub {
             link,
             typing: BTreeMap::new(),
             measured: health::Measured::default(),
+            heard: network::Heard::default(),
         };
         let (notices, _) = broadcast::channel(NOTICES);
         let hub = Arc::new(Self {

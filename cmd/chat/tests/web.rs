@@ -7,6 +7,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use program::{Chat, PATIENCE};
@@ -173,6 +174,35 @@ async fn read_marks_and_typing_go_from_page_to_page() {
     alice.order(json!({ "do": "network" })).await;
     let network = alice.expect("network").await;
     assert_eq!(network["nodes"][1]["name"], "bob");
+    assert_eq!(network["nodes"][1]["channels"], json!([{ "name": "c", "mode": "readwrite" }]));
+}
+
+#[tokio::test]
+async fn a_page_sees_what_waits_between_two_others() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let mut alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    let bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
+    let (carol, port) = serve(folder.path(), &server.url(), "carol", "");
+    alice.expect_to_see("bob");
+    alice.expect_to_see("carol");
+    carol.expect_to_see("alice");
+    carol.expect_to_see("bob");
+    bob.kill();
+    alice.write("one\ntwo\n");
+    carol.expect("alice: two");
+    let (mut tab, _) = tab(port).await;
+    let expected = json!({ "from": "alice", "to": "bob", "messages": 2 });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        tab.order(json!({ "do": "network" })).await;
+        let told = tab.expect("network").await;
+        if told["backlog"].as_array().expect("a list").contains(&expected) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{told}");
+        // Orders have a pace.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test]

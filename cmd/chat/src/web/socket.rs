@@ -133,7 +133,10 @@ async fn carry_out(hub: &Arc<Hub>, orders: &Orders, order: Order) -> Option<Told
         }
         Order::Before { key } => return Some(Told::before(hub, key).await.unwrap_or_else(warn)),
         Order::Health => return Some(Told::Health { samples: hub.samples() }),
-        Order::Network => return Some(Told::network(hub).await.unwrap_or_else(warn)),
+        Order::Network => {
+            let picture = hub.picture().await;
+            return Some(picture.map_or_else(warn, |picture| Told::Network { picture }));
+        }
         Order::Say { text, to, nonce } => (nonce, (None, Change::Text(text), to)),
         Order::File { file, to, nonce } => (nonce, (None, Change::File(file), to)),
         Order::Edit { key, text, nonce } => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use waypost::{MessageId, Mode, NodeId};
 
-use crate::hub::{Hub, Notice, Sample};
+use crate::hub::{Hub, Notice, Picture, Sample};
 use crate::marks::Mark;
 use crate::room::{File, Key, Post};
 
@@ -131,24 +131,12 @@ pub(crate) enum Told {
         error: Option<String>,
     },
     Network {
-        nodes: Vec<NetworkNode>,
+        #[serde(flatten)]
+        picture: Picture,
     },
     Health {
         samples: Vec<Sample>,
     },
-}
-
-/// A node of the network as this one sees it.
-#[derive(Debug, Serialize)]
-pub(crate) struct NetworkNode {
-    name: NodeId,
-    me: bool,
-    online: bool,
-    master: bool,
-    /// How it takes part in this channel, if it does.
-    mode: Option<Mode>,
-    /// Messages of this node's that wait for it.
-    pending: u64,
 }
 
 impl Told {
@@ -203,42 +191,6 @@ impl Told {
             posts: posts.into_iter().map(|(post, mark)| Shown { post, mark }).collect(),
             more,
         })
-    }
-
-    /// The network as this node sees it.
-    ///
-    /// # Errors
-    /// The node is shut down, or its file cannot be read.
-    pub(crate) async fn network(hub: &Hub) -> anyhow::Result<Self> {
-        let topology = hub.node().topology().await?;
-        let accounts = hub.node().statistics().await?.accounts;
-        let master = hub.node().master().map(|(node, _)| node);
-        let mut nodes = vec![NetworkNode {
-            name: hub.me().clone(),
-            me: true,
-            online: true,
-            master: master.as_ref() == Some(hub.me()),
-            mode: Some(hub.mode()),
-            pending: 0,
-        }];
-        nodes.extend(topology.peers.into_iter().map(|peer| {
-            NetworkNode {
-                me: false,
-                online: peer.online,
-                master: master.as_ref() == Some(&peer.node),
-                mode: peer
-                    .channels
-                    .iter()
-                    .find(|c| c.name.as_str() == hub.channel())
-                    .map(|c| c.mode),
-                pending: accounts
-                    .iter()
-                    .find(|account| account.receiver.as_ref() == Some(&peer.node))
-                    .map_or(0, |account| account.pending),
-                name: peer.node,
-            }
-        }));
-        Ok(Self::Network { nodes })
     }
 }
 

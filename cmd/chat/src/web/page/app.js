@@ -66,7 +66,7 @@ function told(news) {
     case "warning": say(news.text); break;
     case "page": page(news); break;
     case "health": showHealth(news.samples, by("charts")); break;
-    case "network": showNetwork(news.nodes, by("picture"), by("nodes")); break;
+    case "network": showNetwork(news, by("picture"), by("nodes"), by("queues")); break;
   }
   showTyping();
   showTitle();

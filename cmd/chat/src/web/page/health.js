@@ -1,8 +1,7 @@
 // Charts of the last minutes, each with its figures in words for those who do not see it.
 
-import { element } from "./posts.js";
+import { drawn, element } from "./posts.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [600, 150, 44, 22, 10];
 
 /** `samples` hold counters since the node's start; charts show what became of them in each second. */
@@ -29,30 +28,23 @@ function chart(title, unit, lines, samples) {
   lines.forEach((_, at) => caption.append(element("span", `key key-${at}`, words[at]), " "));
   const values = lines.flatMap(([, points]) => points.map((point) => point.value));
   const top = nice(Math.max(1, ...values));
-  const svg = made("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, ${unit}: ${words.join(", ")}; at most ${round(Math.max(0, ...values))}` });
+  const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, ${unit}: ${words.join(", ")}; at most ${round(Math.max(0, ...values))}` });
   const to = samples.at(-1)?.at_ms ?? 0;
   const from = Math.min(samples[0]?.at_ms ?? 0, to - 60000);
   const x = (at) => LEFT + ((at - from) / (to - from)) * (WIDTH - LEFT - 6);
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
   for (const part of [0, 0.5, 1]) {
-    svg.append(made("line", { x1: LEFT, x2: WIDTH - 6, y1: y(top * part), y2: y(top * part), class: "grid" }));
-    svg.append(made("text", { x: LEFT - 6, y: y(top * part) + 4, class: "scale" }, round(top * part)));
+    svg.append(drawn("line", { x1: LEFT, x2: WIDTH - 6, y1: y(top * part), y2: y(top * part), class: "grid" }));
+    svg.append(drawn("text", { x: LEFT - 6, y: y(top * part) + 4, class: "scale" }, round(top * part)));
   }
   const minutes = Math.round((to - from) / 6000) / 10;
-  svg.append(made("text", { x: LEFT, y: HEIGHT - 5, class: "from" }, `${minutes} min ago`));
-  svg.append(made("text", { x: WIDTH - 6, y: HEIGHT - 5, class: "scale" }, "now"));
+  svg.append(drawn("text", { x: LEFT, y: HEIGHT - 5, class: "from" }, `${minutes} min ago`));
+  svg.append(drawn("text", { x: WIDTH - 6, y: HEIGHT - 5, class: "scale" }, "now"));
   lines.forEach(([, points], at) => {
-    svg.append(made("polyline", { points: points.map((point) => `${x(point.at).toFixed(1)},${y(point.value).toFixed(1)}`).join(" "), class: `line line-${at}` }));
+    svg.append(drawn("polyline", { points: points.map((point) => `${x(point.at).toFixed(1)},${y(point.value).toFixed(1)}`).join(" "), class: `line line-${at}` }));
   });
   figure.append(caption, svg);
   return figure;
-}
-
-function made(name, attributes, text) {
-  const one = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) one.setAttribute(key, value);
-  if (text !== undefined) one.textContent = text;
-  return one;
 }
 
 function nice(value) {
