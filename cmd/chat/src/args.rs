@@ -60,6 +60,8 @@ pub(crate) struct Args {
     /// is elected]
     #[arg(long, value_name = "visible|NODE,NODE,NODE", value_parser = parse_election)]
     pub(crate) election: Option<Election>,
+    #[command(flatten)]
+    pub(crate) http: waypost_http::Options,
     /// Say more on standard error; twice for everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

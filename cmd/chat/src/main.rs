@@ -70,8 +70,10 @@ async fn run(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     // Before the node is started: nothing is joined by a program that cannot go on.
     let page = Page::bind(&args).await?;
+    let listener = args.http.listen().await?;
     let node =
         Node::builder().config(args.config()).start().await.context("the node does not start")?;
+    let server = args.http.serve(listener, &node, "chat");
     let events = node.events();
     let ended = async {
         if let Link::Conflict { host } = node.status().link {
@@ -88,6 +90,9 @@ async fn run(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
         result = ended => result,
         _ = signals.caught() => Ok(()),
     };
+    if let Some(server) = server {
+        server.stop().await;
+    }
     node.shutdown().await;
     result
 }

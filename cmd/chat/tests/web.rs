@@ -330,3 +330,24 @@ fn the_node_goes_on_with_its_page_when_its_input_has_ended() {
     alice.expect("bob: still there?");
     assert!(get(port, "/", "").starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn metrics_and_health_are_served_where_http_says() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let alice =
+        Chat::piped(folder.path(), &server.url(), "alice", &format!("{NO_WEB} --http 127.0.0.1:0"));
+    let says = "metrics and health on http://127.0.0.1:";
+    let deadline = Instant::now() + PATIENCE;
+    let port = loop {
+        let errors = alice.errors();
+        if let Some((_, rest)) = errors.split_once(says) {
+            break rest.lines().next().expect("a line").parse().expect("a port");
+        }
+        assert!(Instant::now() < deadline, "{errors}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let metrics = get(port, "/metrics", "");
+    assert!(metrics.contains("\nwaypost_node_info{node=\"alice\""), "{metrics}");
+    let ready = get(port, "/readyz", "");
+    assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("\"ready\":true"), "{ready}");
+}

@@ -5,12 +5,15 @@
 //! - `/readyz`: 200 where the node can do its work, else 503, with reasons.
 //!
 //! A package of its own and not part of the library, so that a program that embeds a node gets no HTTP server with it. One that has an axum server
-//! takes [`router`]; one that has none, [`Address::bind`] and [`Listener::serve`].
+//! takes [`router`]; one that has none, [`Address::bind`] and
+//! [`Listener::serve`]. [`Options`] are these as a command line has them.
 
 mod address;
+mod options;
 mod routes;
 mod server;
 
 pub use address::{Address, AddressError};
+pub use options::Options;
 pub use routes::{ReadyWhen, router};
 pub use server::{BindError, Listener, Server};

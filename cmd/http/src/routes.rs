@@ -11,12 +11,12 @@ use waypost::management::{Check, CheckState};
 use waypost::{Metrics, Node, NodeId};
 
 /// When a node whose server is away is ready.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReadyWhen {
-    /// As long as it lets messages wait: that is what it is for.
+    /// As long as it lets messages wait: that is what it is for
     #[default]
     Queueing,
-    /// Only while it is connected.
+    /// Only while it is connected
     Connected,
 }
 

@@ -10,12 +10,10 @@ use clap::{Parser, Subcommand};
 use waypost::{ChannelName, Kind, MessageId, NodeId, Priority};
 use waypost_bench::Scenario;
 
-mod http;
 mod order;
 mod top;
 mod values;
 
-pub(crate) use http::{Http, Ready};
 pub(crate) use order::subcommand_first;
 use top::TOP_HELP;
 pub(crate) use top::Top;
@@ -290,7 +288,7 @@ pub(crate) struct Send {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub(crate) flush: Duration,
     #[command(flatten)]
-    pub(crate) http: Http,
+    pub(crate) http: waypost_http::Options,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -310,7 +308,7 @@ pub(crate) struct Recv {
     #[arg(long, value_name = "START", default_value = "joined", value_parser = parse_from)]
     pub(crate) from: From,
     #[command(flatten)]
-    pub(crate) http: Http,
+    pub(crate) http: waypost_http::Options,
     #[command(flatten)]
     pub(crate) format: Format,
 }

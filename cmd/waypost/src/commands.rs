@@ -14,7 +14,6 @@ mod audit;
 mod bench;
 mod db;
 mod doctor;
-mod http;
 mod master;
 mod node;
 mod orders;

@@ -15,7 +15,7 @@ use waypost::{
     ChannelName, Config, Headers, Kind, Message, MessageId, Messages, Mode, Node, NodeId, Priority,
 };
 
-use super::{http, node};
+use super::node;
 use crate::args::Recv;
 use crate::output::{Output, time_ms};
 use crate::run::Outcome;
@@ -33,9 +33,9 @@ pub(super) async fn run(
     mut signals: Signals,
 ) -> anyhow::Result<Outcome> {
     config.shutdown_timeout = config.shutdown_timeout.min(LAST_WORDS);
-    let listener = http::listen(&args.http).await?;
+    let listener = args.http.listen().await?;
     let (node, mut standing) = node::start(config).await?;
-    let server = http::serve(listener, &args.http, &node);
+    let server = args.http.serve(listener, &node, "waypost");
     // Both outlive the node: a message that is dropped before is refused, which costs it an attempt.
     let (mut messages, mut unprinted) = (None, None);
     let received = tokio::select! {
@@ -45,7 +45,9 @@ pub(super) async fn run(
         } => received,
         error = standing.lost() => Err(error),
     };
-    http::stop(server).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
     // The senders hear the last acknowledgement and the goodbye before this returns.
     node.shutdown().await;
     received.map(|()| Outcome::Done)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use waypost::{Config, MessageId, Mode, NewMessage, Node};
 
-use super::{http, node};
+use super::node;
 use crate::args::{Send, Ttl};
 use crate::output::Output;
 use crate::run::Outcome;
@@ -50,9 +50,9 @@ pub(super) async fn run(
             number = signals.caught() => return Ok(Outcome::Interrupted(number)),
         },
     };
-    let listener = http::listen(&args.http).await?;
+    let listener = args.http.listen().await?;
     let (node, mut standing) = node::start(config).await?;
-    let server = http::serve(listener, &args.http, &node);
+    let server = args.http.serve(listener, &node, "waypost");
     let work = async {
         match send(&node, &args, payload, output, &mut signals).await? {
             Sent::All => settle::stay(&node, &args, &mut signals).await,
@@ -67,7 +67,9 @@ pub(super) async fn run(
         outcome = work => outcome,
         error = standing.lost() => Err(error),
     };
-    http::stop(server).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
     node.shutdown().await;
     outcome
 }
