@@ -79,11 +79,9 @@ impl Channel {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let count = prepared.len() as u64;
         let span = spans::send(&self.shared.id, &self.name, prepared.len());
         let ids = self.shared.store.send(prepared).instrument(span.clone()).await?;
         spans::ids(&span, ids.first().copied(), ids.last().copied());
-        self.shared.tally.accepted.add(count);
         Ok(ids)
     }
 
@@ -100,7 +98,6 @@ impl Channel {
         let span = spans::send(&self.shared.id, &self.name, 1).entered();
         let id = tx.send(self.prepare(message.into())?)?;
         spans::ids(&span, Some(id), Some(id));
-        self.shared.tally.accepted.add(1);
         Ok(id)
     }
 

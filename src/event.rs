@@ -291,7 +291,7 @@ impl Tick {
 }
 
 counters! {
-    /// Messages taken by `send`, and by `send_in` also where its transaction is undone later.
+    /// Messages committed for sending: by `send`, in a transaction, or by sending a dead letter again.
     accepted,
     /// Messages sent to a receiver, repetitions not counted.
     sent,
@@ -303,7 +303,7 @@ counters! {
     expired,
     /// Messages that became dead letters.
     dead_lettered,
-    /// Messages that gave way to newer ones, or were purged.
+    /// Messages that gave way to newer ones, were purged, or waited for a receiver that was forgotten or has left.
     dropped,
     /// Messages that a handler took.
     processed,

@@ -162,7 +162,8 @@ pub struct Account {
     pub dead: u64,
     /// Purged: by an operator, by leaving the channel, or to make room.
     pub purged: u64,
-    /// When the oldest pending message was sent, in milliseconds since 1970.
+    /// When the oldest pending message was sent, in milliseconds since 1970; none where none waits, or where it was not found within a quarter of a
+    /// second: in a log of millions of messages for others.
     pub oldest_pending_ms: Option<u64>,
 }
 
@@ -209,7 +210,7 @@ pub struct Statistics {
 pub struct Readiness {
     /// The node.
     pub node: NodeId,
-    /// `file`, `intake` and `nats`.
+    /// `node`, `file`, `intake`, `queues` and `nats`.
     pub checks: Vec<Check>,
 }
 
@@ -235,6 +236,7 @@ pub struct Check {
 /// How something is that a node needs, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CheckState {
     /// As it should be.
     Passed,

@@ -10,12 +10,12 @@ use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Regis
 
 use crate::config::Election;
 use crate::event::Counters;
-use crate::management::Account;
 use crate::node::Shared;
 use crate::store::Health;
 
 mod queues;
 
+pub(crate) use queues::Named;
 use queues::Queue;
 
 /// How long the file may take to tell what waits.
@@ -41,7 +41,8 @@ impl Metrics {
     /// All metrics in Prometheus' text format, version 0.0.4. `docs/metrics.md` says what each means.
     ///
     /// Asks the file what waits for whom, for at most two seconds: where it does not tell, those two metrics are left out, and all others are
-    /// there. Works as well while the node is disconnected, and after its shutdown. Must be called in a tokio runtime. Cancelling is safe.
+    /// there. Works as well while the node is disconnected, and after its shutdown. Each call is a job for the node's writing thread: keep the answer
+    /// for a second where strangers can ask. Must be called in a tokio runtime with time enabled. Cancelling is safe.
     pub async fn encode(&self) -> String {
         let accounts = tokio::time::timeout(PATIENCE, self.shared.store.accounts()).await;
         let accounts = accounts.ok().and_then(Result::ok);
@@ -51,7 +52,8 @@ impl Metrics {
         self.state(&page);
         self.election(&page);
         if let Some(accounts) = accounts {
-            page.queues(&accounts, self.shared.store.now_ms());
+            let queues = self.shared.named.longest(&accounts);
+            page.queues(&queues, self.shared.store.now_ms());
         }
         let mut text = String::new();
         TextEncoder::new().encode_utf8(&page.0.gather(), &mut text).expect(SOUND);
@@ -75,7 +77,9 @@ impl Metrics {
 
     fn state(&self, page: &Page) {
         let status = self.shared.status.borrow().clone();
-        let connected = status.link.is_connected();
+        // What it said last is true no more.
+        let runs = !self.shared.has_ended();
+        let connected = runs && status.link.is_connected();
         let writable = self.shared.store.health() == Health::Healthy;
         page.flag(
             "waypost_connected",
@@ -87,7 +91,8 @@ impl Metrics {
             "Whether the node's file took the last write; 0 while the disk is full or the file has failed.",
             writable,
         );
-        let peers = i64::try_from(status.peers_online).unwrap_or(i64::MAX);
+        let peers = if runs { status.peers_online } else { 0 };
+        let peers = i64::try_from(peers).unwrap_or(i64::MAX);
         page.gauge("waypost_peers_online", "Peers that are online.", peers);
         let wal = i64::try_from(self.shared.store.wal_bytes()).unwrap_or(i64::MAX);
         page.gauge("waypost_wal_bytes", "Size of the file's write-ahead log.", wal);
@@ -126,7 +131,7 @@ type Total = (&'static str, &'static str, u64);
 /// Every counter, and what it counts.
 fn totals(counters: &Counters) -> [Total; 19] {
     [
-        ("waypost_messages_accepted_total", "Messages taken by send.", counters.accepted),
+        ("waypost_messages_accepted_total", "Messages committed for sending.", counters.accepted),
         (
             "waypost_messages_sent_total",
             "Messages sent to a receiver, one for each receiver, repetitions not counted.",
@@ -154,7 +159,7 @@ fn totals(counters: &Counters) -> [Total; 19] {
         ),
         (
             "waypost_messages_dropped_total",
-            "Messages that gave way to newer ones, or were purged.",
+            "Messages that gave way to newer ones, were purged, or waited for a receiver that was forgotten or has left.",
             counters.dropped,
         ),
         ("waypost_messages_processed_total", "Messages that a handler took.", counters.processed),
@@ -216,7 +221,7 @@ impl Page {
         self.gauge(name, help, i64::from(is_so));
     }
 
-    fn queues(&self, accounts: &[Account], now_ms: u64) {
+    fn queues(&self, queues: &[Queue<'_>], now_ms: u64) {
         let waiting = Opts::new(
             "waypost_queue_messages",
             "Messages that wait for a receiver; (none): for a first reader; (other): for those beyond the hundred longest queues.",
@@ -224,13 +229,18 @@ impl Page {
         let waiting = IntGaugeVec::new(waiting, &["receiver"]).expect(SOUND);
         let oldest = Opts::new(
             "waypost_queue_oldest_age_seconds",
-            "Age of the oldest message that waits for a receiver; 0 where none does.",
+            "Age of the oldest message that waits for a receiver; 0 where none does, left out where it takes long to find.",
         );
         let oldest = GaugeVec::new(oldest, &["receiver"]).expect(SOUND);
-        for Queue { receiver, messages, oldest_ms } in queues::longest(accounts) {
-            let messages = i64::try_from(messages).unwrap_or(i64::MAX);
-            waiting.with_label_values(&[receiver]).set(messages);
-            let age_ms = oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
+        for Queue { receiver, messages, oldest_ms } in queues {
+            let count = i64::try_from(*messages).unwrap_or(i64::MAX);
+            waiting.with_label_values(&[receiver]).set(count);
+            let age_ms = match oldest_ms {
+                Some(oldest) => now_ms.saturating_sub(*oldest),
+                None if *messages == 0 => 0,
+                // It would take too long to find.
+                None => continue,
+            };
             oldest.with_label_values(&[receiver]).set(age_ms as f64 / 1e3);
         }
         self.add(waiting);

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) started: Instant,
     pub(crate) id: NodeId,
+    #[cfg(feature = "metrics")]
+    pub(crate) named: crate::metrics::Named,
     /// Taken by whoever shuts down, to wait for its end.
     pub(crate) thread: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -55,6 +57,11 @@ impl Shared {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| NodeError::ShutDown)?;
         answer.await.map_err(|_| NodeError::ShutDown)
+    }
+
+    /// Whether the driver is gone: shut down, or ended by a failure.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.commands.is_closed()
     }
 
     /// Tells the driver, if it has room for it; for what is only a courtesy.

@@ -13,7 +13,7 @@ use nodes::*;
 use support::eventually_async;
 use support::nats_server::NatsServer;
 use waypost::management::{CheckState, Readiness};
-use waypost::{Mode, Node};
+use waypost::{Mode, NewMessage, Node};
 
 const PAGE: &str = include_str!("../docs/metrics.md");
 const DASHBOARD: &str = include_str!("../docs/grafana/waypost.json");
@@ -51,10 +51,8 @@ async fn the_numbers_follow_the_messages() {
     assert_eq!(after.value("waypost_messages_accepted_total"), 10.0);
     assert_eq!(after.value("waypost_messages_sent_total"), 10.0);
     assert_eq!(after.value("waypost_delivery_seconds_count"), 10.0);
-    assert_eq!(
-        after.value("waypost_ack_seconds_count"),
-        after.value("waypost_acks_received_total")
-    );
+    let acks = after.value("waypost_ack_seconds_count");
+    assert!(acks > 0.0 && acks <= after.value("waypost_acks_received_total"), "{after:?}");
     assert!(after.value("waypost_ack_seconds_sum") > 0.0);
     let fsyncs = |page: &Page| page.get("waypost_commit_seconds_count", &[("fsync", "yes")]);
     assert!(fsyncs(&after) >= fsyncs(&before).map(|count| count + 1.0), "{after:?}");
@@ -97,7 +95,56 @@ async fn an_outage_shows_and_passes() {
     assert_eq!(back.value("waypost_reconnects_total"), 1.0);
     assert_eq!(alice.readiness().await.state(), CheckState::Passed);
     alice.shutdown().await;
-    assert_eq!(alice.readiness().await.state(), CheckState::Failed);
+    let ended = alice.readiness().await;
+    assert_eq!(ended.state(), CheckState::Failed);
+    assert!(reason(&ended, "node").contains("has ended"), "{ended:?}");
+    let last = metrics(&alice).await;
+    assert_eq!(last.value("waypost_connected"), 0.0, "what the driver said last is true no more");
+    assert_eq!(last.value("waypost_peers_online"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_refuses_messages_is_not_ready_and_expiry_without_a_reader_counts() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let two = 2.try_into().expect("more than none");
+    let alice = begin(builder(&server, &dir, "alice").queue_limit(two)).await;
+    let orders = alice.join("orders", Mode::Writer).await.expect("joined");
+    let to_bob = || NewMessage::text("x").to("bob");
+    orders.send(to_bob()).await.expect("sent");
+    assert_eq!(reason(&alice.readiness().await, "queues"), "have room");
+    orders.send(to_bob()).await.expect("sent");
+    orders.send(to_bob()).await.expect_err("two wait for bob");
+    let full = alice.readiness().await;
+    assert_eq!(full.state(), CheckState::Failed);
+    assert_eq!(reason(&full, "queues"), "the one for bob is full: sends are refused");
+    assert_eq!(metrics(&alice).await.value("waypost_messages_accepted_total"), 2.0);
+    let brief = || NewMessage::text("x").ttl(Duration::from_millis(1));
+    for _ in 0..2 {
+        orders.send(brief()).await.expect("sent");
+    }
+    let expired = "they expired before there was a reader, and made room";
+    eventually_async(SOON, expired, async || orders.send(brief()).await.is_ok()).await;
+    told(&alice, expired, |page| page.value("waypost_messages_expired_total") == 2.0).await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_takes_nothing_is_not_ready_before_anything_was_sent() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let alice = start(&server, &dir, "alice").await;
+    assert_eq!(alice.readiness().await.state(), CheckState::Passed);
+    let mut blocked = alice.storage().into_os_string();
+    blocked.push("-probe");
+    // Where the probe would be, something is that cannot be written: as good as a disk that is not writable, also for root.
+    std::fs::create_dir(&blocked).expect("a folder");
+    let readiness = alice.readiness().await;
+    assert_eq!(readiness.state(), CheckState::Failed);
+    assert!(reason(&readiness, "file").contains("nothing can be written"), "{readiness:?}");
+    std::fs::remove_dir(&blocked).expect("an empty folder");
+    assert_eq!(alice.readiness().await.state(), CheckState::Passed);
+    alice.shutdown().await;
 }
 
 fn reason(readiness: &Readiness, name: &str) -> String {

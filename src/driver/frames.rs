@@ -118,7 +118,7 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn publish_messages(
         &mut self,
         outgoing: Outgoing<'_>,
-        repeated: bool,
+        repeated: usize,
     ) -> Option<delivery::Event<Body>> {
         let Outgoing { receiver, topic, ref heads, attempt, previous, skipped } = outgoing;
         let is_it =
@@ -127,7 +127,7 @@ impl<T: Transport> Driver<T> {
             Some((_, bytes)) => bytes,
             None => self.message_frame(&outgoing)?.encode(),
         };
-        let (id, count) = (heads.first()?.id, heads.len() as u64);
+        let id = heads.first()?.id;
         self.origin.sent(receiver, topic, newest(heads)?);
         let to = Subject::Message { to: receiver.clone(), from: self.me.clone() };
         let receiver = receiver.clone();
@@ -136,11 +136,14 @@ impl<T: Transport> Driver<T> {
                 self.ahead.candidates.push(receiver.clone());
                 let accepted = heads.iter().filter_map(|head| head.body.as_ref());
                 let accepted = accepted.map(|entry| (entry.id, entry.created_ms));
-                self.flights.left(&receiver, topic, accepted);
-                if repeated {
-                    self.tally.redelivered.add(count);
+                self.flights.left(&receiver, (topic, repeated > 0), accepted);
+                if repeated > 0 {
+                    self.tally.redelivered.add(repeated as u64);
+                    let receiver = receiver.clone();
                     self.tell(Event::Redelivered { receiver, id, attempt });
-                } else {
+                }
+                if let Some(first) = heads.get(repeated) {
+                    let (id, count) = (first.id, (heads.len() - repeated) as u64);
                     self.tally.sent.add(count);
                     self.tell(Event::Sent { receiver, id, count });
                 }

@@ -84,7 +84,6 @@ impl<T: Transport> Driver<T> {
                     self.deliver_all(|| delivery::Event::Missed { end_seq }).await;
                 }
                 Notice::Dropped { receiver, topic, up_to_seq, count } => {
-                    self.tally.dropped.add(count);
                     let dropped = delivery::Event::Dropped { topic, up_to_seq, count };
                     self.deliver(&receiver, dropped).await;
                     self.tell(Event::Dropped { receiver, count });
@@ -94,6 +93,7 @@ impl<T: Transport> Driver<T> {
                     self.tell(Event::DroppedUnclaimed { channel, count });
                 }
                 Notice::ExpiredUnclaimed { channel, count } => {
+                    self.tally.expired.add(count);
                     self.tell(Event::ExpiredUnclaimed { channel, count });
                 }
                 Notice::Down => {
@@ -270,11 +270,12 @@ impl<T: Transport> Driver<T> {
 
     fn note_settled(&mut self, run: Run) {
         let (receiver, id, count) = (run.receiver.clone(), run.last_id, run.count);
+
         match &run.how {
             Settled::Acknowledged => {
                 self.tally.delivered.add(count);
                 let whose = (&receiver, run.topic);
-                self.flights.acknowledged(self.store.meter(), whose, id, self.store.now_ms());
+                self.flights.acknowledged(self.store.meter(), whose, id, run.at_ms);
                 self.tell(Event::Delivered { receiver, id, count });
             }
             Settled::Expired => {

@@ -1,4 +1,4 @@
-//! What is measured where it happens, for `Node::metrics`. Without the feature `metrics` nothing is, and all of this compiles to nothing.
+//! What is measured where it happens, for `Node::metrics`. Without the feature `metrics` nothing is, and all of this costs next to nothing.
 
 #[cfg(feature = "metrics")]
 mod measuring;

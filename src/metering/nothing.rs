@@ -28,7 +28,7 @@ impl Meter {
 }
 
 impl Flights {
-    pub(crate) fn left<I>(&mut self, _receiver: &NodeId, _topic: TopicId, _messages: I)
+    pub(crate) fn left<I>(&mut self, _receiver: &NodeId, _what: (TopicId, bool), _messages: I)
     where
         I: Iterator<Item = (MessageId, u64)>,
     {

@@ -1,6 +1,8 @@
 //! Whose queues are told one by one.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use crate::management::Account;
 
@@ -19,10 +21,25 @@ pub(super) struct Queue<'a> {
     pub(super) oldest_ms: Option<u64>,
 }
 
-/// The longest queues by name; where there are more, the rest as one.
-pub(super) fn longest(accounts: &[Account]) -> Vec<Queue<'_>> {
+/// Who was told of by name last. Whoever has been keeps its name as long as something waits for it: where many queues are about equally long, others would be the
+/// longest at each look, and the series would never end.
+#[derive(Debug, Default)]
+pub(crate) struct Named(Mutex<BTreeSet<String>>);
+
+impl Named {
+    /// The longest queues by name; where there are more, the rest as one.
+    pub(super) fn longest<'a>(&self, accounts: &'a [Account]) -> Vec<Queue<'a>> {
+        let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let queues =
+            longest(accounts, |queue| queue.messages > 0 && named.contains(queue.receiver));
+        *named = queues.iter().map(|queue| queue.receiver.to_owned()).collect();
+        queues
+    }
+}
+
+fn longest<'a>(accounts: &'a [Account], stays: impl Fn(&Queue<'_>) -> bool) -> Vec<Queue<'a>> {
     let mut queues: Vec<_> = accounts.iter().map(of).collect();
-    queues.sort_by_key(|queue| (Reverse(queue.messages), queue.receiver));
+    queues.sort_by_cached_key(|queue| (!stays(queue), Reverse(queue.messages), queue.receiver));
     let rest = queues.split_off(MAX_RECEIVERS.min(queues.len()));
     if !rest.is_empty() {
         queues.push(Queue {
@@ -56,19 +73,39 @@ mod tests {
             .zip(&names)
             .map(|(n, name)| account(Some(name), n, Some(9_000 - n)))
             .collect();
-        let queues = longest(&accounts);
+        let queues = longest(&accounts, |_| false);
         assert_eq!(queues.len(), 101);
         assert_eq!(queues[0].receiver, "n249");
         let rest = Queue { receiver: "(other)", messages: (0..150).sum(), oldest_ms: Some(8_851) };
         assert_eq!(queues[100], rest);
-        assert_eq!(longest(&accounts[..100]).len(), 100);
+        assert_eq!(longest(&accounts[..100], |_| false).len(), 100);
+    }
+
+    #[test]
+    fn whoever_was_told_of_by_name_keeps_it_while_something_waits_for_it() {
+        let names: Vec<String> = (0..101).map(|n| format!("n{n:03}")).collect();
+        let told = |waiting: &dyn Fn(usize) -> u64, named: &Named| {
+            let account = |(n, name): (usize, &String)| account(Some(name), waiting(n), None);
+            let accounts: Vec<_> = names.iter().enumerate().map(account).collect();
+            let queues = named.longest(&accounts);
+            let is_told = |name: &str| queues.iter().any(|queue| queue.receiver == name);
+            (is_told("n000"), is_told("n100"))
+        };
+        let named = Named::default();
+        assert_eq!(told(&|n| if n == 100 { 1 } else { 2 }, &named), (true, false));
+        assert_eq!(told(&|n| if n == 0 { 1 } else { 2 }, &named), (true, false), "it has its name");
+        assert_eq!(
+            told(&|n| if n == 0 { 0 } else { 2 }, &named),
+            (false, true),
+            "nothing waits for it"
+        );
     }
 
     #[test]
     fn a_node_called_other_is_not_the_rest() {
         let accounts = [account(Some("other"), 1, Some(5)), account(None, 2, None)];
         let names: Vec<_> =
-            longest(&accounts).iter().map(|queue| queue.receiver.to_owned()).collect();
+            longest(&accounts, |_| false).iter().map(|queue| queue.receiver.to_owned()).collect();
         assert_eq!(names, ["(none)", "other"]);
     }
 }

@@ -11,30 +11,54 @@ use crate::store::Health;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Whether the node can do its work now, with reasons: its file takes a transaction, it takes messages from its program, it is connected or
-    /// lets messages wait. Writes nothing that stays; takes at most two seconds. Must be called in a tokio runtime. Cancelling is safe.
+    /// Whether the node can do its work now, with reasons: it runs; its file takes a transaction, and the disk a few KiB beside it; it takes messages
+    /// from its program, and no queue has reached a limit at which it refuses them; it is connected or lets messages wait. Reasons can name
+    /// the file's path, the server and other nodes.
+    ///
+    /// Writes nothing that stays. Takes at most two seconds. Must be called in a tokio runtime with time enabled. Cancelling is safe.
     pub async fn readiness(&self) -> Readiness {
-        Readiness {
-            node: self.shared.id.clone(),
-            checks: vec![self.file().await, self.intake(), nats(&self.status().link)],
-        }
+        let mut checks = vec![self.runs()];
+        checks.extend(self.file().await);
+        checks.extend([self.intake(), nats(&self.status().link)]);
+        Readiness { node: self.shared.id.clone(), checks }
     }
 
-    async fn file(&self) -> Check {
-        let store = &self.shared.store;
-        let asked = tokio::time::timeout(PATIENCE, store.waiting()).await;
-        let (state, reason) = match (asked, store.health()) {
-            (Err(_), _) => {
-                (CheckState::Failed, format!("no answer within {} s", PATIENCE.as_secs()))
-            }
-            (Ok(Err(error)), _) => (CheckState::Failed, error.to_string()),
-            (Ok(Ok(_)), Health::Healthy) => (CheckState::Passed, "writable".to_owned()),
-            (Ok(Ok(_)), Health::Full) => {
-                (CheckState::Failed, "the disk or the file is full".to_owned())
-            }
-            (Ok(Ok(_)), Health::Failed(reason)) => (CheckState::Failed, reason),
+    fn runs(&self) -> Check {
+        let (state, reason) = match self.shared.has_ended() {
+            true => (CheckState::Failed, "it has ended; only a restart helps"),
+            false => (CheckState::Passed, "runs"),
         };
-        Check { check: "file", state, reason }
+        Check { check: "node", state, reason: reason.to_owned() }
+    }
+
+    /// The file, and the queues in it where it tells of them.
+    async fn file(&self) -> Vec<Check> {
+        let store = &self.shared.store;
+        let asked = async { tokio::join!(store.full_queue(), store.can_write()) };
+        let failed = |reason| vec![Check { check: "file", state: CheckState::Failed, reason }];
+        let Ok((queues, written)) = tokio::time::timeout(PATIENCE, asked).await else {
+            return failed(format!("no answer within {} s", PATIENCE.as_secs()));
+        };
+        let full = match (queues, written, store.health()) {
+            (Err(error), _, _) => return failed(error.to_string()),
+            (_, _, Health::Full) => return failed("the disk or the file is full".to_owned()),
+            (_, _, Health::Failed(reason)) => return failed(reason),
+            (_, Err(error), _) => {
+                return failed(format!("nothing can be written beside the file: {error}"));
+            }
+            (Ok(full), Ok(()), Health::Healthy) => full,
+        };
+        let (state, reason) = match full {
+            Some(receiver) => {
+                (CheckState::Failed, format!("the one for {receiver} is full: sends are refused"))
+            }
+            None => (CheckState::Passed, "have room".to_owned()),
+        };
+        let writable = "writable".to_owned();
+        vec![
+            Check { check: "file", state: CheckState::Passed, reason: writable },
+            Check { check: "queues", state, reason },
+        ]
     }
 
     fn intake(&self) -> Check {

@@ -11,7 +11,7 @@ use crate::config::{Config, Election};
 use crate::driver::{Desk, Driver, Parts, Standing};
 use crate::election::ElectionEvent;
 use crate::error::StartError;
-use crate::event::{Event, Link, Status, Tally};
+use crate::event::{Event, Link, Status};
 use crate::gate::Gate;
 use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
 use crate::store::{Opened, Options, Store};
@@ -62,7 +62,7 @@ pub(super) fn assemble(
     incarnation: Incarnation,
 ) -> (Shared, Parts, oneshot::Receiver<Result<(), StartError>>) {
     let (id, store) = (opened.restored.node.clone(), opened.store.clone());
-    let tally = Arc::new(Tally::default());
+    let tally = store.tally().clone();
     let gate = Arc::new(Gate::default());
     let (events, listening) = broadcast::channel::<Event>(EVENTS);
     let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -104,6 +104,8 @@ pub(super) fn assemble(
         standing: shown,
         started: Instant::now(),
         id,
+        #[cfg(feature = "metrics")]
+        named: Default::default(),
         thread: tokio::sync::Mutex::new(None),
     };
     (shared, parts, contacted)

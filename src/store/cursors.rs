@@ -357,6 +357,9 @@ impl Group<'_> {
             Outcome::Purged => &mut cursor.purged,
         };
         *settled += count;
+        if matches!(outcome, Outcome::Purged) {
+            self.ledger.totals.dropped += count;
+        }
         cursor.acked_seq = last_seq;
         cursor.acked_id = acked_id.or(cursor.acked_id);
         self.write_cursor(receiver, topic, cursor)?;

@@ -57,6 +57,11 @@ pub(super) fn has_room(path: &Path) -> bool {
     probe(path, PROBE_BYTES).is_ok()
 }
 
+/// Whether a little can be written beside the file at all.
+pub(super) fn can_write(path: &Path) -> io::Result<()> {
+    probe(path, 4096)
+}
+
 /// Writes so many bytes beside the file and takes them back: only a write knows of quotas.
 fn probe(path: &Path, bytes: usize) -> io::Result<()> {
     let mut probe = path.as_os_str().to_owned();

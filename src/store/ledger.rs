@@ -81,6 +81,8 @@ pub(super) struct Totals {
     pub(super) last_created_ms: u64,
     /// Messages accepted since the file was opened.
     pub(super) appended: u64,
+    /// Messages that a receiver will not get since then, because they were purged or gave way to others.
+    pub(super) dropped: u64,
 }
 
 #[derive(Debug)]
@@ -376,8 +378,13 @@ mod tests {
 
     #[test]
     fn what_is_rolled_back_leaves_no_trace() {
-        let totals =
-            Totals { last_id: MessageId::ZERO, end_seq: 0, last_created_ms: 0, appended: 0 };
+        let totals = Totals {
+            last_id: MessageId::ZERO,
+            end_seq: 0,
+            last_created_ms: 0,
+            appended: 0,
+            dropped: 0,
+        };
         let mut ledger = Ledger::new(totals);
         let channel = ChannelName::new("c").expect("a valid name");
         let node = NodeId::new("a").expect("a valid name");

@@ -71,6 +71,7 @@ pub(super) fn load(conn: &Connection) -> Result<Ledger, StoreError> {
         end_seq: conn.query_row(SELECT_END_SEQ, [], |row| row.get(0)).at("read the log's end")?,
         last_created_ms: last_created_ms(conn)?,
         appended: 0,
+        dropped: 0,
     };
     let mut ledger = Ledger::new(totals);
     let settled: HashMap<TopicId, u64> =

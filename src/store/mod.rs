@@ -47,6 +47,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Durability;
 use crate::error::{StoreError, StoreOpenError};
+use crate::event::Tally;
 use crate::metering::Meter;
 pub(crate) use audit::Entry;
 use clock::{Clock, SystemTimeSource, TimeSource};
@@ -153,6 +154,7 @@ impl Store {
             mailbox: Arc::clone(&mailbox),
             health: Mutex::new(Health::Healthy),
             meter: Arc::default(),
+            tally: Arc::default(),
             damage_told: AtomicBool::new(false),
             readers: RwLock::new(Some(readers)),
             done,
@@ -203,6 +205,11 @@ impl Store {
     /// What is measured of this node.
     pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.inner.shared.meter
+    }
+
+    /// What is counted of this node.
+    pub(crate) fn tally(&self) -> &Arc<Tally> {
+        &self.inner.shared.tally
     }
 
     pub(crate) fn health(&self) -> Health {

@@ -176,29 +176,43 @@ fn size(loaded: &Loaded) -> usize {
     }
 }
 
-/// When the first message past each of these places was created: one pass over the log for all of them.
+/// When the first message past each of these places was created: one pass over those parts of the log that can tell. What it has not come to by
+/// `end` is left out.
 pub(super) fn first_times(
     conn: &Connection,
     mut places: Vec<(TopicId, u64)>,
+    end: Instant,
 ) -> Result<HashMap<(TopicId, u64), u64>, StoreError> {
     places.sort_unstable_by_key(|(topic, after)| (*after, *topic));
     places.dedup();
     let mut found = HashMap::new();
-    let Some((_, lowest)) = places.first().copied() else { return Ok(found) };
-    let mut upcoming = places.iter().copied().peekable();
+    let mut upcoming = places.into_iter().peekable();
     let mut open: HashMap<TopicId, Vec<u64>> = HashMap::new();
     let mut select = conn.prepare_cached(TIMES).at("read the oldest messages")?;
-    let mut rows = select.query([lowest]).at("read the oldest messages")?;
-    while found.len() < places.len()
-        && let Some(row) = rows.next().at("read the oldest messages")?
-    {
-        let read = || Ok((row.get(0)?, TopicId(row.get(1)?)));
-        let (seq, topic): (u64, TopicId) = read().at("read the oldest messages")?;
-        while let Some((topic, after)) = upcoming.next_if(|(_, after)| *after < seq) {
-            open.entry(topic).or_default().push(after);
+    // Where nothing is looked for, the log is passed over.
+    while let Some((_, lowest)) = upcoming.peek().copied() {
+        let mut rows = select.query([lowest]).at("read the oldest messages")?;
+        let (mut read, mut is_passed_over) = (0_usize, false);
+        while let Some(row) = rows.next().at("read the oldest messages")? {
+            let place = || Ok((row.get(0)?, TopicId(row.get(1)?)));
+            let (seq, topic): (u64, TopicId) = place().at("read the oldest messages")?;
+            while let Some((topic, after)) = upcoming.next_if(|(_, after)| *after < seq) {
+                open.entry(topic).or_default().push(after);
+            }
+            for after in open.remove(&topic).into_iter().flatten() {
+                found.insert((topic, after), row.get(2).at("read the oldest messages")?);
+            }
+            if open.is_empty() {
+                is_passed_over = true;
+                break;
+            }
+            read += 1;
+            if read.is_multiple_of(ROWS_BETWEEN_LOOKS_AT_THE_CLOCK) && Instant::now() >= end {
+                return Ok(found);
+            }
         }
-        for after in open.remove(&topic).into_iter().flatten() {
-            found.insert((topic, after), row.get(2).at("read the oldest messages")?);
+        if !is_passed_over {
+            break;
         }
     }
     Ok(found)

@@ -1,9 +1,10 @@
 //! What the rest of the crate asks of the store. Every write is committed when its method returns `Ok`.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use super::fault::JobError;
-use super::job::{Group, Task};
+use super::fault::{self, JobError};
+use super::job::{Group, Settings, Task};
 use super::tx::{self, Tx};
 use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
@@ -14,7 +15,7 @@ use super::{
     Entry, Store, audit, cursors, dead_letters, election, inbox, members, meta, outbox, pager,
     strays,
 };
-use crate::config::Durability;
+use crate::config::{Durability, Overflow};
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::management::Account;
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId};
@@ -22,6 +23,8 @@ use crate::protocol::election::{Record, StaleToken, Token};
 
 /// What a message takes in the writer's queue besides its payload, roughly.
 const MESSAGE_BYTES: usize = 256;
+/// How long the ages of what waits are looked for.
+const OLDEST_TIME: Duration = Duration::from_millis(250);
 
 impl Store {
     /// Accepts all messages or none; their ids in the same order. Fsynced, if the node's durability is `Full`.
@@ -199,6 +202,25 @@ impl Store {
         self.run(Durability::Normal, counted).await
     }
 
+    /// A receiver whose queue has reached its limit, so that sends are refused. Waits until the file takes a transaction.
+    pub(crate) async fn full_queue(&self) -> Result<Option<NodeId>, StoreError> {
+        let look = |group: &mut Group<'_>| {
+            let Settings { queue_limit, overflow, .. } = *group.settings;
+            let is_full = |node: &&NodeId| group.ledger.pending(node) >= queue_limit;
+            let full =
+                group.ledger.receivers().find(is_full).filter(|_| overflow == Overflow::Reject);
+            Ok::<_, StoreError>(full.cloned())
+        };
+        self.run(Durability::Normal, look).await
+    }
+
+    /// Whether a little can be written beside the file.
+    pub(crate) async fn can_write(&self) -> std::io::Result<()> {
+        let path = self.path().to_owned();
+        let written = tokio::task::spawn_blocking(move || fault::can_write(&path)).await;
+        written.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
     /// This node has joined the channel. Returns since when, which is earlier if it had joined it before.
     pub(crate) async fn join(&self, channel: ChannelName) -> Result<u64, StoreError> {
         self.run(self.inner.durability, move |group| members::join(group, &channel)).await
@@ -226,12 +248,13 @@ impl Store {
         self.run(Durability::Full, raise).await
     }
 
-    /// The account of promise P2 for every receiver.
+    /// The account of promise P2 for every receiver. An age that is not found soon is left out.
     pub(crate) async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
         let counted = |group: &mut Group<'_>| Ok::<_, StoreError>(cursors::accounts(group));
         let counted = self.run(Durability::Normal, counted).await?;
         let places = counted.iter().flat_map(|(_, waiting)| waiting).copied().collect();
-        let times = self.read_aside(move |conn| pager::first_times(conn, places)).await?;
+        let end = Instant::now() + OLDEST_TIME;
+        let times = self.read_aside(move |conn| pager::first_times(conn, places, end)).await?;
         let aged = counted.into_iter().map(|(account, waiting)| {
             let oldest = waiting.iter().filter_map(|place| times.get(place)).min();
             Account { oldest_pending_ms: oldest.copied(), ..account }

@@ -22,6 +22,7 @@ use super::tx::Guard;
 use super::types::{Health, Notice};
 use crate::config::Durability;
 use crate::error::StoreError;
+use crate::event::Tally;
 use crate::metering::{Fsync, Meter, Stopwatch};
 
 mod alone;
@@ -33,6 +34,9 @@ pub(super) use thread::Thread;
 
 /// How often the file's place on the disk and the wall clock are looked at, and a failed file is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So long after space was last missing a disk with room is believed to have some.
+const CALM: Duration = Duration::from_secs(5);
 
 /// A log of so many pages is copied into the main file.
 const LONG_LOG_PAGES: i64 = 1_000;
@@ -68,6 +72,7 @@ pub(super) struct Shared {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) health: Mutex<Health>,
     pub(super) meter: Arc<Meter>,
+    pub(super) tally: Arc<Tally>,
     /// Whether a reader has met a damaged page since the file was opened.
     pub(super) damage_told: AtomicBool,
     /// `None` once the store is closed.
@@ -133,8 +138,10 @@ pub(super) struct Writer {
     /// What the connection's next commit survives.
     durability: Durability,
     down: Option<Down>,
-    /// The disk has no room at all, so that room is news; otherwise only a send that succeeds is.
+    /// The disk has no room at all, so that room is news; otherwise a send that succeeds is, or some time without such a failure.
     disk_is_full: bool,
+    /// When space was last missing.
+    full_at: Instant,
     looked: Instant,
     /// Pages that were written to the log since its length was looked at, roughly; most, if it was long.
     unlooked_pages: usize,
@@ -166,6 +173,7 @@ impl Writer {
             durability: Durability::Full,
             down: None,
             disk_is_full: false,
+            full_at: Instant::now(),
             looked: Instant::now(),
             unlooked_pages: 0,
             failed_alone: None,
@@ -234,7 +242,10 @@ impl Writer {
         if self.changes() != changes {
             self.shared.meter.committed(&stopwatch, self.fsync(), jobs.len());
         }
-        if self.ledger.totals.end_seq > before.end_seq {
+        let now = self.ledger.totals;
+        self.shared.tally.accepted.add(now.appended - before.appended);
+        self.shared.tally.dropped.add(now.dropped - before.dropped);
+        if now.end_seq > before.end_seq {
             self.shared.set_health(Health::Healthy);
         }
         spans::appended(&span, &notices);
@@ -291,7 +302,8 @@ impl Writer {
 
     /// Whether the file has to be looked at although nobody asks for anything.
     fn has_to_look(&self) -> bool {
-        self.disk_is_full || self.down.as_ref().is_some_and(|down| !down.for_good)
+        self.shared.health() == Health::Full
+            || self.down.as_ref().is_some_and(|down| !down.for_good)
     }
 
     /// Whether the file can be written. Looks at it from time to time.
@@ -315,10 +327,11 @@ impl Writer {
             tracing::warn!(by_ms, "the wall clock jumped; the node goes on with its own");
             self.shared.mailbox.put([Notice::ClockJumped { by_ms }]);
         }
-        if self.disk_is_full {
-            let was_full = self.shared.health() == Health::Full;
-            self.disk_is_full = was_full && !fault::has_room(&self.shared.path);
-            if was_full && !self.disk_is_full {
+        if self.shared.health() != Health::Full {
+            self.disk_is_full = false;
+        } else if self.disk_is_full || self.full_at.elapsed() >= CALM {
+            self.disk_is_full = !fault::has_room(&self.shared.path);
+            if !self.disk_is_full {
                 self.shared.set_health(Health::Healthy);
             }
         }

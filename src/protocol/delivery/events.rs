@@ -105,8 +105,8 @@ pub enum Action<B> {
         topic: TopicId,
         heads: Vec<Head<B>>,
         attempt: u32,
-        /// It went out before, which need not have been an attempt.
-        repeated: bool,
+        /// So many of its first messages went out before, which need not have been attempts.
+        repeated: usize,
         previous: Option<MessageId>,
         skipped: u64,
     },

@@ -200,7 +200,7 @@ impl<B: Clone> Delivery<B> {
     fn publish(&mut self, now: Now, topic: TopicId, heads: Vec<Head<B>>, out: &mut Vec<Action<B>>) {
         let Some(queue) = self.queues.get_mut(&topic) else { return };
         let attempt = queue.attempts.max(1);
-        let repeated = heads.first().is_some_and(|head| head.seq <= queue.published_seq);
+        let repeated = heads.partition_point(|head| head.seq <= queue.published_seq);
         queue.published_seq = heads.last().map_or(0, |head| head.seq).max(queue.published_seq);
         let mut patience = self.limits.ack_timeout;
         if attempt > 1 {

@@ -387,13 +387,17 @@ fn a_restarted_receiver_gets_what_was_in_flight_at_once() {
 fn a_repetition_is_told_from_a_first_sending_also_where_it_is_no_attempt() {
     let mut bench = Bench::new(limits());
     let repeated = |actions: &[Action<()>]| match actions.last() {
-        Some(Action::Publish { repeated, attempt: 1, .. }) => *repeated,
+        Some(Action::Publish { repeated, heads, attempt: 1, .. }) => (*repeated, heads.len()),
         other => panic!("{other:?}"),
     };
-    assert!(!repeated(&bench.append(A, 1)));
-    assert!(repeated(&bench.say(Event::Restarted)));
+    assert_eq!(repeated(&bench.append(A, 1)), (0, 1));
+    assert_eq!(repeated(&bench.say(Event::Restarted)), (1, 1));
     bench.append(A, 2);
-    assert!(!repeated(&bench.ack(A, 1)));
+    assert_eq!(repeated(&bench.ack(A, 1)), (0, 1));
+    bench.append(A, 3);
+    bench.append(A, 4);
+    let both = repeated(&bench.say(Event::Restarted));
+    assert_eq!(both, (1, limits().frame_messages.min(3)), "only some of a frame's went out before");
 }
 
 #[test]

@@ -83,6 +83,22 @@ async fn p6_a_full_disk_refuses_sends_keeps_acks_and_recovers_by_itself() {
     assert_eq!(bench.restored.inbox[0].last_id, MessageId::from_u128(2));
 }
 
+#[tokio::test]
+async fn a_disk_that_was_full_for_a_moment_is_not_called_full_for_ever() {
+    let bench = Bench::new();
+    limit_pages(&bench.store, Some(2)).await;
+    let large = vec![text_to("c", &"x".repeat(100_000))];
+    assert!(matches!(bench.store.send(large).await, Err(SendError::StorageFull { .. })));
+    assert_eq!(bench.store.health(), Health::Full);
+    // Nobody sends any more: a node that only receives, say.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while bench.store.health() != Health::Healthy {
+        assert!(std::time::Instant::now() < deadline, "still full");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(told(&bench), ["StorageFull", "StorageRecovered"]);
+}
+
 /// The store looks at its file once a second at most: asks until it has.
 async fn until_it_fails(bench: &Bench) -> SendError {
     let deadline = std::time::Instant::now() + Duration::from_secs(30);

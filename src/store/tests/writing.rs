@@ -1,7 +1,7 @@
 //! Opening, sending, committing, closing.
 
 use super::*;
-use crate::error::StoreOpenError;
+use crate::error::{StoreOpenError, TransactionError};
 use crate::message::Incarnation;
 
 #[tokio::test]
@@ -60,6 +60,56 @@ async fn notices_come_in_the_order_in_which_they_are_needed() {
     };
     assert_eq!((entry.id, entry.topic, cursor.topic), (id, topic.topic, topic.topic));
     assert_eq!((cursor.receiver.clone(), cursor.pending), (node("a"), 0));
+}
+
+#[tokio::test]
+async fn ages_are_found_wherever_in_the_log_they_are() {
+    let bench = Bench::new();
+    let mut expected = Vec::new();
+    // Each reader's first message, then many of the others' between it and the next reader's.
+    for (at, reader) in ["a", "b", "c"].into_iter().enumerate() {
+        bench.subscribe(reader, reader, Start::Now).await;
+        bench.clock.advance(1_000);
+        bench.send(reader, "first").await;
+        expected.push((reader, START_MS + 1_000 * (at as u64 + 1)));
+        bench.send_many("busy", 700).await;
+    }
+    for (reader, at_ms) in &expected {
+        assert_eq!(bench.account(reader).await.oldest_pending_ms, Some(*at_ms), "{reader}");
+    }
+    bench.store.settle(vec![bench.ack("a", TopicId(1), (1, 1), 1)], vec![]).await.expect("settled");
+    assert_eq!(bench.account("a").await.oldest_pending_ms, None);
+    assert_eq!(bench.account("c").await.oldest_pending_ms, Some(expected[2].1));
+    let (past, places) = (std::time::Instant::now(), vec![(TopicId(1), 0), (TopicId(99), 0)]);
+    let found = bench.store.read(|conn| pager::first_times(conn, places, past));
+    let found = found.expect("read");
+    assert_eq!(
+        found.get(&(TopicId(1), 0)),
+        Some(&expected[0].1),
+        "what comes first is found at once"
+    );
+    assert_eq!(found.len(), 1, "a topic that is not there ends with the time");
+}
+
+#[tokio::test]
+async fn what_is_counted_is_what_was_committed() {
+    let bench = Bench::with(|options| options.queue_limit = 3);
+    let accepted = || bench.store.tally().read().accepted;
+    bench.subscribe("a", "c", Start::Now).await;
+    bench.send("c", "one").await;
+    let undone: Result<(), TransactionError<SendError>> = bench
+        .store
+        .transaction(|tx| tx.send(text_to("c", "two")).and(Err(SendError::Closed)))
+        .await;
+    assert!(undone.is_err());
+    assert_eq!(accepted(), 1, "what was undone does not count");
+    let kept = bench.store.transaction(|tx| tx.send(text_to("c", "two"))).await;
+    kept.expect("sent");
+    let full = bench.store.send(vec![text_to("c", "three"), text_to("c", "four")]).await;
+    assert!(matches!(full, Err(SendError::QueueFull { .. })), "{full:?}");
+    assert_eq!(accepted(), 2);
+    assert_eq!(bench.store.forget(node("a")).await.expect("forgotten").pending, 2);
+    assert_eq!(bench.store.tally().read().dropped, 2);
 }
 
 #[tokio::test]

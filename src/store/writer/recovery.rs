@@ -22,6 +22,7 @@ impl Writer {
                     self.disk_is_full = !fault::has_room(&self.shared.path);
                     self.looked = Instant::now();
                 }
+                self.full_at = Instant::now();
                 self.shared.set_health(Health::Full);
                 if let Some(file) = &self.file {
                     // Acknowledgements need little space: this may give them some.
