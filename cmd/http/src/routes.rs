@@ -73,6 +73,6 @@ fn is_ready(state: CheckState, ready_when: ReadyWhen) -> bool {
     match state {
         CheckState::Passed => true,
         CheckState::Waiting => ready_when == ReadyWhen::Queueing,
-        CheckState::Failed => false,
+        _ => false,
     }
 }
