@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::election::ElectionEvent;
-use crate::message::{ChannelName, Incarnation, MessageId, NodeId};
+use crate::message::{ChannelName, Incarnation, MessageId, NodeId, Priority};
 use crate::store::LogCut;
 
 /// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
@@ -134,6 +134,8 @@ pub enum Event {
         sender: NodeId,
         /// In which channel.
         channel: ChannelName,
+        /// In which lane.
+        lane: Priority,
         /// How many messages.
         count: u64,
     },

@@ -103,7 +103,7 @@ async fn twelve_for_a_queue_of_five(server: &NatsServer, dir: &tempfile::TempDir
 
 async fn gap(events: &mut waypost::Events) -> (String, String, u64) {
     event(events, "a gap", |event| match event {
-        Event::Gap { sender, channel, count } => {
+        Event::Gap { sender, channel, count, .. } => {
             Some((sender.to_string(), channel.to_string(), *count))
         }
         _ => None,

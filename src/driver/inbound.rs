@@ -11,7 +11,7 @@ use super::{Completion, Driver, Timer};
 use crate::event::Event;
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
-use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Verdict, detail};
+use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict, detail};
 use crate::protocol::inbox::{self, Action, Gap, Incoming, Source};
 use crate::protocol::membership;
 use crate::spans;
@@ -232,9 +232,10 @@ impl<T: Transport> Driver<T> {
                 None
             }
             Action::Gap { source, gap } => {
-                let (sender, channel) = (source.sender, source.stream.channel);
+                let Stream { channel, lane, .. } = source.stream;
+                let sender = source.sender;
                 self.tell(match gap {
-                    Gap::Skipped(count) => Event::Gap { sender, channel, count },
+                    Gap::Skipped(count) => Event::Gap { sender, channel, lane, count },
                     Gap::WeWentBack { sender_says } => {
                         Event::InboxWentBack { sender, channel, sender_says }
                     }

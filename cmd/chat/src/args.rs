@@ -35,16 +35,17 @@ pub(crate) struct Args {
     /// The port of the web page; 0 for none
     #[arg(long, value_name = "PORT", default_value_t = 8081)]
     pub(crate) web: u16,
-    /// The address at which the web page is served; any other than this machine's own needs --web-token
+    /// The address at which the web page is served; any other than this machine's own needs --web-token, and 0.0.0.0 or :: a --web-origin for
+    /// each name by which others reach it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) web_listen: IpAddr,
     /// Whoever opens the web page has to show this token: /?token=TOKEN, once
     #[arg(long, value_name = "TOKEN", env = "CHAT_WEB_TOKEN", hide_env_values = true)]
     pub(crate) web_token: Option<String>,
-    /// Another address under which browsers reach the web page, like `https://chat.example.org`, as behind a proxy
+    /// Another address under which browsers reach the web page, like `https://chat.example.org` behind a proxy, or `http://192.168.1.5:8081`
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) web_origin: Vec<String>,
-    /// Open the web page in the browser
+    /// Open the web page in the browser; a --web-token can be seen in the list of processes for that moment
     #[arg(long)]
     pub(crate) open: bool,
     /// The node's file; `{id}` stands for its name [default: ./chat.db, with --node-id ./chat-NODE.db]

@@ -2,27 +2,26 @@
 //! message is taken without being here, or is here twice.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::Duration;
 
-use waypost::rusqlite::types::FromSqlError;
-use waypost::rusqlite::{self, Connection, OpenFlags, OptionalExtension, Params, Row};
+use waypost::rusqlite::{self, Connection, OptionalExtension};
 use waypost::{MessageId, NodeId};
 
-use crate::marks::Mark;
-use crate::room::{Change, Event, Key, Room};
+use crate::marks::{Mark, Standing};
+use crate::room::{Change, Event, Key, MAX_OWN_REACTIONS, MAX_READ_AUTHORS};
+
+mod reading;
+
+pub(crate) use reading::Reader;
+use reading::notes;
 
 /// Events that are kept, the newest by their arrival. Older ones are deleted in small steps.
 pub(crate) const MAX_EVENTS: u64 = 100_000;
 /// Between two looks for events that are too many.
 const PRUNE_EVERY: u64 = 256;
-/// Senders up to whose messages one reader's mark is kept.
-const MAX_READ_AUTHORS: u64 = 4096;
-/// Notes to one message that are read at most.
-const MAX_NOTES_READ: u64 = 5000;
+/// The names of more receivers of a message are not written down.
+pub(crate) const MAX_NAMED: usize = 256;
 /// Orders of pages that are remembered.
 const MAX_ORDERS: i64 = 10_000;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const VERSION: i64 = 1;
 /// What stays of a deleted message.
 const BLANK: &[u8] = br#"{"text":"(deleted)"}"#;
@@ -37,30 +36,36 @@ CREATE TABLE IF NOT EXISTS chat_events (
     kind TEXT NOT NULL,
     to_node TEXT,
     body BLOB NOT NULL,
-    -- Of an edit, a deletion or a reaction: the message, and what makes a later one take its place.
+    -- Of an edit, a deletion or a reaction: the message, and what makes a later one take its place: edit, delete, +EMOJI; where it is for one node
+    -- alone with an @ before it.
     author TEXT,
     target BLOB CHECK (target IS NULL OR length(target) = 16),
     place TEXT,
     UNIQUE (channel, id, sender)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS chat_posts ON chat_events (channel, id, sender) WHERE target IS NULL;
+CREATE INDEX IF NOT EXISTS chat_posts ON chat_events (channel, seq) WHERE target IS NULL;
 CREATE INDEX IF NOT EXISTS chat_notes ON chat_events (channel, target, author) WHERE target IS NOT NULL;
 CREATE TABLE IF NOT EXISTS chat_reads (
     channel TEXT NOT NULL,
     reader TEXT NOT NULL,
+    -- Messages to all, and those to this reader alone.
+    direct INTEGER NOT NULL CHECK (direct IN (0, 1)),
     author TEXT NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
-    PRIMARY KEY (channel, reader, author)
+    PRIMARY KEY (channel, reader, direct, author)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS chat_marks (
     seq INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL,
     id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
     delivered INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0,
     readers INTEGER NOT NULL DEFAULT 0,
-    settled INTEGER NOT NULL DEFAULT 0
+    settled INTEGER NOT NULL DEFAULT 0,
+    -- Who has it, in one text; empty where they are too many.
+    names TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX IF NOT EXISTS chat_marks_open ON chat_marks (id) WHERE settled = 0;
+CREATE INDEX IF NOT EXISTS chat_marks_open ON chat_marks (channel, id) WHERE settled = 0;
 CREATE TABLE IF NOT EXISTS chat_orders (seq INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE) STRICT;";
 const VERSION_OF: &str = "SELECT version FROM chat_version";
 const SET_VERSION: &str = "INSERT INTO chat_version (version) VALUES (?1)";
@@ -72,35 +77,29 @@ const HAS_LATER: &str =
     AND author = ?3 AND sender = ?4 AND place = ?5 AND id >= ?6)";
 const DELETE_EARLIER: &str = "DELETE FROM chat_events WHERE channel = ?1 AND target = ?2
     AND author = ?3 AND sender = ?4 AND place = ?5 AND id < ?6";
-const DELETE_EDITS: &str = "DELETE FROM chat_events WHERE channel = ?1 AND target = ?2
-    AND author = ?3 AND sender = ?3 AND place = 'edit'";
+const DELETE_NOTES: &str = "DELETE FROM chat_events WHERE channel = ?1 AND target = ?2
+    AND author = ?3 AND place <> ?4 AND (to_node IS NOT NULL) = ?5";
+// The sender's reactions that are too many: those with the lowest ids.
+const TRIM_REACTIONS: &str = "DELETE FROM chat_events WHERE seq IN (SELECT seq FROM chat_events
+    WHERE channel = ?1 AND target = ?2 AND author = ?3 AND sender = ?4 AND place LIKE ?5 ORDER BY id DESC LIMIT -1 OFFSET ?6)";
 const BLANK_POST: &str = "UPDATE chat_events SET kind = 'chat.text', body = ?4
-    WHERE channel = ?1 AND id = ?2 AND sender = ?3 AND target IS NULL";
+    WHERE channel = ?1 AND id = ?2 AND sender = ?3 AND target IS NULL AND (to_node IS NOT NULL) = ?5";
 const IS_DELETED: &str =
     "SELECT EXISTS (SELECT 1 FROM chat_events WHERE channel = ?1 AND target = ?2
-    AND author = ?3 AND sender = ?3 AND place = 'delete')";
+    AND author = ?3 AND sender = ?3 AND place = ?4)";
 const PRUNE: &str = "DELETE FROM chat_events WHERE seq <= ?1";
 const PRUNE_MARKS: &str =
     "DELETE FROM chat_marks WHERE seq <= (SELECT coalesce(max(seq), 0) FROM chat_marks) - ?1";
 const MARK_READ: &str =
-    "INSERT INTO chat_reads (channel, reader, author, id) VALUES (?1, ?2, ?3, ?4)
+    "INSERT INTO chat_reads (channel, reader, direct, author, id) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT DO UPDATE SET id = excluded.id WHERE excluded.id > id";
-const PRUNE_READS: &str = "DELETE FROM chat_reads WHERE channel = ?1 AND reader = ?2 AND author IN
-    (SELECT author FROM chat_reads WHERE channel = ?1 AND reader = ?2 ORDER BY id DESC, author LIMIT -1 OFFSET ?3)";
-const POSTS: &str = "SELECT id, sender, kind, to_node, body FROM chat_events
-    WHERE channel = ?1 AND target IS NULL AND (id, sender) < (?2, ?3) ORDER BY id DESC, sender DESC LIMIT ?4";
-const POST: &str = "SELECT id, sender, kind, to_node, body FROM chat_events
-    WHERE channel = ?1 AND target IS NULL AND id = ?2 AND sender = ?3";
-const NOTES: &str = "SELECT id, sender, kind, to_node, body FROM chat_events
-    WHERE channel = ?1 AND target = ?2 AND author = ?3 LIMIT ?4";
-const READS: &str = "SELECT reader, author, id FROM chat_reads WHERE channel = ?1";
-const NEW_MARK: &str = "INSERT OR IGNORE INTO chat_marks (id) VALUES (?1)";
+const PRUNE_READS: &str = "DELETE FROM chat_reads WHERE channel = ?1 AND reader = ?2 AND direct = ?3 AND author IN
+    (SELECT author FROM chat_reads WHERE channel = ?1 AND reader = ?2 AND direct = ?3 ORDER BY id DESC, author LIMIT -1 OFFSET ?4)";
+const NEW_MARK: &str = "INSERT OR IGNORE INTO chat_marks (channel, id) VALUES (?1, ?2)";
 const NEW_ORDER: &str = "INSERT OR IGNORE INTO chat_orders (nonce) VALUES (?1)";
 const PRUNE_ORDERS: &str = "DELETE FROM chat_orders WHERE seq <= ?1";
-const SET_MARK: &str =
-    "UPDATE chat_marks SET delivered = ?2, failed = ?3, readers = ?4, settled = ?5 WHERE id = ?1";
-const MARK: &str = "SELECT delivered, failed, readers, settled FROM chat_marks WHERE id = ?1";
-const OPEN_MARKS: &str = "SELECT id FROM chat_marks WHERE settled = 0 ORDER BY id DESC LIMIT ?1";
+const SET_MARK: &str = "UPDATE chat_marks SET delivered = ?2, failed = ?3, readers = ?4, settled = ?5, names = ?6 WHERE id = ?1";
+const SETTLE_MARK: &str = "UPDATE chat_marks SET settled = 1 WHERE id = ?1";
 
 /// Why the history cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +128,16 @@ pub(crate) fn prepare(connection: &Connection) -> Result<(), HistoryError> {
     }
 }
 
-/// Writes an event down; part of the caller's transaction. Returns what the file knew already about a message that is new: edits and the
-/// like that came before it, in an earlier run perhaps.
+/// What the file knows of an event that was written down.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// Its number by arrival.
+    pub(crate) seq: u64,
+    /// What was said about a new message before it came, in an earlier run perhaps.
+    pub(crate) notes: Vec<Event>,
+}
+
+/// Writes an event down, as this program would send it; part of the caller's transaction.
 ///
 /// # Errors
 /// What SQLite says; the transaction must not be kept.
@@ -139,50 +146,133 @@ pub(crate) fn record(
     channel: &str,
     event: &Event,
     change: &Change,
-) -> rusqlite::Result<Vec<Event>> {
-    let sender = event.sender.as_str();
+) -> rusqlite::Result<Recorded> {
+    let place = Place { tx, channel, direct: event.to.is_some() };
+    let own = |id: &MessageId| Key { id: *id, sender: event.sender.clone() };
     match change {
         Change::Text(_) | Change::File(_) => {
-            let deleted: bool = tx
-                .prepare_cached(IS_DELETED)?
-                .query_row((channel, event.id.to_bytes(), sender), |row| row.get(0))?;
-            insert(tx, channel, event, None, deleted)?;
             let key = Key { id: event.id, sender: event.sender.clone() };
-            return notes(tx, channel, &key);
+            let blank = place.is_deleted(&key)?;
+            let seq = place.insert(event, change, None, blank)?;
+            return Ok(Recorded { seq, notes: notes(tx, channel, &key, place.direct)? });
         }
-        Change::Edit { target, .. } => {
-            let target = Key { id: *target, sender: event.sender.clone() };
-            if !is_deleted(tx, channel, &target)? {
-                replace(tx, channel, event, &target, "edit")?;
-            }
-        }
+        Change::Edit { target, .. } => place.note(event, change, &own(target), "edit")?,
         Change::Delete { target } => {
-            let target = Key { id: *target, sender: event.sender.clone() };
-            replace(tx, channel, event, &target, "delete")?;
-            let id = target.id.to_bytes();
-            tx.prepare_cached(DELETE_EDITS)?.execute((channel, id, sender))?;
-            tx.prepare_cached(BLANK_POST)?.execute((channel, id, sender, BLANK))?;
+            let target = own(target);
+            place.note(event, change, &target, "delete")?;
+            place.blank(&target)?;
         }
         Change::React { target, emoji, .. } => {
-            replace(tx, channel, event, target, &format!("+{emoji}"))?;
+            place.note(event, change, target, &format!("+{emoji}"))?;
+            let which = place.named("+%");
+            let own = MAX_OWN_REACTIONS;
+            let (author, sender) = (target.sender.as_str(), event.sender.as_str());
+            let of = (channel, target.id.to_bytes(), author, sender, which, own);
+            tx.prepare_cached(TRIM_REACTIONS)?.execute(of)?;
         }
-        Change::Read(upto) => {
-            let mut statement = tx.prepare_cached(MARK_READ)?;
-            for (author, id) in upto {
-                statement.execute((channel, sender, author.as_str(), id.to_bytes()))?;
-            }
-            tx.prepare_cached(PRUNE_READS)?.execute((channel, sender, MAX_READ_AUTHORS))?;
-        }
+        Change::Read(upto) => place.read(event.sender.as_str(), upto)?,
     }
-    Ok(Vec::new())
+    Ok(Recorded::default())
+}
+
+/// Where events of one transaction go.
+struct Place<'a> {
+    tx: &'a Connection,
+    channel: &'a str,
+    direct: bool,
+}
+
+impl Place<'_> {
+    fn named(&self, what: &str) -> String {
+        if self.direct { format!("@{what}") } else { what.to_owned() }
+    }
+
+    fn is_deleted(&self, key: &Key) -> rusqlite::Result<bool> {
+        let place = self.named("delete");
+        let parameters = (self.channel, key.id.to_bytes(), key.sender.as_str(), place);
+        self.tx.prepare_cached(IS_DELETED)?.query_row(parameters, |row| row.get(0))
+    }
+
+    /// Takes the place of what the sender said before about the same.
+    fn note(
+        &self,
+        event: &Event,
+        change: &Change,
+        target: &Key,
+        what: &str,
+    ) -> rusqlite::Result<()> {
+        if self.is_deleted(target)? {
+            return Ok(());
+        }
+        let (author, sender) = (target.sender.as_str(), event.sender.as_str());
+        let (place, id) = (self.named(what), event.id.to_bytes());
+        let row = (self.channel, target.id.to_bytes(), author, sender, &place, id);
+        if !self.tx.prepare_cached(HAS_LATER)?.query_row(row, |row| row.get(0))? {
+            self.tx.prepare_cached(DELETE_EARLIER)?.execute(row)?;
+            self.insert(event, change, Some((target, &place)), false)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing of a message but that there was one.
+    fn blank(&self, target: &Key) -> rusqlite::Result<()> {
+        let (id, author) = (target.id.to_bytes(), target.sender.as_str());
+        let notes = (self.channel, id, author, self.named("delete"), self.direct);
+        self.tx.prepare_cached(DELETE_NOTES)?.execute(notes)?;
+        let post = (self.channel, id, author, BLANK, self.direct);
+        self.tx.prepare_cached(BLANK_POST)?.execute(post).map(|_| ())
+    }
+
+    fn read(&self, reader: &str, upto: &BTreeMap<NodeId, MessageId>) -> rusqlite::Result<()> {
+        let mut statement = self.tx.prepare_cached(MARK_READ)?;
+        for (author, id) in upto {
+            let row = (self.channel, reader, self.direct, author.as_str(), id.to_bytes());
+            statement.execute(row)?;
+        }
+        let most = (self.channel, reader, self.direct, MAX_READ_AUTHORS);
+        self.tx.prepare_cached(PRUNE_READS)?.execute(most).map(|_| ())
+    }
+
+    fn insert(
+        &self,
+        event: &Event,
+        change: &Change,
+        note: Option<(&Key, &str)>,
+        blank: bool,
+    ) -> rusqlite::Result<u64> {
+        // Fields that are not known here are no reason to keep much.
+        let unfit =
+            |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+        let (kind, body) = match blank {
+            true => ("chat.text", BLANK.to_vec()),
+            false => change.encode().map_err(unfit)?,
+        };
+        let inserted = self.tx.prepare_cached(INSERT)?.execute((
+            self.channel,
+            event.id.to_bytes(),
+            event.sender.as_str(),
+            kind,
+            event.to.as_ref().map(NodeId::as_str),
+            body,
+            note.map(|(target, _)| target.sender.as_str()),
+            note.map(|(target, _)| target.id.to_bytes()),
+            note.map(|(_, place)| place),
+        ))?;
+        let seq = u64::try_from(self.tx.last_insert_rowid()).unwrap_or(0);
+        if inserted > 0 && seq.is_multiple_of(PRUNE_EVERY) && seq > MAX_EVENTS {
+            self.tx.prepare_cached(PRUNE)?.execute([seq - MAX_EVENTS])?;
+            self.tx.prepare_cached(PRUNE_MARKS)?.execute([MAX_EVENTS])?;
+        }
+        Ok(seq)
+    }
 }
 
 /// Notes that a message of this node's was sent, and is delivered to nobody yet.
 ///
 /// # Errors
 /// As [`record`].
-pub(crate) fn begin_mark(tx: &Connection, id: MessageId) -> rusqlite::Result<()> {
-    tx.prepare_cached(NEW_MARK)?.execute([id.to_bytes()]).map(|_| ())
+pub(crate) fn begin_mark(tx: &Connection, channel: &str, id: MessageId) -> rusqlite::Result<()> {
+    tx.prepare_cached(NEW_MARK)?.execute((channel, id.to_bytes())).map(|_| ())
 }
 
 /// Notes that an order of a page is carried out with this transaction. False: it was carried out before, by an earlier run perhaps.
@@ -197,195 +287,28 @@ pub(crate) fn begin_order(tx: &Connection, nonce: &str) -> rusqlite::Result<bool
     Ok(true)
 }
 
-/// Writes down how far these messages of this node's are.
+/// Writes down how far these messages of this node's are; none: the file no longer says, and it stays as it is.
 ///
 /// # Errors
 /// As [`record`].
-pub(crate) fn set_marks(tx: &Connection, marks: &[(MessageId, Mark)]) -> rusqlite::Result<()> {
-    let mut statement = tx.prepare_cached(SET_MARK)?;
-    for (id, mark) in marks {
-        let Mark { delivered, failed, readers, settled } = mark;
-        statement.execute((id.to_bytes(), delivered, failed, readers, settled))?;
-    }
-    Ok(())
-}
-
-fn is_deleted(tx: &Connection, channel: &str, key: &Key) -> rusqlite::Result<bool> {
-    let parameters = (channel, key.id.to_bytes(), key.sender.as_str());
-    tx.prepare_cached(IS_DELETED)?.query_row(parameters, |row| row.get(0))
-}
-
-fn replace(
+pub(crate) fn set_marks(
     tx: &Connection,
-    channel: &str,
-    event: &Event,
-    target: &Key,
-    place: &str,
+    marks: &[(MessageId, Option<Standing>)],
 ) -> rusqlite::Result<()> {
-    let sender = event.sender.as_str();
-    let author = target.sender.as_str();
-    let row = (channel, target.id.to_bytes(), author, sender, place, event.id.to_bytes());
-    if !tx.prepare_cached(HAS_LATER)?.query_row(row, |row| row.get(0))? {
-        tx.prepare_cached(DELETE_EARLIER)?.execute(row)?;
-        insert(tx, channel, event, Some((target, place)), false)?;
-    }
-    Ok(())
-}
-
-fn insert(
-    tx: &Connection,
-    channel: &str,
-    event: &Event,
-    note: Option<(&Key, &str)>,
-    blank: bool,
-) -> rusqlite::Result<()> {
-    let (kind, body) = match blank {
-        true => ("chat.text", BLANK),
-        false => (event.kind.as_str(), event.body.as_slice()),
-    };
-    let inserted = tx.prepare_cached(INSERT)?.execute((
-        channel,
-        event.id.to_bytes(),
-        event.sender.as_str(),
-        kind,
-        event.to.as_ref().map(NodeId::as_str),
-        body,
-        note.map(|(target, _)| target.sender.as_str()),
-        note.map(|(target, _)| target.id.to_bytes()),
-        note.map(|(_, place)| place),
-    ))?;
-    let seq = u64::try_from(tx.last_insert_rowid()).unwrap_or(0);
-    if inserted > 0 && seq.is_multiple_of(PRUNE_EVERY) && seq > MAX_EVENTS {
-        tx.prepare_cached(PRUNE)?.execute([seq - MAX_EVENTS])?;
-        tx.prepare_cached(PRUNE_MARKS)?.execute([MAX_EVENTS])?;
-    }
-    Ok(())
-}
-
-/// Reads the history, beside the node that writes it.
-pub(crate) struct Reader {
-    connection: Connection,
-}
-
-impl Reader {
-    /// Opens the file of a running node for reading.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        Ok(Self { connection })
-    }
-
-    /// The last messages before this one (without one: the last), at most `limit`, with all that belongs to them.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub(crate) fn page(
-        &self,
-        channel: &str,
-        before: Option<&Key>,
-        limit: usize,
-    ) -> rusqlite::Result<Room> {
-        let tx = self.connection.unchecked_transaction()?;
-        let end = before.map_or([0xff; 16], |key| key.id.to_bytes());
-        // Behind every name.
-        let sender = before.map_or("~", |key| key.sender.as_str());
-        let posts = events(&tx, POSTS, (channel, end, sender, limit))?;
-        let mut room = Room::new(limit);
-        for post in posts {
-            let key = Key { id: post.id, sender: post.sender.clone() };
-            apply(&mut room, &post);
-            for note in notes(&tx, channel, &key)? {
-                apply(&mut room, &note);
-            }
-        }
-        for (reader, upto) in reads(&tx, channel)? {
-            room.apply(&read_event(reader), Change::Read(upto));
-        }
-        Ok(room)
-    }
-
-    /// One message as it was sent.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub(crate) fn post(&self, channel: &str, key: &Key) -> rusqlite::Result<Option<Event>> {
-        let key = (channel, key.id.to_bytes(), key.sender.as_str());
-        self.connection.query_row(POST, key, event).optional()
-    }
-
-    /// How far a message of this node's is.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub(crate) fn mark(&self, id: MessageId) -> rusqlite::Result<Option<Mark>> {
-        let mark = |row: &Row<'_>| {
-            let (delivered, failed) = (row.get(0)?, row.get(1)?);
-            Ok(Mark { delivered, failed, readers: row.get(2)?, settled: row.get(3)? })
+    let (mut set, mut settle) = (tx.prepare_cached(SET_MARK)?, tx.prepare_cached(SETTLE_MARK)?);
+    for (id, standing) in marks {
+        let Some(Standing { mark, names }) = standing else {
+            settle.execute([id.to_bytes()])?;
+            continue;
         };
-        self.connection.query_row(MARK, [id.to_bytes()], mark).optional()
+        let names: Vec<_> = match names.len() {
+            0..=MAX_NAMED => names.iter().map(NodeId::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let Mark { delivered, failed, readers, settled, .. } = mark;
+        set.execute((id.to_bytes(), delivered, failed, readers, settled, names.join(",")))?;
     }
-
-    /// The newest messages of this node's that are not settled everywhere.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub(crate) fn open_marks(&self, limit: usize) -> rusqlite::Result<Vec<MessageId>> {
-        let mut statement = self.connection.prepare(OPEN_MARKS)?;
-        let ids = statement.query_map([limit], |row| row.get(0).map(MessageId::from_bytes))?;
-        ids.collect()
-    }
-}
-
-fn apply(room: &mut Room, event: &Event) {
-    // It was read before it was written.
-    let _ = room.handle(event);
-}
-
-fn read_event(reader: NodeId) -> Event {
-    let (id, kind) = (MessageId::ZERO, String::new());
-    Event { sender: reader, id, kind, to: None, body: Vec::new() }
-}
-
-type Reads = BTreeMap<NodeId, BTreeMap<NodeId, MessageId>>;
-
-fn reads(connection: &Connection, channel: &str) -> rusqlite::Result<Reads> {
-    let mut statement = connection.prepare_cached(READS)?;
-    let mut rows = statement.query([channel])?;
-    let mut reads = Reads::new();
-    while let Some(row) = rows.next()? {
-        let id = MessageId::from_bytes(row.get(2)?);
-        reads.entry(name(row, 0)?).or_default().insert(name(row, 1)?, id);
-    }
-    Ok(reads)
-}
-
-fn notes(connection: &Connection, channel: &str, key: &Key) -> rusqlite::Result<Vec<Event>> {
-    let target = (channel, key.id.to_bytes(), key.sender.as_str(), MAX_NOTES_READ);
-    events(connection, NOTES, target)
-}
-
-fn events(connection: &Connection, sql: &str, of: impl Params) -> rusqlite::Result<Vec<Event>> {
-    connection.prepare_cached(sql)?.query_map(of, event)?.collect()
-}
-
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let to: Option<String> = row.get(3)?;
-    Ok(Event {
-        id: MessageId::from_bytes(row.get(0)?),
-        sender: name(row, 1)?,
-        kind: row.get(2)?,
-        to: to.map(NodeId::new).transpose().map_err(|error| FromSqlError::Other(error.into()))?,
-        body: row.get(4)?,
-    })
-}
-
-fn name(row: &Row<'_>, at: usize) -> rusqlite::Result<NodeId> {
-    let name: String = row.get(at)?;
-    Ok(NodeId::new(name).map_err(|error| FromSqlError::Other(error.into()))?)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::{Notify, broadcast};
 use waypost::error::TransactionError;
-use waypost::{Channel, HandlerResult, Message, MessageId, Mode, Node, NodeId, rusqlite};
+use waypost::{Channel, MessageId, Mode, Node, NodeId, rusqlite};
 
 use crate::history::{self, HistoryError, Reader};
-use crate::marks::{self, Mark, Open};
-use crate::room::{
-    Applied, Change, Event, Ignored, KIND_TYPING, Key, Post, Refusal, Room, TypingBody,
-};
+use crate::marks::{self, Mark, Open, Standing};
+use crate::room::{Ignored, Key, Post, Room, Upto};
 
 mod health;
+mod marking;
 mod network;
+mod receiving;
 mod sending;
 
 pub(crate) use health::Sample;
@@ -27,8 +27,6 @@ pub(crate) use network::Picture;
 pub(crate) const NOT_YET: &str = "not connected yet";
 /// Messages that are kept in memory; older ones are read from the file.
 const ROOM: usize = 2000;
-/// Between two attempts to write down what came.
-const RETRY: Duration = Duration::from_secs(1);
 /// What a listener may be behind before it misses the oldest.
 const NOTICES: usize = 1024;
 /// Somebody is taken for typing this long after the last word of it; sent again somewhat sooner.
@@ -43,8 +41,8 @@ pub(crate) enum Notice {
     Changed(Arc<Post>),
     /// This node's message has gone on.
     Marked(MessageId, Mark),
-    /// Somebody has read on.
-    Read(NodeId, BTreeMap<NodeId, MessageId>),
+    /// This node's user has read on, here or on another page: what was said to all, or to this node alone.
+    Read { direct: bool, upto: Upto },
     /// Somebody began or stopped typing.
     Typing(NodeId, bool),
     /// Somebody came.
@@ -70,13 +68,21 @@ pub(crate) struct LinkState {
 
 struct State {
     room: Room,
-    marks: BTreeMap<MessageId, Mark>,
+    marks: BTreeMap<MessageId, Standing>,
     open: Open,
     online: BTreeSet<NodeId>,
     link: LinkState,
-    typing: BTreeMap<NodeId, Instant>,
+    typing: BTreeMap<NodeId, receiving::Typing>,
     measured: health::Measured,
     heard: network::Heard,
+}
+
+impl State {
+    fn mark(&self, me: &NodeId, id: MessageId) -> Option<Mark> {
+        let standing = self.marks.get(&id)?;
+        let post = self.room.post(&Key { id, sender: me.clone() });
+        Some(standing.mark(post.as_ref().map_or(&[], |post| &post.read_by)))
+    }
 }
 
 /// Shared by all who show the chat.
@@ -108,11 +114,11 @@ impl Hub {
         let (room, open, known) = blocking(move || {
             let reader = Reader::open(&file)?;
             let room = reader.page(&name, None, ROOM)?;
-            let open = reader.open_marks(marks::MAX_OPEN)?;
+            let open = reader.open_marks(&name, marks::MAX_OPEN)?;
             let mut known = BTreeMap::new();
             for post in room.view() {
-                if let Some(mark) = reader.mark(post.key.id)? {
-                    known.insert(post.key.id, mark);
+                if let Some(standing) = reader.standing(post.key.id)? {
+                    known.insert(post.key.id, standing);
                 }
             }
             Ok((room, Open::new(open), known))
@@ -181,27 +187,29 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last messages, at most this many.
+    /// The messages that came last, at most this many, in their order.
     pub(crate) fn last(&self, limit: usize) -> Vec<Post> {
-        let mut posts = self.state().room.view();
-        posts.split_off(posts.len().saturating_sub(limit))
+        self.state().room.last(limit)
     }
 
-    /// Messages before this one, read from the file.
+    /// The messages that came before this number, read from the file.
     ///
     /// # Errors
     /// The file cannot be read.
     pub(crate) async fn before(
         &self,
-        key: Key,
+        seq: u64,
         limit: usize,
     ) -> anyhow::Result<Vec<(Post, Option<Mark>)>> {
         let (file, channel) = (self.path.clone(), self.channel().to_owned());
         blocking(move || {
             let reader = Reader::open(&file)?;
-            let posts = reader.page(&channel, Some(&key), limit)?.view();
-            let marked =
-                posts.into_iter().map(|post| reader.mark(post.key.id).map(|mark| (post, mark)));
+            let posts = reader.page(&channel, Some(seq), limit)?.view();
+            let marked = posts.into_iter().map(|post| {
+                let standing = reader.standing(post.key.id)?;
+                let mark = standing.map(|standing| standing.mark(&post.read_by));
+                Ok((post, mark))
+            });
             Ok(marked.collect::<rusqlite::Result<_>>()?)
         })
         .await
@@ -211,8 +219,9 @@ impl Hub {
         self.state().room.post(key)
     }
 
+    /// How far a message of this node's is; none of one that has been away from memory for long.
     pub(crate) fn mark(&self, id: MessageId) -> Option<Mark> {
-        self.state().marks.get(&id).copied()
+        self.state().mark(self.me(), id)
     }
 
     pub(crate) fn online(&self) -> BTreeSet<NodeId> {
@@ -235,13 +244,13 @@ impl Hub {
     pub(crate) fn typing(&self) -> Vec<NodeId> {
         let now = Instant::now();
         let mut state = self.state();
-        state.typing.retain(|_, until| *until > now);
+        state.typing.retain(|_, typing| typing.until > now);
         state.typing.keys().cloned().collect()
     }
 
-    /// How far this node has read, by sender.
-    pub(crate) fn read(&self) -> BTreeMap<NodeId, MessageId> {
-        self.state().room.read_by(self.me())
+    /// How far this node has read, by sender, of what was said to all, and to it alone.
+    pub(crate) fn read(&self) -> (Upto, Upto) {
+        self.state().room.read_upto(self.me())
     }
 
     /// Sets who is there, and tells of those who came and went.
@@ -271,133 +280,6 @@ impl Hub {
             (away, state.open.len())
         };
         self.tell(Notice::Link { connected, reason: reason.to_owned(), away, waiting });
-    }
-
-    async fn receive(&self, mut message: Message) -> HandlerResult {
-        let event = Event {
-            sender: message.sender().clone(),
-            id: message.id(),
-            kind: message.kind().as_str().to_owned(),
-            to: message.is_direct().then(|| self.me().clone()),
-            body: message.payload().to_vec(),
-        };
-        if event.kind == KIND_TYPING {
-            match TypingBody::read(&event.body) {
-                Ok(TypingBody { on }) => self.set_typing(event.sender, on),
-                Err(refusal) => self.refuse(&event, refusal),
-            }
-            return Ok(());
-        }
-        let change = match Change::of(&event) {
-            Ok(change) => change,
-            Err(refusal) => {
-                self.refuse(&event, refusal);
-                return Ok(());
-            }
-        };
-        let known = self.take(&mut message, &event, &change).await?;
-        if matches!(change, Change::Text(_) | Change::File(_) | Change::Edit { .. }) {
-            self.set_typing(event.sender.clone(), false);
-        }
-        for note in known {
-            // It was read before it was written.
-            let _ = self.state().room.handle(&note);
-        }
-        self.apply(&event, change);
-        Ok(())
-    }
-
-    /// Writes a message down and takes it, in one commit. A statement that fails, for lack of space perhaps, is no fault of the message's:
-    /// refused, it would become a dead letter in the end, so it is tried again until the node stops.
-    async fn take(
-        &self,
-        message: &mut Message,
-        event: &Event,
-        change: &Change,
-    ) -> Result<Vec<Event>, TransactionError<rusqlite::Error>> {
-        loop {
-            let (name, row, effect) = (self.channel().to_owned(), event.clone(), change.clone());
-            match message.ack_in(move |tx| history::record(tx, &name, &row, &effect)).await {
-                Err(TransactionError::User(error)) => {
-                    tracing::error!("message {} cannot be written down yet: {error}", event.id);
-                    tokio::time::sleep(RETRY).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn refuse(&self, event: &Event, refusal: Refusal) {
-        tracing::debug!(sender = %event.sender, id = %event.id, kind = event.kind, "ignored: {refusal}");
-        self.state().room.refuse(refusal);
-    }
-
-    fn set_typing(&self, who: NodeId, on: bool) {
-        let changed = {
-            let mut state = self.state();
-            match on {
-                true => state.typing.insert(who.clone(), Instant::now() + TYPING_LASTS).is_none(),
-                false => state.typing.remove(&who).is_some(),
-            }
-        };
-        if changed || on {
-            self.tell(Notice::Typing(who, on));
-        }
-    }
-
-    fn apply(&self, event: &Event, change: Change) {
-        let upto = match &change {
-            Change::Read(upto) => upto.clone(),
-            _ => BTreeMap::new(),
-        };
-        // Told under the lock, so that nobody hears of two changes in the wrong order.
-        let mut state = self.state();
-        let notice = match state.room.apply(event, change) {
-            Applied::New(key) => state.room.post(&key).map(|post| Notice::Said(Arc::new(post))),
-            Applied::Changed(key) => {
-                state.room.post(&key).map(|post| Notice::Changed(Arc::new(post)))
-            }
-            Applied::Read => Some(Notice::Read(event.sender.clone(), upto)),
-            Applied::Nothing => None,
-        };
-        if let Some(notice) = notice {
-            self.tell(notice);
-        }
-    }
-
-    /// Asks the file how far this node's messages are, and tells of what has changed.
-    ///
-    /// # Errors
-    /// The file cannot be read or written.
-    pub(crate) async fn refresh_marks(&self) -> anyhow::Result<()> {
-        let ids = self.state().open.ask_next();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        // What was acknowledged is written down late, unless somebody asks for it.
-        self.node.statistics().await?;
-        let path = self.path.clone();
-        let asked = blocking(move || Ok(marks::ask(&path, &ids)?)).await?;
-        let changed: Vec<_> = {
-            let state = self.state();
-            let differs = |(id, mark): &(MessageId, Mark)| state.marks.get(id) != Some(mark);
-            asked.into_iter().filter(differs).collect()
-        };
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let rows = changed.clone();
-        self.node.transaction(move |tx| history::set_marks(tx, &rows)).await?;
-        for (id, mark) in changed {
-            let mut state = self.state();
-            state.marks.insert(id, mark);
-            if mark.settled {
-                state.measured.settled(id);
-                state.open.remove(id);
-            }
-            self.tell(Notice::Marked(id, mark));
-        }
-        Ok(())
     }
 }
 

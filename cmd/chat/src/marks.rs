@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
-use waypost::MessageId;
 use waypost::inspect::{InspectError, Inspector, ReceiverState, Story};
+use waypost::{MessageId, NodeId};
 
 /// Messages of either end of the queue, and of its middle, that are asked about at once.
 const AT_ONCE: usize = 64;
@@ -24,16 +24,33 @@ pub(crate) struct Mark {
     pub(crate) readers: u32,
     /// Nothing will change any more.
     pub(crate) settled: bool,
+    /// Readers that have it and have read it.
+    pub(crate) read: u32,
 }
 
 impl Mark {
+    /// Whether everybody that it is for has read it.
+    pub(crate) fn is_read(self) -> bool {
+        self.readers > 0 && self.read >= self.readers
+    }
+}
+
+/// How far a message is, and who has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) mark: Mark,
+    pub(crate) names: Vec<NodeId>,
+}
+
+impl Standing {
     fn of(story: &Story) -> Self {
-        let mut mark = Self::default();
+        let (mut mark, mut names) = (Mark::default(), Vec::new());
         for receiver in &story.receivers {
             match &receiver.state {
                 ReceiverState::NotForIt => continue,
                 ReceiverState::Settled { outcome, .. } if outcome == "acknowledged" => {
                     mark.delivered += 1;
+                    names.push(receiver.receiver.clone());
                 }
                 ReceiverState::Settled { .. } => mark.failed += 1,
                 _ => {}
@@ -41,7 +58,15 @@ impl Mark {
             mark.readers += 1;
         }
         mark.settled = mark.readers > 0 && mark.delivered + mark.failed == mark.readers;
-        mark
+        Self { mark, names }
+    }
+
+    /// The mark, given who has read the message. Who of very many has it is not known: each of them counts.
+    pub(crate) fn mark(&self, read_by: &[NodeId]) -> Mark {
+        let all = self.names.is_empty();
+        let read = read_by.iter().filter(|name| all || self.names.contains(name)).count();
+        let read = u32::try_from(read).unwrap_or(u32::MAX).min(self.mark.delivered);
+        Mark { read, ..self.mark }
     }
 }
 
@@ -85,17 +110,19 @@ impl Open {
     }
 }
 
-/// Asks the file. A message that it no longer has was settled long ago.
+/// Asks the file. Of a message that it no longer has it says nothing: that was settled long ago.
 ///
 /// # Errors
 /// The file cannot be read.
-pub(crate) fn ask(path: &Path, ids: &[MessageId]) -> Result<Vec<(MessageId, Mark)>, InspectError> {
+pub(crate) fn ask(
+    path: &Path,
+    ids: &[MessageId],
+) -> Result<Vec<(MessageId, Option<Standing>)>, InspectError> {
     let inspector = Inspector::open(path)?;
     let mut marks = Vec::with_capacity(ids.len());
     for id in ids {
         let story = inspector.why(*id)?.filter(|story| story.accepted.is_some());
-        let mark = story.map(|story| Mark::of(&story));
-        marks.push((*id, mark.unwrap_or(Mark { settled: true, ..Mark::default() })));
+        marks.push((*id, story.map(|story| Standing::of(&story))));
     }
     Ok(marks)
 }

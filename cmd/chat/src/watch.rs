@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use waypost::{Event, Events, Link};
+use waypost::{Event, Events, Link, Priority};
 
 use crate::hub::{Hub, NOT_YET, Notice};
 
@@ -105,6 +105,8 @@ async fn note(hub: &Hub, event: &Event) -> bool {
         Event::Conflict { host, .. } => {
             warn(format!("another node with this name was started on {host}"));
         }
+        // In the low lane somebody was typing, long ago.
+        Event::Gap { lane: Priority::Low, .. } => {}
         Event::Gap { sender, count, .. } => {
             warn(format!(
                 "{count} messages of {sender} will not come: they expired or were dropped there"

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use program::{Chat, PATIENCE};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::nats_server::NatsServer;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -148,6 +149,62 @@ async fn an_order_that_is_repeated_is_carried_out_once() {
     }
     alice.expect("alice: after it");
     assert_eq!(alice.shown().matches("alice: once").count(), 1, "{}", alice.shown());
+    // What was changed again since is not changed back.
+    let key = json!({ "id": hello["posts"][0]["id"], "sender": "alice" });
+    let edit = |text, nonce| json!({ "do": "edit", "key": key, "text": text, "nonce": nonce });
+    for (text, nonce) in [("x", "e1"), ("y", "e2")] {
+        again.order(edit(text, nonce)).await;
+        again.expect_that("done", |told| told["nonce"] == nonce).await;
+    }
+    alice.kill();
+    let (_alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    let (mut again, _) = tab(port).await;
+    again.order(edit("x", "e1")).await;
+    assert_eq!(again.expect("done").await["error"], Value::Null);
+    let (_, hello) = tab(port).await;
+    assert_eq!(hello["posts"][0]["content"]["text"], "y");
+}
+
+#[tokio::test]
+async fn a_program_that_ends_closes_its_pages_and_answers_nothing_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "");
+    let (mut tab, _) = tab(port).await;
+    alice.signal(Signal::TERM);
+    let mut told = Vec::new();
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(PATIENCE, tab.0.next()).await {
+        let is_close = matches!(frame, Message::Close(_));
+        told.push(frame);
+        if is_close {
+            break;
+        }
+    }
+    let Some(Message::Close(Some(reason))) = told.pop() else { panic!("{told:?}") };
+    assert_eq!(u16::from(reason.code), 1001);
+    assert!(alice.ended().success(), "{}", alice.errors());
+}
+
+#[tokio::test]
+async fn a_change_of_a_message_that_is_long_out_of_memory_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "");
+    // More than the 2,000 that are kept in memory.
+    let lines: String = (0..2050).map(|number| format!("number {number}\n")).collect();
+    alice.write(&lines);
+    alice.expect("alice: number 2049");
+    let (mut tab, _) = tab(port).await;
+    tab.order(json!({ "do": "before", "seq": 2 })).await;
+    let first = tab.expect("page").await["posts"][0].clone();
+    assert_eq!(first["content"]["text"], "number 0");
+    let key = json!({ "id": first["id"], "sender": "alice" });
+    tab.order(json!({ "do": "edit", "key": key, "text": "zero", "nonce": "1" })).await;
+    let changed = tab.expect("changed").await;
+    assert_eq!(changed["post"]["content"]["text"], "zero");
+    tab.order(json!({ "do": "delete", "key": key, "nonce": "2" })).await;
+    tab.expect_that("changed", |told| told["post"]["content"] == "deleted").await;
+    tab.order(json!({ "do": "edit", "key": key, "text": "again", "nonce": "3" })).await;
+    let refused = tab.expect_that("done", |told| told["nonce"] == "3").await;
+    assert_eq!(refused["error"], "it was deleted");
 }
 
 #[tokio::test]
@@ -169,8 +226,11 @@ async fn read_marks_and_typing_go_from_page_to_page() {
     let post = bob.expect("post").await["post"].clone();
     let key = json!({ "id": post["id"], "sender": "alice" });
     bob.order(json!({ "do": "read", "keys": [key] })).await;
-    let read = alice.expect("read").await;
-    assert_eq!((&read["reader"], &read["upto"]["alice"]), (&json!("bob"), &post["id"]));
+    alice.expect_that("mark", |told| told["id"] == post["id"] && told["mark"]["read"] == 1).await;
+    let read = bob.expect("read").await;
+    assert_eq!((&read["reader"], &read["direct"]), (&json!("bob"), &json!(false)));
+    let (_, hello) = tab(b).await;
+    assert_eq!(hello["read"], json!({ "all": { "alice": post["id"] }, "direct": {} }));
     alice.order(json!({ "do": "network" })).await;
     let network = alice.expect("network").await;
     assert_eq!(network["nodes"][1]["name"], "bob");
@@ -237,8 +297,7 @@ async fn older_messages_are_read_from_the_file() {
     let (mut tab, hello) = tab(port).await;
     let posts = hello["posts"].as_array().expect("a list");
     assert_eq!((posts.len(), &hello["more"]), (100, &json!(true)));
-    let key = json!({ "id": posts[0]["id"], "sender": "alice" });
-    tab.order(json!({ "do": "before", "key": key })).await;
+    tab.order(json!({ "do": "before", "seq": posts[0]["seq"] })).await;
     let page = tab.expect("page").await;
     assert_eq!(page["posts"].as_array().expect("a list").len(), 50);
     assert_eq!(page["posts"][0]["content"]["text"], "number 0");

@@ -40,8 +40,10 @@ pub(super) struct Measured {
 
 impl Measured {
     pub(super) fn sent(&mut self, id: MessageId) {
-        if self.sent_at.len() < MAX_TIMED {
-            self.sent_at.insert(id, Instant::now());
+        self.sent_at.insert(id, Instant::now());
+        // The oldest may wait for somebody who is away for long.
+        if self.sent_at.len() > MAX_TIMED {
+            self.sent_at.pop_first();
         }
     }
 

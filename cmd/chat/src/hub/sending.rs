@@ -9,10 +9,8 @@ use waypost::{MessageId, NewMessage, NodeId, Priority, rusqlite};
 
 use super::{Hub, blocking};
 use crate::history::{self, Reader};
-use crate::marks::Mark;
-use crate::room::{
-    Change, Content, Event, KIND_TYPING, Key, MAX_READ_SENDERS, Post, Room, TypingBody,
-};
+use crate::marks::Standing;
+use crate::room::{Change, Content, Event, KIND_TYPING, Key, MAX_READ_SENDERS, Post, TypingBody};
 
 /// A word of typing that is older is of no use.
 const TYPING_TTL: Duration = Duration::from_secs(3);
@@ -63,17 +61,32 @@ impl Hub {
         if to.as_ref() == Some(self.me()) {
             bail!("that is this node itself");
         }
-        match self.write(change, to, Priority::Normal, Some(nonce)).await {
+        self.once(change, to, Some(nonce)).await
+    }
+
+    async fn once(
+        &self,
+        change: Change,
+        to: Option<NodeId>,
+        nonce: Option<String>,
+    ) -> anyhow::Result<()> {
+        match self.write(change, to, Priority::Normal, nonce).await {
             Ok(_) | Err(TransactionError::User(WriteError::DoneBefore)) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Edits or deletes a message of this node's, or reacts to any. It goes where the message went.
+    /// Edits or deletes a message of this node's, or reacts to any. It goes where the message went. `nonce` as with [`say_once`](Self::say_once): what was changed again
+    /// since is not changed back.
     ///
     /// # Errors
     /// There is no such message, it is another's, or as [`say`](Self::say).
-    pub(crate) async fn change(&self, key: &Key, change: Change) -> anyhow::Result<MessageId> {
+    pub(crate) async fn change(
+        &self,
+        key: &Key,
+        change: Change,
+        nonce: Option<String>,
+    ) -> anyhow::Result<()> {
         let post = match self.post(key) {
             Some(post) => post,
             None => self.old_post(key.clone()).await?.context("there is no such message")?,
@@ -82,24 +95,19 @@ impl Hub {
         match change {
             Change::Edit { .. } if !own => bail!("only {} can edit that", key.sender),
             Change::Delete { .. } if !own => bail!("only {} can delete that", key.sender),
+            _ if post.content == Content::Deleted => bail!("it was deleted"),
             Change::Edit { .. } if !matches!(post.content, Content::Text(_)) => {
                 bail!("only texts can be edited")
             }
-            _ if post.content == Content::Deleted => bail!("it was deleted"),
             _ => {}
         }
         let to = post.to.map(|to| if own { to } else { key.sender.clone() });
-        self.send(change, to, Priority::Normal).await
+        self.once(change, to, nonce).await
     }
 
-    async fn old_post(&self, key: Key) -> anyhow::Result<Option<Post>> {
+    pub(super) async fn old_post(&self, key: Key) -> anyhow::Result<Option<Post>> {
         let (file, channel) = (self.path.clone(), self.channel().to_owned());
-        blocking(move || {
-            let Some(event) = Reader::open(&file)?.post(&channel, &key)? else { return Ok(None) };
-            let mut room = Room::new(1);
-            Ok(room.handle(&event).ok().and_then(|_| room.post(&key)))
-        })
-        .await
+        blocking(move || Ok(Reader::open(&file)?.post(&channel, &key)?)).await
     }
 
     /// Tells the senders that these messages were read here; what is not new is left out. Does nothing where this node does not write.
@@ -117,13 +125,16 @@ impl Hub {
         let mut for_one: BTreeMap<NodeId, MessageId> = BTreeMap::new();
         {
             let state = self.state();
-            let known = state.room.read_by(self.me());
+            let (all, direct) = state.room.read_upto(self.me());
             for key in keys.into_iter().filter(|key| key.sender != *self.me()) {
+                let Some(post) = state.room.post(&key) else { continue };
+                let (known, marks) = match post.to {
+                    Some(_) => (&direct, &mut for_one),
+                    None => (&all, &mut for_all),
+                };
                 if known.get(&key.sender).is_some_and(|id| *id >= key.id) {
                     continue;
                 }
-                let Some(post) = state.room.post(&key) else { continue };
-                let marks = if post.to.is_some() { &mut for_one } else { &mut for_all };
                 let mark = marks.entry(key.sender).or_insert(key.id);
                 *mark = (*mark).max(key.id);
             }
@@ -204,10 +215,10 @@ impl Hub {
                 return Err(WriteError::DoneBefore);
             }
             let id = channel.send_in(tx, message)?;
-            let event = Event { sender, id, kind, to, body };
-            history::record(tx, &name, &event, &change)?;
+            let mut event = Event { sender, id, kind, to, body, seq: 0 };
+            event.seq = history::record(tx, &name, &event, &change)?.seq;
             if is_post {
-                history::begin_mark(tx, id)?;
+                history::begin_mark(tx, &name, id)?;
             }
             Ok((event, change))
         });
@@ -215,11 +226,11 @@ impl Hub {
         let id = event.id;
         if is_post {
             let mut state = self.state();
-            state.marks.insert(id, Mark::default());
+            state.marks.insert(id, Standing::default());
             state.open.add(id);
             state.measured.sent(id);
         }
-        self.apply(&event, change);
+        self.apply(&event, change).await;
         self.moved.notify_one();
         Ok(id)
     }

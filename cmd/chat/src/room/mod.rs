@@ -1,9 +1,9 @@
 //! What was said on a channel, as every node shows it: events in, view out. No clock, no file, no network.
 //!
-//! What is kept of each sender is a union of its events: messages by their ids, and of edits, deletions, reactions and read marks the
-//! one with the greatest id. Nothing depends on what other senders have said so far, and the view joins all of it. That is why the order in
-//! which events of different senders arrive does not matter, why an edit can come before its message, and why one that comes twice changes
-//! nothing. Every bound keeps what has the greatest ids, for the same reason.
+//! What is kept of each message is a union of what was said about it: of edits, reactions and read marks the one with the greatest id, and a deletion for
+//! good. Nothing depends on what other senders have said so far, and the view joins all of it. That is why the order in which events of
+//! different senders arrive does not matter, why an edit can come before its message, and why one that comes twice changes nothing.
+//! Only which messages are still in memory is a matter of arrival: whose clock is ahead must not push out what is said now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,20 +11,21 @@ use serde::{Deserialize, Serialize};
 use waypost::{MessageId, NodeId};
 
 mod change;
+mod notes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use change::{
     Change, File, KIND_TYPING, MAX_READ_SENDERS, MAX_TEXT_BYTES, Refusal, TypingBody,
 };
+pub(crate) use notes::{MAX_OWN_REACTIONS, MAX_REACTIONS};
 
-/// Edits, deletions and reactions that are kept of one sender, each by its message, the newest messages first. As many as a room has
-/// messages at most, so that only those of messages that are not shown any more are given up.
-const MAX_NOTES: usize = 4096;
-/// Different reactions that are kept of one sender to one message.
-const MAX_REACTIONS: usize = 16;
+use notes::{Notes, Waiting};
+
+/// Most messages of a room.
+const MAX_POSTS: usize = 4096;
 /// Senders up to whose messages one reader's mark is kept.
-const MAX_READ_AUTHORS: usize = 4096;
+pub(crate) const MAX_READ_AUTHORS: usize = 1024;
 
 /// One message of the channel, whatever it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) struct Event {
     pub(crate) to: Option<NodeId>,
     /// Its payload.
     pub(crate) body: Vec<u8>,
+    /// Its number by arrival at this node; greater than those before it.
+    pub(crate) seq: u64,
 }
 
 /// Names a message of the room; they are shown in this order.
@@ -62,6 +65,8 @@ pub(crate) enum Content {
 pub(crate) struct Post {
     #[serde(flatten)]
     pub(crate) key: Key,
+    /// Its number by arrival at this node.
+    pub(crate) seq: u64,
     /// When it was sent, by its sender's clock, in milliseconds since 1970.
     pub(crate) time_ms: u64,
     pub(crate) to: Option<NodeId>,
@@ -69,7 +74,8 @@ pub(crate) struct Post {
     pub(crate) edited: bool,
     /// Who reacted with what, both sorted.
     pub(crate) reactions: BTreeMap<String, Vec<NodeId>>,
-    /// Who has read it, sorted.
+    /// Who has read it, sorted; of a direct message only the one that it is for.
+    #[serde(skip)]
     pub(crate) read_by: Vec<NodeId>,
 }
 
@@ -99,31 +105,45 @@ pub(crate) struct Ignored {
 struct Said {
     to: Option<NodeId>,
     content: Content,
+    seq: u64,
 }
 
-/// What one sender has done to messages, its own and others'.
+/// How far a reader has read, by sender.
+pub(crate) type Upto = BTreeMap<NodeId, MessageId>;
+
+/// Messages to all and those to one node have orders of their own, so each have their marks.
 #[derive(Debug, Default)]
-struct Person {
-    edits: BTreeMap<MessageId, (MessageId, String)>,
-    deleted: BTreeSet<MessageId>,
-    reactions: BTreeMap<Key, BTreeMap<String, (MessageId, bool)>>,
-    reads: BTreeMap<NodeId, MessageId>,
+struct Reads {
+    all: Upto,
+    direct: Upto,
 }
 
 /// The state of a channel's conversation.
 #[derive(Debug)]
 pub(crate) struct Room {
     said: BTreeMap<Key, Said>,
-    people: BTreeMap<NodeId, Person>,
+    arrivals: BTreeSet<(u64, Key)>,
+    /// What was said about these messages.
+    notes: BTreeMap<Key, Notes>,
+    /// What was said about messages that are not here.
+    waiting: Waiting,
+    reads: BTreeMap<NodeId, Reads>,
     ignored: Ignored,
     limit: usize,
 }
 
 impl Room {
-    /// An empty room that shows at most this many messages, the newest, and at most `MAX_NOTES`.
+    /// An empty room that holds at most this many messages, those that came last, and at most 4,096.
     pub(crate) fn new(limit: usize) -> Self {
-        let limit = limit.clamp(1, MAX_NOTES);
-        Self { said: BTreeMap::new(), people: BTreeMap::new(), ignored: Ignored::default(), limit }
+        Self {
+            said: BTreeMap::new(),
+            arrivals: BTreeSet::new(),
+            notes: BTreeMap::new(),
+            waiting: Waiting::default(),
+            reads: BTreeMap::new(),
+            ignored: Ignored::default(),
+            limit: limit.clamp(1, MAX_POSTS),
+        }
     }
 
     /// Reads the event and applies it.
@@ -150,14 +170,22 @@ impl Room {
 
     /// Applies an event that was read before.
     pub(crate) fn apply(&mut self, event: &Event, change: Change) -> Applied {
-        let key = Key { id: event.id, sender: event.sender.clone() };
+        let direct = event.to.is_some();
+        let (id, key) = (event.id, Key { id: event.id, sender: event.sender.clone() });
+        // Only the author's edits and deletions name the author's messages.
+        let own = |target| Key { id: target, sender: event.sender.clone() };
         match change {
-            Change::Text(text) => self.say(key, event.to.clone(), Content::Text(text)),
-            Change::File(file) => self.say(key, event.to.clone(), Content::File(file)),
-            Change::Edit { target, text } => self.edit(key, target, text),
-            Change::Delete { target } => self.delete(key, target),
-            Change::React { target, emoji, on } => self.react(key, target, emoji, on),
-            Change::Read(upto) => self.read(key.sender, upto),
+            Change::Text(text) => self.say(key, event, Content::Text(text)),
+            Change::File(file) => self.say(key, event, Content::File(file)),
+            Change::Edit { target, text } => {
+                self.note(own(target), direct, |notes| notes.edit(id, text))
+            }
+            Change::Delete { target } => self.note(own(target), direct, Notes::delete),
+            Change::React { target, emoji, on } => {
+                let sender = event.sender.clone();
+                self.note(target, direct, |notes| notes.react(sender, emoji, (id, on)))
+            }
+            Change::Read(upto) => self.read(&event.sender, direct, upto),
         }
     }
 
@@ -166,14 +194,40 @@ impl Room {
         self.said.iter().map(|(key, said)| self.show(key, said)).collect()
     }
 
+    /// Those of the messages that came last, in their order.
+    pub(crate) fn last(&self, limit: usize) -> Vec<Post> {
+        let keys: BTreeSet<_> =
+            self.arrivals.iter().rev().take(limit).map(|(_, key)| key).collect();
+        keys.into_iter().filter_map(|key| self.post(key)).collect()
+    }
+
     /// One message.
     pub(crate) fn post(&self, key: &Key) -> Option<Post> {
         self.said.get(key).map(|said| self.show(key, said))
     }
 
-    /// How far this reader has read, by sender.
-    pub(crate) fn read_by(&self, reader: &NodeId) -> BTreeMap<NodeId, MessageId> {
-        self.people.get(reader).map(|person| person.reads.clone()).unwrap_or_default()
+    /// Whether the message is here.
+    pub(crate) fn holds(&self, key: &Key) -> bool {
+        self.said.contains_key(key)
+    }
+
+    /// This sender's messages up to an id, the latest first.
+    pub(crate) fn said_by<'a>(
+        &'a self,
+        sender: &'a NodeId,
+        upto: MessageId,
+    ) -> impl Iterator<Item = &'a Key> {
+        self.said
+            .keys()
+            .rev()
+            .skip_while(move |key| key.id > upto)
+            .filter(|key| key.sender == *sender)
+    }
+
+    /// How far this reader has read of what was said to all, and to it alone.
+    pub(crate) fn read_upto(&self, reader: &NodeId) -> (Upto, Upto) {
+        let reads = self.reads.get(reader);
+        reads.map(|reads| (reads.all.clone(), reads.direct.clone())).unwrap_or_default()
     }
 
     /// How many events were no part of the protocol.
@@ -181,62 +235,46 @@ impl Room {
         self.ignored
     }
 
-    fn say(&mut self, key: Key, to: Option<NodeId>, content: Content) -> Applied {
+    fn say(&mut self, key: Key, event: &Event, content: Content) -> Applied {
         if self.said.contains_key(&key) {
             return Applied::Nothing;
         }
-        self.said.insert(key.clone(), Said { to, content });
+        let (to, seq) = (event.to.clone(), event.seq);
+        if let Some(notes) = self.waiting.take(&key, to.is_some()) {
+            self.notes.insert(key.clone(), notes);
+        }
+        self.said.insert(key.clone(), Said { to, content, seq });
+        self.arrivals.insert((seq, key.clone()));
         if self.said.len() > self.limit
-            && let Some((oldest, _)) = self.said.pop_first()
-            && oldest == key
+            && let Some((_, oldest)) = self.arrivals.pop_first()
         {
-            return Applied::Nothing;
+            self.said.remove(&oldest);
+            self.notes.remove(&oldest);
+            if oldest == key {
+                return Applied::Nothing;
+            }
         }
         Applied::New(key)
     }
 
-    fn edit(&mut self, by: Key, target: MessageId, text: String) -> Applied {
-        let edits = &mut self.person(&by.sender).edits;
-        if edits.get(&target).is_some_and(|(id, _)| *id >= by.id) {
-            return Applied::Nothing;
-        }
-        edits.insert(target, (by.id, text));
-        if edits.len() > MAX_NOTES {
-            edits.pop_first();
-        }
-        Applied::Changed(Key { id: target, sender: by.sender })
+    /// Notes something about a message. What goes to one node says nothing about what went to all, or the nodes would differ; nor the other way.
+    fn note(
+        &mut self,
+        target: Key,
+        direct: bool,
+        what: impl FnOnce(&mut Notes) -> bool,
+    ) -> Applied {
+        let changed = match self.said.get(&target) {
+            Some(said) if said.to.is_some() != direct => false,
+            Some(_) => what(self.notes.entry(target.clone()).or_default()),
+            None => self.waiting.note(&target, direct, what),
+        };
+        if changed { Applied::Changed(target) } else { Applied::Nothing }
     }
 
-    fn delete(&mut self, by: Key, target: MessageId) -> Applied {
-        let person = self.person(&by.sender);
-        if !person.deleted.insert(target) {
-            return Applied::Nothing;
-        }
-        if person.deleted.len() > MAX_NOTES {
-            person.deleted.pop_first();
-        }
-        Applied::Changed(Key { id: target, sender: by.sender })
-    }
-
-    fn react(&mut self, by: Key, target: Key, emoji: String, on: bool) -> Applied {
-        let reactions = &mut self.person(&by.sender).reactions;
-        let own = reactions.entry(target.clone()).or_default();
-        if own.get(&emoji).is_some_and(|(id, _)| *id >= by.id) {
-            return Applied::Nothing;
-        }
-        own.insert(emoji, (by.id, on));
-        if own.len() > MAX_REACTIONS {
-            let oldest = own.iter().min_by_key(|(_, (id, _))| *id).map(|(emoji, _)| emoji.clone());
-            oldest.map(|oldest| own.remove(&oldest));
-        }
-        if reactions.len() > MAX_NOTES {
-            reactions.pop_first();
-        }
-        Applied::Changed(target)
-    }
-
-    fn read(&mut self, reader: NodeId, upto: BTreeMap<NodeId, MessageId>) -> Applied {
-        let reads = &mut self.person(&reader).reads;
+    fn read(&mut self, reader: &NodeId, direct: bool, upto: Upto) -> Applied {
+        let reads = self.reads.entry(reader.clone()).or_default();
+        let reads = if direct { &mut reads.direct } else { &mut reads.all };
         let mut applied = Applied::Nothing;
         for (author, id) in upto {
             if reads.get(&author).is_none_or(|known| *known < id) {
@@ -252,35 +290,31 @@ impl Room {
         applied
     }
 
-    fn person(&mut self, name: &NodeId) -> &mut Person {
-        self.people.entry(name.clone()).or_default()
-    }
-
     fn show(&self, key: &Key, said: &Said) -> Post {
-        let author = self.people.get(&key.sender);
-        let deleted = author.is_some_and(|author| author.deleted.contains(&key.id));
-        let edit = author.and_then(|author| author.edits.get(&key.id));
-        let (content, edited) = match (&said.content, edit) {
-            _ if deleted => (Content::Deleted, false),
-            // Only texts can be edited.
-            (Content::Text(_), Some((_, text))) => (Content::Text(text.clone()), true),
-            (content, _) => (content.clone(), false),
+        let nothing = Notes::default();
+        let notes = self.notes.get(key).unwrap_or(&nothing);
+        let (content, edited) = notes.content(&said.content);
+        let has_read = |reads: &Upto| reads.get(&key.sender).is_some_and(|id| *id >= key.id);
+        let read_by = match &said.to {
+            Some(to) => {
+                let read = self.reads.get(to).is_some_and(|reads| has_read(&reads.direct));
+                read.then(|| to.clone()).into_iter().collect()
+            }
+            None => {
+                let readers = self.reads.iter().filter(|(reader, _)| **reader != key.sender);
+                let readers = readers.filter(|(_, reads)| has_read(&reads.all));
+                readers.map(|(reader, _)| reader.clone()).collect()
+            }
         };
-        let mut reactions: BTreeMap<String, Vec<NodeId>> = BTreeMap::new();
-        let mut read_by = Vec::new();
-        for (name, person) in &self.people {
-            if *name != key.sender && person.reads.get(&key.sender).is_some_and(|id| *id >= key.id)
-            {
-                read_by.push(name.clone());
-            }
-            for (emoji, _) in person.reactions.get(key).into_iter().flatten().filter(|r| r.1.1) {
-                reactions.entry(emoji.clone()).or_default().push(name.clone());
-            }
+        Post {
+            key: key.clone(),
+            seq: said.seq,
+            time_ms: key.id.timestamp_ms(),
+            to: said.to.clone(),
+            content,
+            edited,
+            reactions: notes.reactions(),
+            read_by,
         }
-        if deleted {
-            reactions.clear();
-        }
-        let time_ms = key.id.timestamp_ms();
-        Post { key: key.clone(), time_ms, to: said.to.clone(), content, edited, reactions, read_by }
     }
 }

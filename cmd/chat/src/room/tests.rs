@@ -19,12 +19,12 @@ fn key(sender: &str, number: u64) -> Key {
 
 fn event(sender: &str, number: u64, change: &Change) -> Event {
     let (kind, body) = change.encode().expect("JSON");
-    Event { sender: node(sender), id: id(number), kind: kind.to_owned(), to: None, body }
+    Event { sender: node(sender), id: id(number), kind: kind.to_owned(), to: None, body, seq: 0 }
 }
 
 fn raw(sender: &str, number: u64, kind: &str, body: impl Into<Vec<u8>>) -> Event {
     let kind = kind.to_owned();
-    Event { sender: node(sender), id: id(number), kind, to: None, body: body.into() }
+    Event { sender: node(sender), id: id(number), kind, to: None, body: body.into(), seq: 0 }
 }
 
 fn text(text: &str) -> Change {
@@ -173,22 +173,80 @@ fn a_full_room_shows_the_newest_whatever_came_last() {
 }
 
 #[test]
-fn one_sender_cannot_pile_up_notes() {
-    let mut room = Room::new(10);
-    for number in 1..6000 {
-        let target = key("nobody", number);
-        room.handle(&event("bob", number + 1, &react(target, "x", true))).expect("a reaction");
-        room.handle(&event("bob", number + 1, &edit(number, "x"))).expect("an edit");
-        room.handle(&event("bob", number, &react(key("a", 1), &format!("e{number}"), true)))
-            .expect("a reaction");
+fn a_clock_that_is_ahead_pushes_nothing_out() {
+    let mut room = Room::new(3);
+    let say = |number: u64, seq: u64| Event { seq, ..event("bob", number, &text("x")) };
+    for (number, seq) in [(900, 1), (901, 2), (902, 3), (5, 4), (6, 5)] {
+        let applied = room.handle(&say(number, seq));
+        assert!(matches!(applied, Ok(Applied::New(_))), "{number}");
     }
-    let bob = &room.people[&node("bob")];
-    assert!(bob.reactions.len() <= MAX_NOTES && bob.edits.len() <= MAX_NOTES);
-    assert!(bob.reactions.values().all(|own| own.len() <= MAX_REACTIONS));
+    let shown = |posts: Vec<Post>| posts.into_iter().map(|post| post.key.id).collect::<Vec<_>>();
+    assert_eq!(shown(room.view()), [id(5), id(6), id(902)], "what came last, by their ids");
+    assert_eq!(shown(room.last(2)), [id(5), id(6)]);
 }
 
-/// What the senders do, each event with a number of its own; targets are earlier or later events of anybody.
-fn changes() -> impl Strategy<Value = Vec<Vec<Event>>> {
+#[test]
+fn what_goes_to_one_node_says_nothing_about_what_went_to_all() {
+    let direct = |number: u64, change: &Change| Event {
+        to: Some(node("carol")),
+        ..event("alice", number, change)
+    };
+    let delete = |target| Change::Delete { target: id(target) };
+    for first in [true, false] {
+        let mut events = vec![
+            event("alice", 1, &text("to all")),
+            direct(2, &text("to carol")),
+            direct(3, &delete(1)),
+        ];
+        events.push(event("alice", 4, &delete(2)));
+        if !first {
+            events.reverse();
+        }
+        let contents: Vec<_> = room(&events).view().into_iter().map(|post| post.content).collect();
+        let texts = ["to all", "to carol"].map(|text| Content::Text(text.to_owned()));
+        assert_eq!(contents, texts);
+    }
+}
+
+#[test]
+fn a_direct_message_is_read_by_the_one_that_it_is_for() {
+    let to_carol = Event { to: Some(node("carol")), ..event("alice", 5, &text("secret")) };
+    let read = |reader, number, to: Option<&str>| {
+        let mark = Change::Read([(node("alice"), id(9))].into());
+        Event { to: to.map(node), ..event(reader, number, &mark) }
+    };
+    let mut room = room(&[to_carol, read("bob", 10, None), read("carol", 10, None)]);
+    assert!(only(&room).read_by.is_empty(), "they have read what was said to all");
+    room.handle(&read("carol", 11, Some("alice"))).expect("a mark");
+    assert_eq!(only(&room).read_by, [node("carol")]);
+}
+
+#[test]
+fn strangers_cannot_pile_up_notes() {
+    let mut room = Room::new(10);
+    let long = "x".repeat(MAX_TEXT_BYTES);
+    room.handle(&event("a", 1, &text("here"))).expect("a text");
+    for number in 1..3000 {
+        room.handle(&event("bob", number + 1, &edit(number, &long))).expect("an edit");
+        let target = key("nobody", number);
+        room.handle(&event("bob", number + 1, &react(target, "x", true))).expect("a reaction");
+        let emoji = format!("e{number}");
+        let (few, many) = (format!("n{}", number % 3), format!("m{number}"));
+        for name in [&few, &many] {
+            let reaction = react(key("a", 1), &emoji, true);
+            room.handle(&event(name, number, &reaction)).expect("a reaction");
+        }
+    }
+    let (count, bytes) = room.waiting.size();
+    assert!(count <= 1024 && bytes <= 1024 * 1024, "{count} {bytes}");
+    let reactions = only(&room).reactions;
+    assert_eq!(reactions.values().map(Vec::len).sum::<usize>(), MAX_REACTIONS);
+    let of = |name: &str| reactions.values().filter(|by| by.contains(&node(name))).count();
+    assert!(["n0", "n1", "n2"].into_iter().all(|name| of(name) <= MAX_OWN_REACTIONS));
+}
+
+/// What the senders do, each event with a number of its own, some for one node alone; targets are earlier or later events of anybody.
+pub(crate) fn changes() -> impl Strategy<Value = Vec<Vec<Event>>> {
     let one = (0..7u8, 0..3usize, 1..40u64, "[a-c]{1,2}", any::<bool>());
     prop::collection::vec(prop::collection::vec(one, 0..12), 3).prop_map(|senders| {
         senders
@@ -208,7 +266,9 @@ fn changes() -> impl Strategy<Value = Vec<Vec<Event>>> {
                             5 => Change::Read([(node(NAMES[whom]), id(target))].into()),
                             _ => return raw(name, number, "chat.text", word.into_bytes()),
                         };
-                        event(name, number, &change)
+                        // The parity of the word decides, so that changes and messages fit now and then.
+                        let to = (word.len() == 2).then(|| node("dora"));
+                        Event { to, ..event(name, number, &change) }
                     })
                     .collect()
             })

@@ -82,11 +82,11 @@ fn local(time_ms: u64) -> Option<jiff::Zoned> {
     Some(time.to_zoned(TimeZone::system()))
 }
 
-/// A mark in its columns. `read`: everybody who has the message has read it.
-pub(crate) fn mark(mark: Option<Mark>, read: bool) -> String {
+/// A mark in its columns.
+pub(crate) fn mark(mark: Option<Mark>) -> String {
     let text = match mark {
         None => String::new(),
-        Some(_) if read => "✓✓".to_owned(),
+        Some(mark) if mark.is_read() => "✓✓".to_owned(),
         Some(Mark { settled: true, failed: 0, .. }) => "✓".to_owned(),
         Some(Mark { settled: true, delivered: 0, .. }) => "✗".to_owned(),
         Some(Mark { delivered: 0, .. }) => "…".to_owned(),
@@ -96,9 +96,9 @@ pub(crate) fn mark(mark: Option<Mark>, read: bool) -> String {
 }
 
 /// What a mark says, in words.
-pub(crate) fn in_words(mark: Mark, read: bool) -> String {
+pub(crate) fn in_words(mark: Mark) -> String {
     match mark {
-        _ if read => "read by everybody".to_owned(),
+        mark if mark.is_read() => "read by everybody".to_owned(),
         Mark { readers: 0, .. } => "waits for a reader".to_owned(),
         Mark { delivered, readers, failed: 0, .. } => {
             format!("delivered to {delivered} of {readers}")
@@ -111,11 +111,10 @@ pub(crate) fn in_words(mark: Mark, read: bool) -> String {
 
 /// A message as it is shown, without a line break at its end.
 pub(crate) fn post(post: &Post, number: usize, own: Option<Mark>, colours: Colours) -> String {
-    let read = own.is_some_and(|mark| is_read(post, mark));
     let mut line = format!(
         "{} {} {} {}",
         colours.dim(&clock(post.time_ms)),
-        mark(own, read),
+        mark(own),
         colours.dim(&format!("#{number}")),
         colours.name(&post.key.sender),
     );
@@ -135,13 +134,6 @@ pub(crate) fn post(post: &Post, number: usize, own: Option<Mark>, colours: Colou
         let _ = write!(line, " [{} {}]", harmless(emoji, 0), by.len());
     }
     line
-}
-
-/// Whether all who have this message have read it.
-pub(crate) fn is_read(post: &Post, mark: Mark) -> bool {
-    mark.delivered > 0
-        && mark.delivered == mark.readers
-        && post.read_by.len() >= mark.readers as usize
 }
 
 pub(crate) fn describe(file: &File) -> String {
@@ -184,11 +176,13 @@ mod tests {
 
     #[test]
     fn marks_fill_their_columns() {
-        let some =
-            |delivered, readers, settled| Some(Mark { delivered, readers, failed: 0, settled });
+        let some = |delivered, readers, settled| {
+            Some(Mark { delivered, readers, settled, ..Mark::default() })
+        };
         let shown = [None, some(0, 0, false), some(12, 40, false), some(2, 2, true)];
-        let shown = shown.map(|own| mark(own, false));
+        let shown = shown.map(mark);
         assert_eq!(shown, ["     ", "  …  ", "12/40", "  ✓  "]);
-        assert_eq!(mark(some(2, 2, true), true), " ✓✓  ");
+        let read = some(2, 2, true).map(|mark| Mark { read: 2, ..mark });
+        assert_eq!(mark(read), " ✓✓  ");
     }
 }

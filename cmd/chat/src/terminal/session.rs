@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
-use waypost::{MessageId, NodeId};
+use waypost::NodeId;
 
 use super::command::{Command, HELP};
 use super::editor::Piece;
@@ -129,10 +129,6 @@ impl Session {
                 let key = Key { id, sender: self.hub.me().clone() };
                 self.mark(&key, mark, mark.settled).await
             }
-            Notice::Read(reader, upto) => match upto.get(self.hub.me()) {
-                Some(id) if reader != *self.hub.me() => self.read(*id).await,
-                _ => Ok(()),
-            },
             Notice::Joined(node) => {
                 self.say(&format!("{} is here", self.colours.name(&node))).await
             }
@@ -141,7 +137,7 @@ impl Session {
                 self.link(connected, &reason, away, waiting).await
             }
             Notice::Warning(text) => self.say(&paint::harmless(&text, 2)).await,
-            Notice::Typing(..) | Notice::Waiting(_) => Ok(()),
+            Notice::Typing(..) | Notice::Waiting(_) | Notice::Read { .. } => Ok(()),
         }
     }
 
@@ -216,23 +212,9 @@ impl Session {
 
     async fn mark(&self, key: &Key, mark: Mark, in_words: bool) -> anyhow::Result<()> {
         let Some(number) = self.numbers.get(key).copied() else { return Ok(()) };
-        let read = self.hub.post(key).is_some_and(|post| paint::is_read(&post, mark));
-        let words = in_words.then(|| {
-            format!("{} #{number} {}", self.colours.dim("*"), paint::in_words(mark, read))
-        });
-        self.print(Piece::Mark(number, paint::mark(Some(mark), read), words)).await
-    }
-
-    /// Somebody has read this node's messages up to this one.
-    async fn read(&self, upto: MessageId) -> anyhow::Result<()> {
-        let me = self.hub.me();
-        for key in
-            self.shown.iter().rev().filter(|key| key.sender == *me && key.id <= upto).take(100)
-        {
-            let Some(mark) = self.hub.mark(key.id) else { continue };
-            self.mark(key, mark, false).await?;
-        }
-        Ok(())
+        let words = in_words
+            .then(|| format!("{} #{number} {}", self.colours.dim("*"), paint::in_words(mark)));
+        self.print(Piece::Mark(number, paint::mark(Some(mark)), words)).await
     }
 
     /// Tells the senders that what was shown is read.
@@ -300,7 +282,7 @@ impl Session {
                 (key.clone(), Change::React { target: key, emoji, on })
             }
         };
-        hub.change(&key, change).await?;
+        hub.change(&key, change, None).await?;
         Ok(None)
     }
 
@@ -317,11 +299,11 @@ impl Session {
     async fn history(&mut self, count: usize) -> anyhow::Result<()> {
         let mut posts = self.hub.last(count);
         if posts.len() < count
-            && let Some(first) = posts.first()
+            && let Some(first) = posts.iter().map(|post| post.seq).min()
         {
-            let older = self.hub.before(first.key.clone(), count - posts.len()).await?;
-            let older = older.into_iter().map(|(post, _)| post);
-            posts.splice(0..0, older);
+            let older = self.hub.before(first, count - posts.len()).await?;
+            posts.extend(older.into_iter().map(|(post, _)| post));
+            posts.sort_by(|a, b| a.key.cmp(&b.key));
         }
         self.day.clear();
         for post in &posts {

@@ -61,8 +61,8 @@ const HEADERS: [(HeaderName, &str); 7] = [
 pub(crate) struct Web {
     hub: Arc<Hub>,
     guard: Guard,
-    tabs: Arc<Semaphore>,
-    orders: socket::Orders,
+    places: Arc<Semaphore>,
+    tabs: socket::Tabs,
 }
 
 /// A page that is about to be served.
@@ -112,8 +112,10 @@ impl Page {
     /// # Errors
     /// The listening socket fails.
     pub(crate) async fn serve(self, hub: Arc<Hub>) -> std::io::Result<()> {
-        let tabs = Arc::new(Semaphore::new(MAX_TABS));
-        let web = Arc::new(Web { hub, guard: self.guard, tabs, orders: socket::Orders::default() });
+        let (places, tabs) = (Arc::new(Semaphore::new(MAX_TABS)), socket::Tabs::new());
+        // Sockets outlive what accepts them: they hear of its end before the node's.
+        let _ending = tabs.ending.clone().drop_guard();
+        let web = Arc::new(Web { hub, guard: self.guard, places, tabs });
         let mut router = Router::new().route("/socket", get(open_socket));
         for (path, media_type, text) in FILES {
             let file = move |State(web): State<Arc<Web>>,
@@ -186,12 +188,12 @@ async fn open_socket(
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let Ok(place) = web.tabs.clone().try_acquire_owned() else {
+    let Ok(place) = web.places.clone().try_acquire_owned() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many tabs are open");
     };
     upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES).on_upgrade(
         move |socket| async move {
-            socket::run(&web.hub, &web.orders, socket).await;
+            socket::run(&web.hub, &web.tabs, socket).await;
             drop(place);
         },
     )

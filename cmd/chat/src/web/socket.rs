@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::wire::{Order, Told};
 use crate::hub::Hub;
@@ -22,27 +23,57 @@ const MAX_NONCE_BYTES: usize = 64;
 const MAX_SEEN: usize = 500;
 /// Orders that are remembered.
 const REMEMBERED: usize = 2000;
-/// A tab that takes nothing for this long is gone.
+/// The same for all tabs together: a new socket is no way around.
+const BURST_OF_ALL: f64 = 400.0;
+const PER_SECOND_OF_ALL: f64 = 100.0;
+/// A tab that takes nothing, or says nothing, for this long is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How often a tab is told that the program is there.
+const BEAT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the sockets of all tabs share.
+pub(super) struct Tabs {
+    orders: Orders,
+    pace: Mutex<Pace>,
+    /// The program ends.
+    pub(super) ending: CancellationToken,
+}
+
+impl Tabs {
+    pub(super) fn new() -> Self {
+        let pace = Pace::new(BURST_OF_ALL, PER_SECOND_OF_ALL, Instant::now());
+        let (orders, ending) = (Orders::default(), CancellationToken::new());
+        Self { orders, pace: Mutex::new(pace), ending }
+    }
+
+    fn allow(&self, now: Instant) -> bool {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).allows(now)
+    }
+}
 
 /// The orders of all tabs that were carried out, so that one that is repeated after a lost connection is not carried out twice. Held
 /// while one is carried out: orders come one after the other.
 #[derive(Default)]
-pub(crate) struct Orders {
+struct Orders {
     done: tokio::sync::Mutex<VecDeque<(String, Option<String>)>>,
 }
 
 /// Allows bursts, and a steady pace after them.
 struct Pace {
+    burst: f64,
+    per_second: f64,
     left: f64,
     at: Instant,
 }
 
 impl Pace {
+    fn new(burst: f64, per_second: f64, now: Instant) -> Self {
+        Self { burst, per_second, left: burst, at: now }
+    }
+
     fn allows(&mut self, now: Instant) -> bool {
-        let gained = now.duration_since(self.at).as_secs_f64() * PER_SECOND;
-        self.left = (self.left + gained).min(BURST);
+        let gained = now.duration_since(self.at).as_secs_f64() * self.per_second;
+        self.left = (self.left + gained).min(self.burst);
         self.at = now;
         let allowed = self.left >= 1.0;
         if allowed {
@@ -53,12 +84,12 @@ impl Pace {
 }
 
 /// Runs until the tab or the program goes.
-pub(crate) async fn run(hub: &Arc<Hub>, orders: &Orders, mut socket: WebSocket) {
+pub(super) async fn run(hub: &Arc<Hub>, tabs: &Tabs, mut socket: WebSocket) {
     let mut notices = hub.notices();
-    let mut pace = Pace { left: BURST, at: Instant::now() };
-    let mut pings = interval(PING_INTERVAL);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let heard = Mutex::new(Instant::now());
+    let mut pace = Pace::new(BURST, PER_SECOND, Instant::now());
+    let mut beats = interval(BEAT_INTERVAL);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
     let mut told = Some(Told::hello(hub));
     loop {
         if let Some(told) = told.take()
@@ -67,9 +98,12 @@ pub(crate) async fn run(hub: &Arc<Hub>, orders: &Orders, mut socket: WebSocket) 
             return;
         }
         tokio::select! {
+            () = tabs.ending.cancelled() => {
+                return close(&mut socket, close_code::AWAY, "the program ends").await;
+            }
             notice = notices.recv() => match notice {
                 Ok(notice) => told = Some(Told::of(hub, notice)),
-                // It begins anew, and has missed nothing then.
+                // The page begins anew.
                 Err(RecvError::Lagged(_)) => {
                     notices = hub.notices();
                     told = Some(Told::hello(hub));
@@ -77,35 +111,48 @@ pub(crate) async fn run(hub: &Arc<Hub>, orders: &Orders, mut socket: WebSocket) 
                 Err(RecvError::Closed) => return,
             },
             frame = socket.recv() => {
-                *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                match frame {
-                    Some(Ok(Message::Text(text))) => {
-                        if !pace.allows(Instant::now()) {
-                            return close(&mut socket, close_code::POLICY, "too many orders").await;
-                        }
-                        let Ok(order) = serde_json::from_str(&text) else {
-                            return close(&mut socket, close_code::INVALID, "that is no order").await;
-                        };
-                        told = carry_out(hub, orders, order).await;
+                heard = Instant::now();
+                match order(frame) {
+                    Heard::Order(_) if !pace.allows(heard) || !tabs.allow(heard) => {
+                        return close(&mut socket, close_code::POLICY, "too many orders").await;
                     }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Binary(_))) => {
-                        return close(&mut socket, close_code::UNSUPPORTED, "that is no text").await;
-                    }
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                    Heard::Order(order) => told = carry_out(hub, &tabs.orders, *order).await,
+                    Heard::Nothing => {}
+                    Heard::Nonsense(code, why) => return close(&mut socket, code, why).await,
+                    Heard::End => return,
+                }
+                // What failed because the program ends is given again to the next one.
+                if tabs.ending.is_cancelled() {
+                    told = None;
                 }
             }
-            _ = pings.tick() => {
-                let silent = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-                if silent > PING_INTERVAL + PATIENCE {
-                    return;
-                }
+            _ = beats.tick() => {
                 let ping = timeout(PATIENCE, socket.send(Message::Ping(Bytes::new()))).await;
-                if !matches!(ping, Ok(Ok(()))) {
+                if !matches!(ping, Ok(Ok(()))) || heard.elapsed() > BEAT_INTERVAL + PATIENCE {
                     return;
                 }
+                told = Some(Told::Beat);
             }
         }
+    }
+}
+
+enum Heard {
+    Order(Box<Order>),
+    Nothing,
+    Nonsense(u16, &'static str),
+    End,
+}
+
+fn order(frame: Option<Result<Message, axum::Error>>) -> Heard {
+    match frame {
+        Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+            Ok(order) => Heard::Order(Box::new(order)),
+            Err(_) => Heard::Nonsense(close_code::INVALID, "that is no order"),
+        },
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,
+        Some(Ok(Message::Binary(_))) => Heard::Nonsense(close_code::UNSUPPORTED, "that is no text"),
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Heard::End,
     }
 }
 
@@ -131,7 +178,7 @@ async fn carry_out(hub: &Arc<Hub>, orders: &Orders, order: Order) -> Option<Told
             tokio::spawn(async move { hub.tell_typing(on).await });
             return None;
         }
-        Order::Before { key } => return Some(Told::before(hub, key).await.unwrap_or_else(warn)),
+        Order::Before { seq } => return Some(Told::before(hub, seq).await.unwrap_or_else(warn)),
         Order::Health => return Some(Told::Health { samples: hub.samples() }),
         Order::Network => {
             let picture = hub.picture().await;
@@ -159,8 +206,7 @@ async fn carry_out(hub: &Arc<Hub>, orders: &Orders, order: Order) -> Option<Told
         return Some(Told::Done { nonce, error: error.clone() });
     }
     let result = match work {
-        // Said twice, these change nothing more.
-        (Some(key), change, _) => hub.change(&key, change).await.map(|_| ()),
+        (Some(key), change, _) => hub.change(&key, change, Some(nonce.clone())).await,
         (None, change, to) => hub.say_once(change, to, nonce.clone()).await,
     };
     let error = result.err().map(|error| format!("{error:#}"));
@@ -178,7 +224,7 @@ mod tests {
     #[test]
     fn bursts_are_allowed_and_a_flood_is_not() {
         let start = Instant::now();
-        let mut pace = Pace { left: BURST, at: start };
+        let mut pace = Pace::new(BURST, PER_SECOND, start);
         assert_eq!((0..100).filter(|_| pace.allows(start)).count(), 40);
         let later = start + Duration::from_secs(1);
         assert_eq!((0..100).filter(|_| pace.allows(later)).count(), 10);

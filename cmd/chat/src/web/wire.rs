@@ -1,13 +1,13 @@
 //! What page and program say to each other, as JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use waypost::{MessageId, Mode, NodeId};
 
 use crate::hub::{Hub, Notice, Picture, Sample};
 use crate::marks::Mark;
-use crate::room::{File, Key, Post};
+use crate::room::{File, Key, Post, Upto};
 
 /// Messages that a page gets at first, and at most with each look further back.
 pub(crate) const PAGE: usize = 100;
@@ -49,9 +49,9 @@ pub(crate) enum Order {
     Typing {
         on: bool,
     },
-    /// Messages before this one.
+    /// Messages that came before this number.
     Before {
-        key: Key,
+        seq: u64,
     },
     /// Who is there, who reads what, and what waits for whom.
     Network,
@@ -66,6 +66,13 @@ pub(crate) struct Shown {
     post: Post,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<Mark>,
+}
+
+/// How far this node's user has read, by sender.
+#[derive(Debug, Serialize)]
+pub(crate) struct Reads {
+    all: Upto,
+    direct: Upto,
 }
 
 /// What a page is told.
@@ -83,7 +90,7 @@ pub(crate) enum Told {
         away_ms: u64,
         waiting: usize,
         typing: Vec<NodeId>,
-        read: BTreeMap<NodeId, MessageId>,
+        read: Reads,
         more: bool,
     },
     Post {
@@ -98,8 +105,11 @@ pub(crate) enum Told {
     },
     Read {
         reader: NodeId,
-        upto: BTreeMap<NodeId, MessageId>,
+        direct: bool,
+        upto: Upto,
     },
+    /// So that a page knows that the program is there.
+    Beat,
     Typing {
         node: NodeId,
         on: bool,
@@ -143,6 +153,7 @@ impl Told {
     /// Everything that a page needs to begin.
     pub(crate) fn hello(hub: &Hub) -> Self {
         let posts = hub.last(PAGE);
+        let (all, direct) = hub.read();
         let link = hub.link();
         let away_ms = if link.connected { 0 } else { link.since.elapsed().as_millis() };
         Self::Hello {
@@ -157,7 +168,7 @@ impl Told {
             away_ms: u64::try_from(away_ms).unwrap_or(u64::MAX),
             waiting: hub.waiting(),
             typing: hub.typing(),
-            read: hub.read(),
+            read: Reads { all, direct },
         }
     }
 
@@ -166,7 +177,7 @@ impl Told {
             Notice::Said(post) => Self::Post { post: shown(hub, (*post).clone()) },
             Notice::Changed(post) => Self::Changed { post: shown(hub, (*post).clone()) },
             Notice::Marked(id, mark) => Self::Mark { id, mark },
-            Notice::Read(reader, upto) => Self::Read { reader, upto },
+            Notice::Read { direct, upto } => Self::Read { reader: hub.me().clone(), direct, upto },
             Notice::Typing(node, on) => Self::Typing { node, on },
             Notice::Joined(node) => Self::Joined { node },
             Notice::Left(node) => Self::Left { node },
@@ -180,12 +191,12 @@ impl Told {
         }
     }
 
-    /// Messages before this one.
+    /// Messages that came before this number.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) async fn before(hub: &Hub, key: Key) -> anyhow::Result<Self> {
-        let posts = hub.before(key, PAGE).await?;
+    pub(crate) async fn before(hub: &Hub, seq: u64) -> anyhow::Result<Self> {
+        let posts = hub.before(seq, PAGE).await?;
         let more = posts.len() == PAGE;
         Ok(Self::Page {
             posts: posts.into_iter().map(|(post, mark)| Shown { post, mark }).collect(),
@@ -195,6 +206,6 @@ impl Told {
 }
 
 fn shown(hub: &Hub, post: Post) -> Shown {
-    let mark = (post.key.sender == *hub.me()).then(|| hub.mark(post.key.id).unwrap_or_default());
+    let mark = (post.key.sender == *hub.me()).then(|| hub.mark(post.key.id)).flatten();
     Shown { post, mark }
 }

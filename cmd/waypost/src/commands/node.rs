@@ -87,7 +87,7 @@ fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
         Event::ExpiredUnclaimed { channel, count } => {
             warn!("{count} on {:?} expired before any reader was known", channel.as_str());
         }
-        Event::Gap { sender, channel, count } => {
+        Event::Gap { sender, channel, count, .. } => {
             warn!(
                 "{count} of {sender} on {:?} will not come: expired, dropped or dead there",
                 channel.as_str()
