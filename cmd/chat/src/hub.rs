@@ -71,6 +71,8 @@ struct State {
     marks: BTreeMap<MessageId, Standing>,
     open: Open,
     online: BTreeSet<NodeId>,
+    /// Who takes part in the channel and is not there.
+    away: BTreeSet<NodeId>,
     link: LinkState,
     typing: BTreeMap<NodeId, receiving::Typing>,
     measured: health::Measured,
@@ -131,6 +133,7 @@ impl Hub {
             marks: known,
             open,
             online: BTreeSet::new(),
+            away: BTreeSet::new(),
             link,
             typing: BTreeMap::new(),
             measured: health::Measured::default(),
@@ -228,6 +231,10 @@ impl Hub {
         self.state().online.clone()
     }
 
+    pub(crate) fn away(&self) -> BTreeSet<NodeId> {
+        self.state().away.clone()
+    }
+
     pub(crate) fn link(&self) -> LinkState {
         self.state().link.clone()
     }
@@ -253,9 +260,13 @@ impl Hub {
         self.state().room.read_upto(self.me())
     }
 
-    /// Sets who is there, and tells of those who came and went.
-    pub(crate) fn set_online(&self, online: BTreeSet<NodeId>) {
-        let before = std::mem::replace(&mut self.state().online, online.clone());
+    /// Sets who is there and who is not, and tells of those who came and went.
+    pub(crate) fn set_present(&self, online: BTreeSet<NodeId>, away: BTreeSet<NodeId>) {
+        let before = {
+            let mut state = self.state();
+            state.away = away;
+            std::mem::replace(&mut state.online, online.clone())
+        };
         for node in online.difference(&before) {
             self.tell(Notice::Joined(node.clone()));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use waypost::management::PeerInfo;
 use waypost::{Event, Events, Link, Priority};
 
 use crate::hub::{Hub, NOT_YET, Notice};
@@ -69,10 +70,14 @@ async fn refresh(hub: &Hub) {
 async fn look(hub: &Hub) {
     show_link(hub, &hub.node().status().link);
     let Ok(topology) = hub.node().topology().await else { return };
-    let here = topology.peers.into_iter().filter(|peer| {
-        peer.online && peer.channels.iter().any(|channel| channel.name.as_str() == hub.channel())
-    });
-    hub.set_online(here.map(|peer| peer.node).collect::<BTreeSet<_>>());
+    let takes_part = |peer: &PeerInfo| {
+        peer.channels.iter().any(|channel| channel.name.as_str() == hub.channel())
+    };
+    let (mut online, mut away) = (BTreeSet::new(), BTreeSet::new());
+    for peer in topology.peers.into_iter().filter(takes_part) {
+        if peer.online { &mut online } else { &mut away }.insert(peer.node);
+    }
+    hub.set_present(online, away);
 }
 
 /// Whether marks may have changed.
