@@ -9,6 +9,7 @@
 //! [`Listener::serve`]. [`Options`] are these as a command line has them.
 
 mod address;
+mod kept;
 mod options;
 mod routes;
 mod server;
