@@ -1,4 +1,4 @@
-//! Listening, within limits: whoever reaches the port can hold some connections for some seconds, and no more.
+//! Listening, within limits: whoever reaches the port can hold some connections for some seconds, and no more. A connection is for one answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +18,23 @@ use waypost::Node;
 
 use crate::{Address, ReadyWhen, router};
 
-/// Connections at a time; more wait in the system's queue.
-const MAX_CONNECTIONS: usize = 64;
-/// How long a request's header may take, and a connection be idle: more than between two looks of Prometheus.
-const HEADER_TIME: Duration = Duration::from_secs(75);
-/// How long a connection may last.
-const CONNECTION_TIME: Duration = Duration::from_secs(600);
+/// What a server gives to those who reach it.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections at a time; more wait in the system's queue.
+    connections: usize,
+    /// How long a request's header may take, silence before it included.
+    header: Duration,
+    /// How long a connection may last, its one answer included.
+    connection: Duration,
+}
+
+/// Silent connections are to keep a probe waiting for seconds at most, not until it has the node restarted.
+const LIMITS: Limits = Limits {
+    connections: 256,
+    header: Duration::from_secs(5),
+    connection: Duration::from_secs(30),
+};
 /// Largest header of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// How long running answers get at the end.
@@ -72,7 +83,8 @@ impl Listener {
     pub fn serve(self, node: Node, ready_when: ReadyWhen) -> Server {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(self.listener, router(node, ready_when), stop.clone()));
+        let router = router(node, ready_when);
+        tasks.spawn(accept(self.listener, router, LIMITS, stop.clone()));
         Server { address: self.address, stop, tasks }
     }
 }
@@ -103,8 +115,8 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -120,7 +132,7 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
             Ok((stream, _)) => {
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    answer(stream, router, stop).await;
+                    answer(stream, router, limits, stop).await;
                     drop(place);
                 });
             }
@@ -137,10 +149,12 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
     let _ = timeout(LAST_ANSWERS, all).await;
 }
 
-async fn answer(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn answer(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(limits.header)
+        // Prometheus and probes connect anew; one that stays would hold a place between its looks.
+        .keep_alive(false)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
@@ -151,9 +165,12 @@ async fn answer(stream: TcpStream, router: Router, stop: CancellationToken) {
         }
         connection.await
     };
-    match timeout(CONNECTION_TIME, whole).await {
+    match timeout(limits.connection, whole).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
         Err(_) => tracing::debug!("a connection lasted too long"),
     }
 }
+
+#[cfg(test)]
+mod tests;
