@@ -8,9 +8,11 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use program::{NOWHERE, PATIENCE, Program};
+use program::{NOWHERE, PATIENCE, Program, Running};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::eventually;
@@ -23,10 +25,23 @@ struct Answer {
     body: String,
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+/// Runs this beside the test with `--http` on a port that the system chooses, and waits until it says which.
+fn serving(here: &Program, arguments: &str) -> (Running, u16) {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let errors = here.path(&format!("errors-{}", RUNS.fetch_add(1, Ordering::Relaxed)));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" 2> \"$ERRORS\"", env!("CARGO_BIN_EXE_waypost")]);
+    shell.env("ERRORS", &errors);
+    let running = Running::new(here.wrap(shell, &format!("{arguments} --http 127.0.0.1:0")));
+    let mut port = None;
+    eventually(PATIENCE, "it says where it serves", || {
+        let said = std::fs::read_to_string(&errors).unwrap_or_default();
+        let rest = said.split_once("metrics and health on http://127.0.0.1:");
+        let line = rest.and_then(|(_, rest)| rest.split_once('\n'));
+        port = line.map(|(port, _)| port.parse().expect("a port"));
+        port.is_some()
+    });
+    (running, port.expect("it was said"))
 }
 
 fn ask(port: u16, request: &str) -> Option<Answer> {
@@ -59,9 +74,7 @@ fn check<'a>(body: &'a Value, name: &str) -> &'a Value {
 fn a_receiver_serves_its_metrics_and_its_health() {
     let mut server = NatsServer::start();
     let here = Program::new(server.url());
-    let port = free_port();
-    let mut bob = here.spawn(&format!("recv orders --id bob --http 127.0.0.1:{port}"));
-    eventually(PATIENCE, "it serves", || ask(port, "GET /healthz").is_some());
+    let (mut bob, port) = serving(&here, "recv orders --id bob");
     let health = get(port, "/healthz");
     assert_eq!(health.code, 200);
     let health: Value = serde_json::from_str(&health.body).expect("JSON");
@@ -106,13 +119,10 @@ fn a_receiver_serves_its_metrics_and_its_health() {
 #[test]
 fn a_sender_that_waits_serves_too_and_is_ready_as_it_was_told() {
     let here = Program::new(NOWHERE);
-    let (lenient, strict) = (free_port(), free_port());
-    let run = |name: &str, port: u16, more: &str| {
-        here.spawn(&format!(
-            "send orders --id {name} --to nobody --lines --wait --http 127.0.0.1:{port} {more}"
-        ))
-    };
-    let mut nodes = [run("a", lenient, ""), run("b", strict, "--ready-when connected")];
+    let run =
+        |arguments| serving(&here, &format!("send orders --to nobody --lines --wait {arguments}"));
+    let ((a, lenient), (b, strict)) = (run("--id a"), run("--id b --ready-when connected"));
+    let mut nodes = [a, b];
     for node in &mut nodes {
         node.write(b"one\n");
         node.line();
@@ -144,9 +154,8 @@ fn a_bad_address_is_refused_before_anything_is_begun() {
     here.run("recv c --id a --http 192.0.2.1:9464").says(1, "this machine's");
     here.run("recv c --id a --ready-when connected").says(2, "--http");
     assert!(!here.path("waypost-a.db").exists(), "no file was made");
-    let port = free_port();
-    let quiet = here.spawn(&format!("recv c --id a --idle 10s --http 127.0.0.1:{port}"));
-    eventually(PATIENCE, "it serves", || ask(port, "GET /healthz").is_some());
+    let (quiet, port) = serving(&here, "recv c --id a");
+    assert_eq!(get(port, "/healthz").code, 200);
     let elsewhere =
         TcpStream::connect_timeout(&([127, 0, 0, 2], port).into(), Duration::from_secs(5));
     assert!(elsewhere.is_err(), "it listens only where it was told");
@@ -155,20 +164,15 @@ fn a_bad_address_is_refused_before_anything_is_begun() {
 }
 
 #[test]
-fn more_connections_than_it_serves_wait_and_hold_up_no_end() {
+fn silent_connections_hold_up_neither_answers_nor_the_end() {
     let here = Program::new(NOWHERE);
-    let port = free_port();
-    let node = here.spawn(&format!("recv c --id a --http 127.0.0.1:{port}"));
-    eventually(PATIENCE, "it serves", || ask(port, "GET /healthz").is_some());
-    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connected");
-    let mut idle: Vec<TcpStream> = (0..80).map(|_| connect()).collect();
-    for stream in &mut idle {
+    let (node, port) = serving(&here, "recv c --id a");
+    let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connected");
+    let mut idle: Vec<TcpStream> = (0..80).map(connect).collect();
+    for stream in &mut idle[..40] {
         stream.write_all(b"GET /healthz HTT").expect("written");
     }
-    drop(idle.split_off(10));
-    eventually(PATIENCE, "it serves again", || {
-        ask(port, "GET /healthz").is_some_and(|answer| answer.code == 200)
-    });
+    assert_eq!(get(port, "/healthz").code, 200);
     node.signal(Signal::TERM);
     node.ended().expect_code(0);
 }
