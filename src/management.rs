@@ -53,6 +53,9 @@ pub struct Report {
     pub version: String,
     /// Time since its start, in milliseconds.
     pub uptime_ms: u64,
+    /// The node's time when it answered, in milliseconds since 1970; none from an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_ms: Option<u64>,
     /// Its connection.
     pub link: Link,
     /// Its file's state: `healthy`, `full`, or what failed.

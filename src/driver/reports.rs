@@ -75,6 +75,7 @@ impl<T: Transport> Driver<T> {
             host: self.host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            now_ms: None,
             link: self.status.borrow().link.clone(),
             storage: match self.store.health() {
                 Health::Healthy => "healthy".to_owned(),
@@ -98,6 +99,7 @@ impl<T: Transport> Driver<T> {
                 accounts.truncate(MAX_ROWS);
                 report.accounts = accounts;
             }
+            report.now_ms = Some(store.now_ms());
             Completion::Report(Box::new(report))
         }));
     }
