@@ -1,6 +1,7 @@
 //! SIGINT, SIGTERM and SIGHUP: the first asks for a clean end, the second gets one at once.
 
 use std::io;
+use std::sync::{Arc, Mutex};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -12,7 +13,11 @@ pub(crate) type Number = i32;
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
     first: watch::Receiver<Option<Number>>,
+    last_deed: LastDeed,
 }
+
+/// What is left to be done before the program is gone.
+type LastDeed = Arc<Mutex<Option<fn()>>>;
 
 impl Signals {
     /// Takes the signals over.
@@ -21,20 +26,30 @@ impl Signals {
     /// The system refuses the handlers.
     pub(crate) fn listen() -> io::Result<Self> {
         let (caught, first) = watch::channel(None);
+        let last_deed = LastDeed::default();
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut signals = signal(kind)?;
-            let caught = caught.clone();
+            let (caught, last_deed) = (caught.clone(), last_deed.clone());
             // Ends with the runtime: a second signal may come at any moment until then.
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     let number = kind.as_raw_value();
                     if caught.send_replace(Some(number)).is_some() {
+                        do_now(&last_deed);
                         std::process::exit(128 + number);
                     }
                 }
             });
         }
-        Ok(Self { first })
+        Ok(Self { first, last_deed })
+    }
+
+    /// Has this done when a second signal ends the program, in place of what was to be done until now. It must come to an end whatever the rest
+    /// of the program is stuck in. Waits for its end where it has begun.
+    pub(crate) fn before_exit(&self, deed: Option<fn()>) {
+        if let Ok(mut last_deed) = self.last_deed.lock() {
+            *last_deed = deed;
+        }
     }
 
     /// Waits for the first signal. Cancelling loses nothing.
@@ -44,5 +59,14 @@ impl Signals {
             // The listeners are gone only with the runtime.
             _ => std::future::pending().await,
         }
+    }
+}
+
+/// Once, and with the lock held: neither another signal nor who takes the deed back ends the program in the midst of it.
+fn do_now(last_deed: &LastDeed) {
+    if let Ok(mut last_deed) = last_deed.lock()
+        && let Some(deed) = last_deed.take()
+    {
+        deed();
     }
 }

@@ -31,7 +31,12 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(mut command: Command) -> Self {
+    fn start(command: Command) -> Self {
+        Self::start_with(command, None)
+    }
+
+    /// With standard input from elsewhere, where that is wanted.
+    fn start_with(mut command: Command, input: Option<Stdio>) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
@@ -41,7 +46,7 @@ impl Terminal {
         let size = Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&end, size).expect("a size");
         let side = || Stdio::from(end.try_clone().expect("another handle"));
-        command.stdin(side()).stdout(side()).stderr(side());
+        command.stdin(input.unwrap_or_else(side)).stdout(side()).stderr(side());
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         let child = command.spawn().expect("the command starts");
         let screen = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
@@ -69,6 +74,23 @@ impl Terminal {
     fn shows(&self, what: &str) {
         let shown = || self.text().contains(what);
         eventually(PATIENCE, &format!("{what:?} is shown"), shown);
+    }
+
+    /// Writes to it, in place of the program, until nothing fits any more.
+    fn fill(&self) {
+        let name = ptsname(&self.keys, Vec::new()).expect("a name");
+        let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let end = rustix::fs::open(&name, flags, Mode::empty()).expect("its other end");
+        let mut end = File::from(end);
+        // What was written moves on within the system, and makes room once more.
+        let mut refused_in_a_row = 0;
+        eventually(PATIENCE, "it is full", || {
+            refused_in_a_row += 1;
+            while end.write(&[0; 512]).is_ok() {
+                refused_in_a_row = 0;
+            }
+            refused_in_a_row == 10
+        });
     }
 
     /// Waits for its end, and that the terminal is as it was before.
@@ -153,6 +175,24 @@ fn the_terminal_is_given_back_whatever_ends_it() {
         kill_process(Pid::from_child(&top.child), signal).expect("it runs");
         assert_eq!(top.ended(), Some(code), "{signal:?}");
     }
+}
+
+#[test]
+fn a_second_signal_ends_it_though_nobody_reads_the_terminal_and_gives_that_back() {
+    let here = Program::new(NOWHERE);
+    let mut top = Terminal::start(here.command("top"));
+    top.shows("asking ...");
+    let screen = top.screen.clone();
+    let unread = screen.lock().expect("not poisoned");
+    top.fill();
+    eventually(PATIENCE, "it ends", || {
+        kill_process(Pid::from_child(&top.child), Signal::TERM).expect("it is ours");
+        top.child.try_wait().expect("our own child").is_some()
+    });
+    let modes = tcgetattr(&top.end).expect("a terminal").local_modes;
+    assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "{modes:?}");
+    drop(unread);
+    assert_eq!(top.ended(), Some(143));
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) async fn run(config: Config, args: &Top, output: &Output) -> anyhow::
     let (pace, paces) = watch::channel(Pace { every: interval, paused: false });
     let (samples, mut seen) = mpsc::channel(1);
     let asking = tokio::spawn(ask(config, samples, paces));
-    let mut screen = Screen::open()?;
+    let mut screen = Screen::open(signals.clone())?;
     let shown = show(&mut screen, &pace, &mut seen, &mut signals).await;
     drop(screen);
     asking.abort();
