@@ -4,8 +4,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use futures_util::StreamExt;
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
 use tokio::sync::{mpsc, watch};
 use waypost::Config;
 use waypost::management::{Observer, Report};
@@ -29,8 +27,6 @@ mod watching;
 const ONCE: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(60);
 const FASTEST: Duration = Duration::from_millis(500);
-/// Without a terminal to fit into.
-const WIDTH: u16 = 80;
 
 pub(super) async fn run(config: Config, args: &Top, output: &Output) -> anyhow::Result<Outcome> {
     if args.once {
@@ -174,14 +170,10 @@ async fn once(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
     let second = observer.reports(WITHIN, &[]).await;
     observer.close().await;
     watched.take(Ok(second.map_err(reports::refused)?), Instant::now(), SystemTime::now());
-    let width = match output.terminal() {
-        true => crossterm::terminal::size().map_or(WIDTH, |(columns, _)| columns),
-        false => WIDTH,
-    };
-    let nodes = u16::try_from(watched.rows().len()).unwrap_or(u16::MAX - draw::AROUND);
-    let area = Rect::new(0, 0, width.max(1), nodes.saturating_add(draw::AROUND).min(2_000));
-    let mut buffer = Buffer::empty(area);
-    draw::once(&mut buffer, area, &watched, SystemTime::now());
-    output.print(draw::text(&buffer)).await?;
+    let width = output.terminal().then(|| {
+        let size = crossterm::terminal::size().ok().filter(|(columns, _)| *columns > 0);
+        size.map_or(draw::WIDTH, |(columns, _)| columns)
+    });
+    output.print(draw::text(&draw::once(&watched, width, SystemTime::now()))).await?;
     Ok(Outcome::Done)
 }

@@ -20,6 +20,7 @@ fn network(nodes: usize) -> Watch {
     for look in 1..3_u64 {
         let reports = (0..nodes).map(|n| {
             let fields = json!({
+                "now_ms": 100_000,
                 "counters": { "accepted": 100 * look, "delivered": 250 * look },
                 "accounts": [account("away", n as u64, 40_000)],
                 "peers": [peer("away", false), peer("there", true)],
@@ -96,7 +97,9 @@ fn no_size_and_no_text_from_the_network_upsets_it() {
     let mut watched = network(3);
     let host = "\u{1b}[2J\u{202e}\n";
     see(&mut watched, vec![report("evil", 1, json!({ "host": host, "storage": "\u{1b}c" }))]);
-    for (width, height) in [(1, 1), (2, 5), (5, 2), (20, 6), (80, 4), (300, 90)] {
+    for (width, height) in
+        [(0, 0), (0, 9), (9, 0), (1, 1), (2, 5), (5, 2), (20, 6), (80, 4), (300, 90)]
+    {
         let mut view = View { help: true, ..View::new(Duration::from_secs(2)) };
         let lines = drawn(width, height, &watched, &mut view).concat();
         assert!(!lines.contains(|c: char| c.is_control()), "{lines:?}");
@@ -116,10 +119,67 @@ fn an_outage_is_shown_above_what_was_known() {
 
 #[test]
 fn whoever_wants_no_colour_gets_none() {
-    let mut buffer = Buffer::empty(Rect::new(0, 0, 80, 10));
-    let area = buffer.area;
-    once(&mut buffer, area, &network(2), SystemTime::UNIX_EPOCH);
+    let mut buffer = once(&network(2), Some(80), SystemTime::UNIX_EPOCH);
     assert!(buffer.content.iter().any(|cell| cell.fg != Color::Reset));
     without_color(&mut buffer);
     assert!(buffer.content.iter().all(|cell| cell.fg == Color::Reset));
+}
+
+#[test]
+fn printed_once_it_is_cut_to_a_terminal_and_to_nothing_else() {
+    let long = "n".repeat(60);
+    let fields = json!({
+        "election": { "voters": [], "role": "master", "term": 7, "master": long, "master_term": 7,
+            "state": { "term": 0, "rev": 0 }, "state_bytes": 4 },
+    });
+    let mut watched = network(2);
+    see(&mut watched, vec![report(&long, 1, fields)]);
+    let lines = |width| -> Vec<String> {
+        let printed = text(&once(&watched, width, SystemTime::UNIX_EPOCH));
+        printed.lines().map(str::to_owned).collect()
+    };
+    let whole = lines(None);
+    assert_eq!(whole.len(), 3 + watched.rows().len());
+    assert!(whole[0].contains(&format!("master {long}, term 7 ")), "{whole:?}");
+    assert!(whole[0].ends_with("00:00:00 UTC"), "{whole:?}");
+    assert!(whole.iter().any(|line| line.contains(&format!("* {long} "))), "{whole:?}");
+    assert!(!whole[2].contains("HOST"), "the same columns, however long names are");
+    for width in [1, 40, 80] {
+        let width_of = |line: &String| line.chars().count();
+        let widest = lines(Some(width)).iter().map(width_of).max().expect("lines");
+        assert!(widest <= usize::from(width), "{widest}");
+    }
+    assert!(lines(Some(140))[2].contains("HOST"));
+    assert!(
+        text(&once(&network(1), None, SystemTime::UNIX_EPOCH)).lines().all(|line| line.len() <= 80)
+    );
+}
+
+#[test]
+fn what_a_cut_report_leaves_open_is_marked() {
+    let mut watched = Watch::default();
+    let fields = json!({
+        "now_ms": 70_000, "truncated": true,
+        "accounts": [account("there", 1_200, 10_000)], "peers": [peer("there", true)],
+    });
+    see(&mut watched, vec![report("a", 1, fields), report("there", 1, json!({}))]);
+    let lines = drawn(140, 24, &watched, &mut View::new(Duration::from_secs(2)));
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert!(lines[1].ends_with("1200+ waiting"), "{:?}", lines[1]);
+    let a = words(&lines[3]);
+    assert_eq!(a[..9], ["a", "up", "-", "-", "-", "1200+", "1m00s+", "-", "1/1+"]);
+    assert_eq!(a[10], "0", "its own report is no part of what others owe it");
+    assert_eq!(words(&lines[4])[10], "1200+");
+}
+
+#[test]
+fn a_mean_below_a_millisecond_is_not_told_in_microseconds() {
+    let mut watched = Watch::default();
+    for look in 1..3_u64 {
+        let latency = json!({ "deliveries": 4 * look, "delivery_micros": 1_000 * look,
+            "fsyncs": look, "fsync_micros": 250 * look });
+        see(&mut watched, vec![report("a", look, json!({ "latency": latency }))]);
+    }
+    let lines = drawn(140, 24, &watched, &mut View::new(Duration::from_secs(2)));
+    assert!(lines[3].contains(" <1ms ") && lines[3].contains(" 250us "), "{:?}", lines[3]);
 }
