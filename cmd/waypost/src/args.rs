@@ -16,7 +16,7 @@ mod values;
 
 pub(crate) use order::subcommand_first;
 use top::TOP_HELP;
-pub(crate) use top::Top;
+pub(crate) use top::{FASTEST, SLOWEST, Top};
 pub(crate) use values::{From, Ttl, Wait};
 use values::{parse_duration, parse_from, parse_seconds, parse_ttl, parse_wait};
 

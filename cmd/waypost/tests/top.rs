@@ -196,6 +196,18 @@ fn a_second_signal_ends_it_though_nobody_reads_the_terminal_and_gives_that_back(
 }
 
 #[test]
+fn without_a_terminal_for_the_keys_there_is_no_screen() {
+    let here = Program::new(NOWHERE);
+    let mut alone = Command::new("setsid");
+    alone.arg(env!("CARGO_BIN_EXE_waypost"));
+    let top = Terminal::start_with(here.wrap(alone, "top"), Some(Stdio::null()));
+    top.shows("top --once");
+    assert_eq!(top.ended(), Some(2));
+    here.run("top --interval 499ms").says(2, "from 500ms to 60s");
+    here.run("top --interval 61s").says(2, "from 500ms to 60s");
+}
+
+#[test]
 fn it_can_be_printed_once() {
     let server = NatsServer::start();
     let here = Program::new(server.url());
@@ -208,6 +220,7 @@ fn it_can_be_printed_once() {
     assert_eq!(lines[1], "0 in/s  0 out/s  0 taken/s  1 waiting");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(lines[3])[..6], ["alice", "up", "0", "0", "0", "1"]);
+    assert!(words(lines[3])[6].ends_with('s'), "an age by alice's own clock: {lines:?}");
     assert!(lines.len() == 4 && lines.iter().all(|line| line.len() <= 80), "{lines:?}");
     let nowhere = Program::new(NOWHERE);
     nowhere.run("top --once").says(1, "no NATS server");

@@ -9,7 +9,7 @@ use waypost::Config;
 use waypost::management::{Observer, Report};
 
 use super::reports::{self, WITHIN};
-use crate::args::Top;
+use crate::args::{FASTEST, SLOWEST, Top};
 use crate::output::Output;
 use crate::run::{Outcome, Usage};
 use crate::signals::Signals;
@@ -25,8 +25,6 @@ mod watching;
 
 /// Between the two looks of `--once`, from which rates are made.
 const ONCE: Duration = Duration::from_secs(1);
-const SLOWEST: Duration = Duration::from_secs(60);
-const FASTEST: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(config: Config, args: &Top, output: &Output) -> anyhow::Result<Outcome> {
     if args.once {
@@ -37,11 +35,13 @@ pub(super) async fn run(config: Config, args: &Top, output: &Output) -> anyhow::
         return Err(Usage(anyhow::anyhow!(what)).into());
     }
     let mut signals = Signals::listen()?;
-    let interval = args.interval.clamp(FASTEST, SLOWEST);
-    let (pace, paces) = watch::channel(Pace { every: interval, paused: false });
+    let mut screen = Screen::open(signals.clone()).map_err(|error| {
+        let what = "the terminal can't be used: `waypost top --once` needs none";
+        Usage(anyhow::Error::new(error).context(what))
+    })?;
+    let (pace, paces) = watch::channel(Pace { every: args.interval, paused: false });
     let (samples, mut seen) = mpsc::channel(1);
     let asking = tokio::spawn(ask(config, samples, paces));
-    let mut screen = Screen::open(signals.clone())?;
     let shown = show(&mut screen, &pace, &mut seen, &mut signals).await;
     drop(screen);
     asking.abort();
