@@ -52,7 +52,9 @@ pub(super) async fn run(config: &Config, args: &Stats, output: &Output) -> anyho
 
 fn summary(report: &Report) -> [String; 11] {
     let counters = &report.counters;
-    let pending: u64 = report.accounts.iter().map(|account| account.pending).sum();
+    // Strangers' numbers.
+    let add = |sum: u64, account: &Account| sum.saturating_add(account.pending);
+    let pending = report.accounts.iter().fold(0, add);
     [
         report.node.to_string(),
         span(Duration::from_millis(report.uptime_ms)),
