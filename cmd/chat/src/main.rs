@@ -1,5 +1,6 @@
 //! `chat`: a chat over waypost nodes, in the terminal and on a web page.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +23,18 @@ mod web;
 use args::Args;
 use hub::Hub;
 use signals::Signals;
-use terminal::{After, End, Terminal};
+use terminal::{After, End, Log, Terminal};
 use web::Page;
 
 /// How long the last messages of standard input are delivered when nothing else keeps the node.
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
+/// A look at the marks asks about as many, or more.
+const MARKS_AT_ONCE: usize = 64;
 
 fn main() {
     let args = Args::parse();
-    let terminal = Terminal::here();
-    log(args.verbose);
+    let terminal = Arc::new(Terminal::here());
+    log(args.verbose, terminal.log());
     let result = execute(args, &terminal);
     terminal.restore();
     let code = match result {
@@ -45,7 +48,7 @@ fn main() {
     std::process::exit(code);
 }
 
-fn log(verbose: u8) {
+fn log(verbose: u8, to: Log) {
     let filter = match verbose {
         // The terminal is the user's; what matters of a node is told there.
         0 => "error",
@@ -53,21 +56,22 @@ fn log(verbose: u8) {
         _ => "info,waypost=debug,chat=debug",
     };
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(to)
         .with_ansi(false)
         .with_env_filter(EnvFilter::new(filter))
         .init();
 }
 
-fn execute(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
+fn execute(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run(args, terminal));
     runtime.shutdown_background();
     result
 }
 
-async fn run(args: Args, terminal: &Terminal) -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
+async fn run(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
+    let restored = terminal.clone();
+    let mut signals = Signals::listen(move || restored.restore())?;
     // Before the node is started: nothing is joined by a program that cannot go on.
     let page = Page::bind(&args).await?;
     let listener = args.http.listen().await?;
@@ -106,7 +110,7 @@ async fn converse(
 ) -> anyhow::Result<()> {
     let Some(page) = page else {
         if terminal.run(hub.clone(), None, After::Stop).await? == End::InputEnded {
-            hub.node().flush(LAST_DELIVERIES).await?;
+            deliver_the_last(hub).await?;
         }
         return Ok(());
     };
@@ -119,6 +123,34 @@ async fn converse(
         ended = terminal.run(hub.clone(), Some(format!("web page: {url}")), After::GoOn) => ended.map(|_| ()),
         served = served => served.context("the web page is no longer served"),
     }
+}
+
+/// Delivers for a moment more, and tells what has to wait for the next run.
+async fn deliver_the_last(hub: &Hub) -> anyhow::Result<()> {
+    let left = hub.node().flush(LAST_DELIVERIES).await?.waiting;
+    // Of several receivers each may wait for other messages: the posts are counted once, and a receiver may wait for more than posts.
+    let longest = left.iter().map(|waiting| waiting.pending).max().unwrap_or(0);
+    if longest == 0 {
+        return Ok(());
+    }
+    for _ in 0..=hub.waiting() / MARKS_AT_ONCE {
+        hub.refresh_marks().await?;
+    }
+    let count = longest.max(hub.waiting() as u64);
+    let (wait, go) = match count {
+        1 => ("message waits", "it goes"),
+        _ => ("messages wait", "they go"),
+    };
+    let file = hub.node().storage();
+    let file = match std::env::current_dir()
+        .ok()
+        .and_then(|here| file.strip_prefix(here).ok().map(Path::to_owned))
+    {
+        Some(inside) => Path::new(".").join(inside),
+        None => file,
+    };
+    eprintln!("{count} {wait} in {}; {go} out with the next run", file.display());
+    Ok(())
 }
 
 /// Opens the page in the user's browser, if there is one.

@@ -15,20 +15,21 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over.
+    /// Takes the signals over. `before_exit` is called before the second one ends the program.
     ///
     /// # Errors
     /// The system refuses the handlers.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen(before_exit: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
         let (caught, first) = watch::channel(None);
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut signals = signal(kind)?;
-            let caught = caught.clone();
+            let (caught, before_exit) = (caught.clone(), before_exit.clone());
             // Ends with the runtime: a second signal may come at any moment until then.
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     let number = kind.as_raw_value();
                     if caught.send_replace(Some(number)).is_some() {
+                        before_exit();
                         std::process::exit(128 + number);
                     }
                 }

@@ -1,137 +1,244 @@
-//! The line editor in a thread of its own, and the thread that prints above the line being typed.
+//! The line editor. It has a thread of its own, which alone writes to the terminal: what is printed goes above the line being typed whenever that
+//! is drawn, and straight to the terminal between two lines. That thread waits for the keyboard and for nothing else, so that nobody who
+//! waits for it can wait for ever.
 
 use std::borrow::Cow;
-use std::io::Write as _;
+use std::cell::{Cell, RefCell};
+use std::io::{ErrorKind, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::termios::Termios;
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::{History as _, MemHistory};
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
+use rustyline::validate::Validator;
+use rustyline::{
+    ColorMode, CompletionType, Config, Context, Editor, EventHandler, ExternalPrinter as _, Helper,
+    KeyEvent,
+};
 use tokio::sync::mpsc;
 
-use super::command;
-use super::screen::{Screen, Size, typed_rows};
+use super::keys::{ClearScreen, Suspend};
+use super::output::{Output, Piece};
+use super::screen::{Left, Screen, Size, typed_rows};
+use super::{command, keys};
 use crate::hub::Hub;
 
 const PROMPT: &str = "> ";
 /// Lines of typing that are kept.
 const LINES: usize = 500;
-/// The printer is never that slow; it may be waiting for the editor.
-const PRINTER_WAIT: Duration = Duration::from_millis(50);
+/// Lines that were typed and wait to be understood.
+const MAX_LINES_AHEAD: usize = 64;
+/// Between two attempts to hand over a line, where nothing is to be printed meanwhile.
+const HAND_OVER_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two words of typing.
 const TYPING_INTERVAL: Duration = Duration::from_secs(4);
+/// Has the editor draw the line again, and moves nothing: it would end a text without a line break with one.
+const CALL: &str = "\x1b[A\n";
 
 /// What comes from the keyboard.
 #[derive(Debug)]
 pub(crate) enum Input {
     Line(String),
+    /// A line of so many bytes, which is more than any line can need.
+    TooLong(u64),
+    /// Bytes that are no UTF-8 were typed, and left out.
+    NoText,
     Typing,
     Interrupted,
     Ended,
 }
 
-/// What is printed above the line being typed.
+/// What the keys' handlers and the end of the program know of the editor.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signs {
+    /// Something else was done to the screen.
+    pub(super) moved: Arc<AtomicBool>,
+    /// There is something in the line.
+    pub(super) typed: Arc<AtomicBool>,
+}
+
+/// The line being typed.
 #[derive(Debug)]
-pub(crate) enum Piece {
-    Lines(String),
-    /// An own message, by its number.
-    Own(usize, String),
-    /// The mark of an own message: in its columns, and in words for where they cannot be reached.
-    Mark(usize, String, Option<String>),
-    /// The editor has left a line of so many rows on the screen.
-    Typed(usize),
+struct Line {
+    text: String,
+    pos: usize,
+    /// Rows that it filled at most; none where that is not certain.
+    most_rows: Option<usize>,
+    /// A list of completions may stand below it.
+    listed: bool,
 }
 
-/// Prints go through the editor while it edits, and straight to the terminal otherwise. This keeps them from the moments in which it
-/// begins or ends, and its line would be torn.
-#[derive(Debug, Default)]
-struct Gate {
-    state: Mutex<GateState>,
-    changed: Condvar,
-    /// A line was entered: nothing may be printed until the next one is begun.
-    entered: AtomicBool,
+impl Line {
+    fn new() -> Self {
+        Self { text: String::new(), pos: 0, most_rows: Some(1), listed: false }
+    }
 }
 
-#[derive(Debug, Default)]
-struct GateState {
-    editing: bool,
-    printing: bool,
+/// The editor's eyes and ears, and its mouth.
+struct Ear {
+    hub: Arc<Hub>,
+    lines: mpsc::Sender<Input>,
+    output: Output,
+    screen: RefCell<Screen>,
+    line: RefCell<Line>,
+    told_typing: Cell<Option<Instant>>,
+    begun: Cell<bool>,
+    signs: Signs,
 }
 
-impl Gate {
-    fn open(&self) {
-        if !self.entered.load(Ordering::SeqCst) {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).editing = true;
-            self.changed.notify_all();
+impl Ear {
+    /// Takes what waits to be printed, as it is written where the line being typed begins.
+    fn take(&self) -> String {
+        let (mut screen, line) = (self.screen.borrow_mut(), self.line.borrow());
+        screen.resize(Size::of_terminal());
+        if self.signs.moved.swap(false, Ordering::SeqCst) || line.listed {
+            screen.forget();
+        }
+        let mut text = String::new();
+        for piece in self.output.take() {
+            let shown = match piece {
+                Piece::Lines(lines) => screen.print(&lines),
+                Piece::Own(number, lines) => screen.print_own(number, &lines),
+                Piece::Mark(number, mark, words) => {
+                    match (screen.mark(number, &mark, line.most_rows), words) {
+                        (Some(shown), _) => shown,
+                        (None, Some(words)) => screen.print(&words),
+                        (None, None) => continue,
+                    }
+                }
+                Piece::Begun => {
+                    self.begun.set(true);
+                    continue;
+                }
+                Piece::End => continue,
+            };
+            text.push_str(&shown);
+        }
+        if line.listed {
+            // The list may come after this.
+            screen.forget();
+        }
+        text
+    }
+
+    /// Prints until all that belongs to the beginning is there.
+    fn begin(&self) {
+        while !self.begun.get() && self.output.wait() {
+            self.print();
         }
     }
 
-    fn close(&self) {
-        self.entered.store(true, Ordering::SeqCst);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.editing = false;
-        // A printer that waits for the editor to take a piece would wait for ever: the next line takes it.
-        drop(self.changed.wait_timeout_while(state, PRINTER_WAIT, |state| state.printing));
+    /// Prints what waits, between two lines.
+    fn print(&self) {
+        let mut out = std::io::stdout().lock();
+        // The terminal may be gone, and the next look at the keyboard tells.
+        let _ = out.write_all(self.take().as_bytes()).and_then(|()| out.flush());
     }
 
-    fn print(&self, print: impl FnOnce()) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_while(state, |state| !state.editing);
-        waited.unwrap_or_else(PoisonError::into_inner).printing = true;
-        print();
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).printing = false;
-        self.changed.notify_all();
+    /// Notes how the line looks that is about to be drawn.
+    fn see(&self, text: &str, pos: usize) {
+        let rows = typed_rows(PROMPT.len(), text, Size::of_terminal());
+        let mut line = self.line.borrow_mut();
+        line.most_rows = line.most_rows.zip(rows).map(|(most, rows)| most.max(rows));
+        line.pos = pos;
+        if line.text != text {
+            text.clone_into(&mut line.text);
+            self.signs.typed.store(!text.is_empty(), Ordering::SeqCst);
+        }
     }
-}
 
-/// The editor's eyes and ears.
-struct Ear {
-    gate: Arc<Gate>,
-    hub: Arc<Hub>,
-    input: mpsc::Sender<Input>,
-    typed: Mutex<Option<Instant>>,
+    /// The editor has left its line, and the cursor is below `rows` of it. A message comes again with its time and mark, so that the typed
+    /// line goes; a command stays.
+    fn leave(&self, rows: Option<usize>, wanted: Left) {
+        let line = self.line.replace(Line::new());
+        self.signs.typed.store(false, Ordering::SeqCst);
+        self.told_typing.set(None);
+        let mut screen = self.screen.borrow_mut();
+        if line.listed {
+            screen.forget();
+        }
+        let left = rows.map_or(Left::There, |_| wanted);
+        if let (Some(rows), Left::Erased) = (rows, left) {
+            let mut out = std::io::stdout().lock();
+            let _ = write!(out, "\x1b[{rows}A\r\x1b[J").and_then(|()| out.flush());
+        }
+        screen.typed(rows, line.most_rows, left);
+    }
+
+    /// Rows of the line being typed, up to this place in it.
+    fn rows_to(&self, pos: usize) -> Option<usize> {
+        let line = self.line.borrow();
+        typed_rows(PROMPT.len(), line.text.get(..pos)?, Size::of_terminal())
+    }
+
+    /// Takes the line back that was left in the middle: what stood before the cursor and behind it.
+    fn take_back(&self) -> (String, String) {
+        let (mut text, pos) = {
+            let line = self.line.borrow();
+            (line.text.clone(), line.pos.min(line.text.len()))
+        };
+        self.leave(self.rows_to(pos), Left::Erased);
+        let right = text.split_off(pos);
+        (text, right)
+    }
+
+    /// Hands over what was typed, and prints meanwhile if there is too much of it. False: nobody takes it any more.
+    fn hand_over(&self, mut input: Input) -> bool {
+        loop {
+            input = match self.lines.try_send(input) {
+                Ok(()) => return true,
+                Err(mpsc::error::TrySendError::Closed(_)) => return false,
+                Err(mpsc::error::TrySendError::Full(input)) => input,
+            };
+            self.output.wait_for(HAND_OVER_INTERVAL);
+            self.print();
+        }
+    }
 }
 
 impl Helper for Ear {}
 
+impl Validator for Ear {}
+
 impl Highlighter for Ear {
-    fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
-        Cow::Borrowed(line)
+    /// Called whenever the line is drawn, when the cursor is where it begins and its old rows are gone.
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(
+        &'s self,
+        prompt: &'p str,
+        default: bool,
+    ) -> Cow<'b, str> {
+        if !default {
+            // A search has a prompt of its own.
+            self.line.borrow_mut().most_rows = None;
+        }
+        match self.take() {
+            text if text.is_empty() => Cow::Borrowed(prompt),
+            text => Cow::Owned(text + prompt),
+        }
     }
 }
 
 impl Hinter for Ear {
     type Hint = String;
 
-    /// Called whenever the line is shown, and so a sign that it is.
-    fn hint(&self, line: &str, _pos: usize, _context: &Context<'_>) -> Option<String> {
-        self.gate.open();
-        if !line.is_empty() && !line.starts_with('/') {
-            let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
-            if typed.is_none_or(|at| at.elapsed() >= TYPING_INTERVAL) {
-                *typed = Some(Instant::now());
-                // Nobody misses it.
-                let _ = self.input.try_send(Input::Typing);
-            }
+    /// Called whenever the line has changed.
+    fn hint(&self, line: &str, pos: usize, _context: &Context<'_>) -> Option<String> {
+        self.see(line, pos);
+        let last = self.told_typing.get();
+        if !line.is_empty()
+            && !line.starts_with('/')
+            && last.is_none_or(|at| at.elapsed() >= TYPING_INTERVAL)
+        {
+            self.told_typing.set(Some(Instant::now()));
+            // Nobody misses it.
+            let _ = self.lines.try_send(Input::Typing);
         }
         None
-    }
-}
-
-impl Validator for Ear {
-    fn validate(
-        &self,
-        _context: &mut ValidationContext<'_>,
-    ) -> rustyline::Result<ValidationResult> {
-        self.gate.close();
-        *self.typed.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(ValidationResult::Valid(None))
     }
 }
 
@@ -149,28 +256,43 @@ impl Completer for Ear {
         if let Some(begun) = typed.strip_prefix("/to ") {
             let nodes = self.hub.online().into_iter().map(|node| node.as_str().to_owned());
             let fitting = nodes.filter(|node| node.starts_with(begun));
-            return Ok((4, fitting.map(|node| pair(format!("{node} "))).collect()));
+            return Ok(self.listing(4, fitting.map(|node| pair(format!("{node} "))).collect()));
         }
         let fitting = command::NAMES
             .into_iter()
             .filter(|name| typed.starts_with('/') && name.starts_with(typed));
-        Ok((0, fitting.map(|name| pair(name.to_owned())).collect()))
+        Ok(self.listing(0, fitting.map(|name| pair(name.to_owned())).collect()))
+    }
+}
+
+impl Ear {
+    fn listing(&self, start: usize, pairs: Vec<Pair>) -> (usize, Vec<Pair>) {
+        if pairs.len() > 1 {
+            self.line.borrow_mut().listed = true;
+        }
+        (start, pairs)
     }
 }
 
 /// Keyboard and screen; they end with the program.
 pub(crate) struct Console {
     pub(crate) input: mpsc::Receiver<Input>,
-    pub(crate) output: mpsc::Sender<Piece>,
+    pub(crate) output: Output,
 }
 
-/// Starts editing and printing.
+/// Starts editing and printing in the terminal that was found like this.
 ///
 /// # Errors
 /// This terminal cannot be edited on.
-pub(crate) fn start(hub: Arc<Hub>, earlier: Vec<String>) -> rustyline::Result<Console> {
+pub(crate) fn start(
+    hub: Arc<Hub>,
+    earlier: Vec<String>,
+    before: &Termios,
+    signs: Signs,
+) -> rustyline::Result<Console> {
     let config = Config::builder()
-        .color_mode(ColorMode::Disabled)
+        // The highlighter, which prints, is asked with colours alone. It adds none.
+        .color_mode(ColorMode::Forced)
         .completion_type(CompletionType::List)
         .max_history_size(LINES)?
         .build();
@@ -180,91 +302,92 @@ pub(crate) fn start(hub: Arc<Hub>, earlier: Vec<String>) -> rustyline::Result<Co
         editor.history_mut().add(&line)?;
     }
     let mut printer = editor.create_external_printer()?;
-    let (lines, input) = mpsc::channel(64);
-    let (output, mut pieces) = mpsc::channel(256);
-    let gate = Arc::new(Gate::default());
-    let ear = Ear { gate: gate.clone(), hub, input: lines.clone(), typed: Mutex::new(None) };
-    editor.set_helper(Some(ear));
-    let printing = gate.clone();
+    let suspend = Suspend { before: before.clone(), signs: signs.clone() };
+    editor.bind_sequence(KeyEvent::ctrl('Z'), EventHandler::Conditional(Box::new(suspend)));
+    let clear = ClearScreen { signs: signs.clone() };
+    editor.bind_sequence(KeyEvent::ctrl('L'), EventHandler::Conditional(Box::new(clear)));
+    let (lines, input) = mpsc::channel(MAX_LINES_AHEAD);
+    let output = Output::default();
+    editor.set_helper(Some(Ear {
+        hub,
+        lines,
+        output: output.clone(),
+        screen: RefCell::new(Screen::new(Size::of_terminal())),
+        line: RefCell::new(Line::new()),
+        told_typing: Cell::new(None),
+        begun: Cell::new(false),
+        signs,
+    }));
+    keys::be_quiet(before);
+    let console = Console { input, output: output.clone() };
     std::thread::spawn(move || {
-        let mut screen = Screen::new(size());
-        while let Some(piece) = pieces.blocking_recv() {
-            screen.resize(size());
-            let text = match piece {
-                Piece::Lines(text) => screen.print(&text),
-                Piece::Own(number, text) => screen.print_own(number, &text),
-                Piece::Typed(rows) => {
-                    screen.typed(rows);
-                    continue;
-                }
-                Piece::Mark(number, mark, words) => match (screen.mark(number, &mark), words) {
-                    (Some(text), _) => text,
-                    (None, Some(words)) => screen.print(&words),
-                    (None, None) => continue,
-                },
-            };
-            printing.print(|| {
-                // The terminal may be gone, and the program is about to learn that.
-                let _ = printer.print(text);
-            });
+        if let Some(ear) = editor.helper() {
+            ear.begin();
+        }
+        let calls = output.clone();
+        std::thread::spawn(move || {
+            // What is printed was taken by then, or is when the next line is begun.
+            while calls.wait() && printer.print(CALL.to_owned()).is_ok() {}
+        });
+        edit(&mut editor);
+        // There may be something to say yet.
+        while let Some(ear) = editor.helper() {
+            output.wait_for(HAND_OVER_INTERVAL);
+            ear.print();
         }
     });
-    let typed = output.clone();
-    std::thread::spawn(move || edit(&mut editor, &gate, &lines, &typed));
-    Ok(Console { input, output })
+    Ok(console)
 }
 
-fn edit(
-    editor: &mut Editor<Ear, MemHistory>,
-    gate: &Gate,
-    lines: &mpsc::Sender<Input>,
-    output: &mpsc::Sender<Piece>,
-) {
+/// Reads lines until there are no more.
+fn edit(editor: &mut Editor<Ear, MemHistory>) {
+    let mut kept = (String::new(), String::new());
     loop {
-        gate.entered.store(false, Ordering::SeqCst);
-        let result = editor.readline(PROMPT);
-        gate.close();
-        let input = match result {
+        let result = editor.readline_with_initial(PROMPT, (&kept.0, &kept.1));
+        kept = (String::new(), String::new());
+        let Some(ear) = editor.helper() else { return };
+        let input = match &result {
             Ok(line) => {
-                leave(&line, output);
-                if !line.trim().is_empty() {
-                    // Full, or the same as the last one.
-                    let _ = editor.add_history_entry(line.as_str());
-                }
-                Input::Line(line)
+                ear.see(line, line.len());
+                let wanted = if line.starts_with('/') { Left::There } else { Left::Erased };
+                ear.leave(ear.rows_to(line.len()), wanted);
+                Input::Line(line.clone())
             }
             Err(ReadlineError::Interrupted) => {
-                leave("/", output);
+                let end = ear.line.borrow().text.len();
+                ear.leave(ear.rows_to(end), Left::There);
                 Input::Interrupted
             }
+            Err(error) if is_passing(error) => {
+                kept = ear.take_back();
+                match error {
+                    ReadlineError::Signal(_) => continue,
+                    _ => Input::NoText,
+                }
+            }
+            // The end of the input, or the terminal is gone.
             Err(_) => Input::Ended,
         };
         let ended = matches!(input, Input::Ended);
-        if lines.blocking_send(input).is_err() || ended {
+        if !ear.hand_over(input) || ended {
             return;
         }
-    }
-}
-
-/// A message comes again with its time and mark, so that the typed line goes; a command stays.
-fn leave(line: &str, output: &mpsc::Sender<Piece>) {
-    match typed_rows(PROMPT.len(), line, size()) {
-        Some(rows) if !line.starts_with('/') => {
-            let mut out = std::io::stdout().lock();
-            let _ = write!(out, "\x1b[{rows}A\r\x1b[J").and_then(|()| out.flush());
-        }
-        rows => {
-            // The program is ending if nobody prints any more.
-            let _ = output.blocking_send(Piece::Typed(rows.unwrap_or(1)));
+        if let Ok(line) = result
+            && !line.trim().is_empty()
+        {
+            // Full, or the same as the last one.
+            let _ = editor.add_history_entry(line);
         }
     }
 }
 
-fn size() -> Size {
-    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout());
-    let (columns, rows) = size.map_or((0, 0), |size| (size.ws_col.into(), size.ws_row.into()));
-    match (columns, rows) {
-        (0, _) | (_, 0) => Size { columns: 80, rows: 24 },
-        (columns, rows) => Size { columns, rows },
+/// What ends a line, but not the terminal: its size has changed at a bad moment, or a byte is no UTF-8.
+fn is_passing(error: &ReadlineError) -> bool {
+    match error {
+        ReadlineError::Signal(_) => true,
+        ReadlineError::Io(error) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Interrupted)
+        }
+        _ => false,
     }
 }

@@ -1,24 +1,32 @@
 //! The chat in a terminal, or on standard input and output.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::hub::{Hub, Notice};
-use crate::room::{Content, MAX_TEXT_BYTES};
+use crate::hub::Hub;
+use crate::room::Content;
 
 mod command;
 mod editor;
+mod keys;
+mod log;
+mod outgoing;
+mod output;
 mod paint;
+mod plain;
 mod reports;
 mod screen;
 mod session;
 
-use editor::{Console, Input, Piece};
+use editor::{Console, Input, Signs};
+pub(crate) use log::Log;
 use paint::Colours;
 use session::Session;
 
@@ -28,8 +36,8 @@ const SHOWN_AT_START: usize = 10;
 const LINES_TO_RECALL: usize = 100;
 /// What is read within this time is told together.
 const READ_DELAY: Duration = Duration::from_millis(300);
-/// A longer line cannot be a message.
-const MAX_LINE_BYTES: u64 = MAX_TEXT_BYTES as u64 + 1024;
+/// A terminal that takes nothing for so long after the end is left alone.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why the conversation has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +59,8 @@ pub(crate) enum After {
 pub(crate) struct Terminal {
     before: Option<Termios>,
     colours: Colours,
+    signs: Signs,
+    log: Log,
 }
 
 impl Terminal {
@@ -60,7 +70,12 @@ impl Terminal {
         let before = both.then(|| tcgetattr(rustix::stdio::stdin()).ok()).flatten();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colours = if before.is_some() && !no_color { Colours::On } else { Colours::Off };
-        Self { before, colours }
+        Self { before, colours, signs: Signs::default(), log: Log::default() }
+    }
+
+    /// Where log lines go, so that they do not tear the line being typed.
+    pub(crate) fn log(&self) -> Log {
+        self.log.clone()
     }
 
     /// Leaves it as it was found, whatever the line editor was doing.
@@ -69,7 +84,12 @@ impl Terminal {
             // It may be gone.
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before);
             let mut out = std::io::stdout().lock();
-            let _ = out.write_all(b"\x1b[?2004l\r\x1b[K").and_then(|()| out.flush());
+            // A line that nobody will read stays on the screen; a prompt alone goes.
+            let end: &[u8] = match self.signs.typed.load(Ordering::SeqCst) {
+                true => b"\x1b[?2004l\r\n\x1b[J",
+                false => b"\x1b[?2004l\r\x1b[J",
+            };
+            let _ = out.write_all(end).and_then(|()| out.flush());
         }
     }
 
@@ -91,14 +111,20 @@ impl Terminal {
         });
         let texts: Vec<_> = texts.collect();
         let recalled = texts[texts.len().saturating_sub(LINES_TO_RECALL)..].to_vec();
-        let console = match &self.before {
-            Some(_) => editor::start(hub.clone(), recalled).ok(),
-            None => None,
-        };
+        let console = self.before.as_ref().and_then(|before| {
+            editor::start(hub.clone(), recalled, before, self.signs.clone()).ok()
+        });
         let interactive = console.is_some();
-        let Console { input, output } = console.unwrap_or_else(plain);
-        let session = Session::new(hub, output, self.colours, interactive);
-        converse(session, input, greeting, after).await
+        let Console { input, output } = console.unwrap_or_else(plain::start);
+        let _diverted = interactive.then(|| self.log.divert(&output));
+        let session = Session::new(hub, output.clone(), self.colours, interactive);
+        let end = converse(session, input, greeting, after).await;
+        match interactive {
+            // It may have stopped taking anything.
+            true => drop(tokio::time::timeout(FAREWELL, output.finish()).await),
+            false => output.finish().await,
+        }
+        end
     }
 }
 
@@ -122,88 +148,33 @@ async fn converse(
         };
         tokio::select! {
             typed = input.recv(), if input_open => match typed {
-                Some(Input::Line(line)) => {
-                    interrupted = false;
-                    if session.enter(&line).await? {
-                        return Ok(End::Quit);
-                    }
-                }
-                Some(Input::Typing) => {
-                    let hub = session.hub().clone();
-                    tokio::spawn(async move { hub.tell_typing(true).await });
-                }
-                Some(Input::Interrupted) if interrupted => return Ok(End::Quit),
-                Some(Input::Interrupted) => {
-                    interrupted = true;
-                    session.say("press Ctrl-C once more, or enter /quit, to leave").await?;
-                }
                 Some(Input::Ended) | None if session.is_interactive() => return Ok(End::Quit),
                 Some(Input::Ended) | None if after == After::GoOn => input_open = false,
                 Some(Input::Ended) | None => return Ok(End::InputEnded),
-            },
-            notice = notices.recv() => match notice {
-                Ok(notice) => {
-                    let is_new = matches!(notice, Notice::Said(_));
-                    session.show(notice).await?;
-                    if is_new && session.is_interactive() {
-                        read_at.get_or_insert_with(|| tokio::time::Instant::now() + READ_DELAY);
+                Some(Input::Interrupted) if interrupted => return Ok(End::Quit),
+                Some(typed) => {
+                    if !matches!(typed, Input::Typing) {
+                        interrupted = matches!(typed, Input::Interrupted);
+                    }
+                    if session.take(typed).await? {
+                        return Ok(End::Quit);
                     }
                 }
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
-                    session.say(&format!("{missed} notices came too fast to show; /history has the messages")).await?;
-                }
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(End::Quit),
             },
+            notice = notices.recv() => {
+                match notice {
+                    Ok(notice) => session.show(notice).await?,
+                    Err(RecvError::Lagged(_)) => session.catch_up().await?,
+                    Err(RecvError::Closed) => return Ok(End::Quit),
+                }
+                if session.is_interactive() && session.has_unread() && read_at.is_none() {
+                    read_at = Some(Instant::now() + READ_DELAY);
+                }
+            }
             () = reading => {
                 read_at = None;
                 session.tell_read().await;
             }
         }
     }
-}
-
-/// Lines from standard input, and to standard output.
-fn plain() -> Console {
-    let (lines, input) = mpsc::channel(64);
-    let (output, mut pieces) = mpsc::channel(256);
-    tokio::spawn(async move {
-        let mut stdin = BufReader::new(tokio::io::stdin());
-        loop {
-            let mut line = Vec::new();
-            let mut read = (&mut stdin).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await;
-            let mut rest = Vec::new();
-            while matches!(read, Ok(1..))
-                && line.len() as u64 == MAX_LINE_BYTES
-                && !rest.ends_with(b"\n")
-            {
-                // What is too long is refused as a whole.
-                rest.clear();
-                read = (&mut stdin).take(MAX_LINE_BYTES).read_until(b'\n', &mut rest).await;
-            }
-            let input = match read {
-                Ok(_) if !line.is_empty() => {
-                    Input::Line(String::from_utf8_lossy(&line).into_owned())
-                }
-                _ => Input::Ended,
-            };
-            let ended = matches!(input, Input::Ended);
-            if lines.send(input).await.is_err() || ended {
-                return;
-            }
-        }
-    });
-    std::thread::spawn(move || {
-        while let Some(piece) = pieces.blocking_recv() {
-            let text = match piece {
-                Piece::Lines(text) | Piece::Own(_, text) | Piece::Mark(_, _, Some(text)) => text,
-                Piece::Mark(..) | Piece::Typed(_) => continue,
-            };
-            let mut out = std::io::stdout().lock();
-            if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-                // Nobody reads any more, and whoever sends the next piece learns it.
-                return;
-            }
-        }
-    });
-    Console { input, output }
 }

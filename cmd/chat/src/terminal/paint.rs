@@ -17,6 +17,9 @@ pub(crate) const MARK_AT: usize = 6;
 /// Colours that can be read on dark and on light ground.
 const NAME_COLOURS: [u8; 6] = [31, 32, 33, 34, 35, 36];
 
+/// Clocks may differ by so much and be called right.
+const MAX_AHEAD_MS: u64 = 10 * 60 * 1000;
+
 /// Whether colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colours {
@@ -67,6 +70,16 @@ pub(crate) fn harmless(text: &str, indent: usize) -> String {
     shown
 }
 
+/// The same on one line, whatever is in it.
+pub(crate) fn harmless_line(text: &str) -> String {
+    harmless(&text.trim_end().replace(['\r', '\n', '\u{2028}', '\u{2029}'], " "), 0)
+}
+
+/// Whether a clock goes wrong that said this time by now.
+pub(crate) fn is_ahead(time_ms: u64, now_ms: u64) -> bool {
+    time_ms.saturating_sub(now_ms) > MAX_AHEAD_MS
+}
+
 /// The local time of day.
 pub(crate) fn clock(time_ms: u64) -> String {
     local(time_ms).map_or_else(|| "--:--".to_owned(), |time| time.strftime("%H:%M").to_string())
@@ -109,8 +122,14 @@ pub(crate) fn in_words(mark: Mark) -> String {
     }
 }
 
-/// A message as it is shown, without a line break at its end.
-pub(crate) fn post(post: &Post, number: usize, own: Option<Mark>, colours: Colours) -> String {
+/// A message as it is shown at this moment, without a line break at its end.
+pub(crate) fn post(
+    post: &Post,
+    number: usize,
+    own: Option<Mark>,
+    colours: Colours,
+    now_ms: u64,
+) -> String {
     let mut line = format!(
         "{} {} {} {}",
         colours.dim(&clock(post.time_ms)),
@@ -120,6 +139,9 @@ pub(crate) fn post(post: &Post, number: usize, own: Option<Mark>, colours: Colou
     );
     if let Some(to) = &post.to {
         let _ = write!(line, " to {}", colours.name(to));
+    }
+    if is_ahead(post.time_ms, now_ms) {
+        let _ = write!(line, ", {} (clock ahead)", day(post.time_ms));
     }
     line.push_str(": ");
     match &post.content {
@@ -131,7 +153,7 @@ pub(crate) fn post(post: &Post, number: usize, own: Option<Mark>, colours: Colou
         let _ = write!(line, " {}", colours.dim("(edited)"));
     }
     for (emoji, by) in &post.reactions {
-        let _ = write!(line, " [{} {}]", harmless(emoji, 0), by.len());
+        let _ = write!(line, " [{} {}]", harmless_line(emoji), by.len());
     }
     line
 }
@@ -139,9 +161,9 @@ pub(crate) fn post(post: &Post, number: usize, own: Option<Mark>, colours: Colou
 pub(crate) fn describe(file: &File) -> String {
     format!(
         "file {} ({}, {})",
-        harmless(&file.name, 0),
+        harmless_line(&file.name),
         size(file.size),
-        harmless(&file.media_type, 0)
+        harmless_line(&file.media_type)
     )
 }
 
@@ -166,12 +188,40 @@ pub(crate) fn span(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::Key;
 
     #[test]
     fn a_stranger_cannot_paint_on_the_terminal() {
         let shown = harmless("\u{1b}[2Jx\u{9b}31m\u{202e}y\r\u{7}\u{2028}z\nnext", 2);
         assert_eq!(shown, "␛[2Jx�31m�y␍␇ z\n  next");
         assert!(!shown.replace('\n', "").contains(char::is_control));
+    }
+
+    #[test]
+    fn what_belongs_on_one_line_stays_on_it() {
+        assert_eq!(
+            harmless_line("one\r\ntwo\n* alice is here\u{1b}[1A\n"),
+            "one  two * alice is here␛[1A"
+        );
+    }
+
+    #[test]
+    fn a_message_from_the_future_says_so() {
+        let key = Key {
+            id: waypost::MessageId::from_u128(1),
+            sender: NodeId::new("bob").expect("a name"),
+        };
+        let content = Content::Text("hello".to_owned());
+        let (to, edited) = (None, false);
+        let (reactions, read_by) = Default::default();
+        let hour = 3_600_000;
+        let message = Post { key, seq: 1, time_ms: 100 * hour, to, content, edited, reactions, read_by };
+        let shown = |now_ms| post(&message, 3, None, Colours::Off, now_ms);
+        assert!(shown(99 * hour + hour * 5 / 6).ends_with("#3 bob: hello"));
+        let ahead = shown(99 * hour);
+        let expected = format!("#3 bob, {} (clock ahead): hello", day(100 * hour));
+        assert!(ahead.ends_with(&expected), "{ahead}");
+        assert!(expected.contains("January 1970"));
     }
 
     #[test]

@@ -134,5 +134,5 @@ fn part(mode: Mode) -> &'static str {
 }
 
 fn host(peer: &PeerInfo) -> String {
-    super::paint::harmless(&peer.host, 0)
+    super::paint::harmless_line(&peer.host)
 }

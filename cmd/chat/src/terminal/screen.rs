@@ -8,14 +8,24 @@ use super::paint::MARK_AT;
 
 /// Own messages whose place is known.
 const MAX_PLACES: usize = 200;
-/// Rows that the line being typed may fill before a mark could miss its row.
-const PROMPT_ROWS: usize = 6;
 
 /// Columns and rows of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) columns: usize,
     pub(crate) rows: usize,
+}
+
+impl Size {
+    /// Of the terminal on standard output, now.
+    pub(crate) fn of_terminal() -> Self {
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout());
+        let (columns, rows) = size.map_or((0, 0), |size| (size.ws_col.into(), size.ws_row.into()));
+        match (columns, rows) {
+            (0, _) | (_, 0) => Self { columns: 80, rows: 24 },
+            (columns, rows) => Self { columns, rows },
+        }
+    }
 }
 
 /// Counts rows.
@@ -25,31 +35,41 @@ pub(crate) struct Screen {
     /// Rows printed so far; the cursor stands at the beginning of the next.
     row: usize,
     places: VecDeque<(usize, usize)>,
+    /// Rows by which the cursor may stand above the last one on a screen that is full: those of longer lines that were erased.
+    lifted: usize,
+}
+
+/// What became of a line that was typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    There,
+    Erased,
 }
 
 impl Screen {
     pub(crate) fn new(size: Size) -> Self {
-        Self { size, row: 0, places: VecDeque::new() }
+        Self { size, row: 0, places: VecDeque::new(), lifted: 0 }
     }
 
     /// After this every place is known by the terminal's new size only.
     pub(crate) fn resize(&mut self, size: Size) {
         if size != self.size {
             self.size = size;
-            self.places.clear();
+            self.forget();
         }
     }
 
     /// What prints these lines.
     pub(crate) fn print(&mut self, text: &str) -> String {
+        let before = self.row;
         for line in text.split('\n') {
-            let width = width(line);
-            if width * 2 > self.size.columns && !line.is_ascii() && is_uncertain(line) {
-                // Terminals do not agree on how wide this is, and so on how many rows it fills.
-                self.places.clear();
+            if self.is_uncertain(line) {
+                // Terminals do not agree on how many rows this fills.
+                self.forget();
             }
-            self.row += width.div_ceil(self.size.columns.max(1)).max(1);
+            self.row += width(line).div_ceil(self.size.columns.max(1)).max(1);
         }
+        self.lifted = self.lifted.saturating_sub(self.row - before);
         format!("{text}\n")
     }
 
@@ -57,23 +77,46 @@ impl Screen {
     pub(crate) fn print_own(&mut self, number: usize, text: &str) -> String {
         let row = self.row;
         let printed = self.print(text);
-        self.places.push_back((number, row));
+        if !text.split('\n').any(|line| self.is_uncertain(line)) {
+            self.places.push_back((number, row));
+        }
         if self.places.len() > MAX_PLACES {
             self.places.pop_front();
         }
         printed
     }
 
-    /// Takes note of a line that the editor has left on the screen.
-    pub(crate) fn typed(&mut self, rows: usize) {
-        self.row += rows;
+    /// Whether terminals may disagree on how many rows this fills.
+    fn is_uncertain(&self, line: &str) -> bool {
+        width(line) * 2 > self.size.columns && !line.is_ascii() && is_uncertain(line)
     }
 
-    /// What changes this message's mark; none where it cannot be reached any more.
-    pub(crate) fn mark(&self, number: usize, mark: &str) -> Option<String> {
-        let (_, row) = self.places.iter().find(|(known, _)| *known == number)?;
+    /// Takes note of the line being typed, which filled `rows` when the editor left it and at most `most` before; what is not certain is
+    /// `None`.
+    pub(crate) fn typed(&mut self, rows: Option<usize>, most: Option<usize>, left: Left) {
+        let (Some(rows), Some(most)) = (rows, most) else { return self.forget() };
+        let lifted = self.lifted.max(most.saturating_sub(1));
+        match left {
+            Left::There => {
+                self.row += rows;
+                self.lifted = lifted.saturating_sub(rows);
+            }
+            Left::Erased => self.lifted = lifted.max(rows),
+        }
+    }
+
+    /// Something else has moved what is on the screen: no place is known any more.
+    pub(crate) fn forget(&mut self) {
+        self.places.clear();
+        self.lifted = 0;
+    }
+
+    /// What changes this message's mark, printed where the line being typed begins, of which so many rows were on the screen at most. None
+    /// where the mark cannot be reached any more, or that number is not certain.
+    pub(crate) fn mark(&self, number: usize, mark: &str, typed: Option<usize>) -> Option<String> {
+        let (_, row) = self.places.iter().rfind(|(known, _)| *known == number)?;
         let up = self.row - row;
-        if up + PROMPT_ROWS >= self.size.rows {
+        if up + self.lifted.max(typed?.saturating_sub(1)) >= self.size.rows {
             return None;
         }
         let down = match up {
@@ -125,16 +168,20 @@ mod tests {
     use super::*;
 
     const SIZE: Size = Size { columns: 10, rows: 24 };
+    const ONE: Option<usize> = Some(1);
 
     #[test]
     fn a_mark_goes_up_to_its_row_and_comes_back() {
         let mut screen = Screen::new(SIZE);
         assert_eq!(screen.print_own(1, "10:22   … "), "10:22   … \n");
-        assert_eq!(screen.mark(1, "x").as_deref(), Some("\x1b[1A\x1b[7Gx\r\n"));
+        assert_eq!(screen.mark(1, "x", ONE).as_deref(), Some("\x1b[1A\x1b[7Gx\r\n"));
         screen.print("0123456789a");
         screen.print("\x1b[31mten col.\x1b[0m");
-        screen.typed(2);
-        assert_eq!(screen.mark(1, "x").as_deref(), Some("\x1b[6A\x1b[7Gx\x1b[5B\r\n"));
+        screen.typed(Some(2), Some(2), Left::There);
+        assert_eq!(screen.mark(1, "x", ONE).as_deref(), Some("\x1b[6A\x1b[7Gx\x1b[5B\r\n"));
+        // Shown once more, it is where it was shown last.
+        screen.print_own(1, "again");
+        assert_eq!(screen.mark(1, "x", ONE).as_deref(), Some("\x1b[1A\x1b[7Gx\r\n"));
     }
 
     #[test]
@@ -142,13 +189,51 @@ mod tests {
         let mut screen = Screen::new(SIZE);
         screen.print_own(1, "a");
         screen.print_own(2, "b");
-        assert_eq!(screen.mark(3, "x"), None);
+        assert_eq!(screen.mark(3, "x", ONE), None);
         screen.resize(SIZE);
-        assert!(screen.mark(2, "x").is_some());
-        (0..18).for_each(|_| drop(screen.print("more")));
-        assert_eq!(screen.mark(1, "x"), None);
+        assert!(screen.mark(2, "x", ONE).is_some());
+        (0..21).for_each(|_| drop(screen.print("more")));
+        assert_eq!(screen.mark(1, "x", ONE), Some("\x1b[23A\x1b[7Gx\x1b[22B\r\n".to_owned()));
+        assert_eq!(screen.mark(1, "x", Some(2)), None, "the line being typed has pushed it out");
+        assert_eq!(screen.mark(2, "x", None), None, "nobody knows where that line begins");
+        screen.print("more");
+        assert_eq!(screen.mark(1, "x", ONE), None);
         screen.resize(Size { columns: 11, rows: 100 });
-        assert_eq!(screen.mark(2, "x"), None, "its row is not known any more");
+        assert_eq!(screen.mark(2, "x", ONE), None, "its row is not known any more");
+    }
+
+    #[test]
+    fn after_rows_that_are_not_certain_no_place_is_known() {
+        let mut screen = Screen::new(SIZE);
+        for uncertain in
+            [|screen: &mut Screen| screen.typed(None, Some(1), Left::There), Screen::forget]
+        {
+            screen.print_own(1, "a");
+            assert!(screen.mark(1, "x", ONE).is_some());
+            uncertain(&mut screen);
+            assert_eq!(screen.mark(1, "x", ONE), None);
+        }
+        screen.print_own(1, "👩‍👩‍👧‍👦👩‍👩‍👧‍👦👩‍👩‍👧‍👦👩‍👩‍👧‍👦");
+        assert_eq!(screen.mark(1, "x", ONE), None);
+        screen.print_own(1, "a");
+        screen.print("👩‍👩‍👧‍👦👩‍👩‍👧‍👦👩‍👩‍👧‍👦👩‍👩‍👧‍👦");
+        assert_eq!(screen.mark(1, "x", ONE), None);
+    }
+
+    #[test]
+    fn an_erased_line_has_pushed_out_what_was_above_it() {
+        let mut screen = Screen::new(SIZE);
+        screen.print_own(1, "a");
+        screen.print_own(2, "b");
+        (0..17).for_each(|_| drop(screen.print("more")));
+        screen.typed(Some(5), Some(5), Left::Erased);
+        assert_eq!(screen.mark(1, "x", ONE), None, "its row is above the screen");
+        assert!(screen.mark(2, "x", ONE).is_some());
+        // As much comes again as was erased: nothing scrolls.
+        (0..5).for_each(|_| drop(screen.print("more")));
+        assert!(screen.mark(2, "x", ONE).is_some());
+        screen.typed(Some(1), Some(4), Left::There);
+        assert_eq!(screen.mark(2, "x", ONE), None, "the line had four rows for a while");
     }
 
     #[test]

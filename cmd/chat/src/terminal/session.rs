@@ -1,27 +1,30 @@
 //! One user's view: what was shown under which number, and what the user asks for.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
-use tokio::sync::mpsc;
+use anyhow::Context;
 use waypost::NodeId;
 
 use super::command::{Command, HELP};
-use super::editor::Piece;
+use super::editor::Input;
+use super::outgoing;
+use super::output::{Output, Piece};
 use super::paint::{self, Colours};
 use super::reports;
 use crate::hub::{Hub, Notice};
 use crate::marks::Mark;
-use crate::room::{Change, Content, File, Key, Post};
+use crate::room::{Change, Content, Key, MAX_TEXT_BYTES, Post};
+
+mod beginning;
 
 /// Messages that can be named by their number; older ones cannot any more.
 const NUMBERED: usize = 10_000;
 
 pub(crate) struct Session {
     hub: Arc<Hub>,
-    output: mpsc::Sender<Piece>,
+    output: Output,
     colours: Colours,
     interactive: bool,
     /// The messages shown, the first of them with the number `first`.
@@ -29,16 +32,17 @@ pub(crate) struct Session {
     first: usize,
     numbers: BTreeMap<Key, usize>,
     unread: Vec<Key>,
+    /// Messages that were there before this began, and were not shown then.
+    earlier: BTreeSet<Key>,
+    /// The connection as it was shown last.
+    link: Option<(bool, String)>,
+    /// Who was shown as online.
+    here: BTreeSet<NodeId>,
     day: String,
 }
 
 impl Session {
-    pub(crate) fn new(
-        hub: Arc<Hub>,
-        output: mpsc::Sender<Piece>,
-        colours: Colours,
-        interactive: bool,
-    ) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, output: Output, colours: Colours, interactive: bool) -> Self {
         let (shown, numbers) = (VecDeque::new(), BTreeMap::new());
         Self {
             hub,
@@ -49,6 +53,9 @@ impl Session {
             first: 1,
             numbers,
             unread: Vec::new(),
+            earlier: BTreeSet::new(),
+            link: None,
+            here: BTreeSet::new(),
             day: String::new(),
         }
     }
@@ -62,7 +69,7 @@ impl Session {
     }
 
     async fn print(&self, piece: Piece) -> anyhow::Result<()> {
-        self.output.send(piece).await.ok().context("standard output is closed")
+        self.output.send(piece).await
     }
 
     /// A line of the program's own.
@@ -72,41 +79,9 @@ impl Session {
         self.print(Piece::Lines(lines.join("\n"))).await
     }
 
-    /// The greeting and the last messages.
-    pub(crate) async fn begin(
-        &mut self,
-        count: usize,
-        greeting: Option<String>,
-    ) -> anyhow::Result<()> {
-        let hub = self.hub.clone();
-        self.say(&format!(
-            "{} on {:?} ({}); /help shows the commands",
-            hub.me(),
-            hub.channel(),
-            hub.mode()
-        ))
-        .await?;
-        if let Some(greeting) = greeting {
-            self.say(&greeting).await?;
-        }
-        let posts = hub.last(count);
-        for post in &posts {
-            self.post(post).await?;
-        }
-        self.unread.extend(posts.into_iter().map(|post| post.key));
-        let link = hub.link();
-        if !link.connected && !link.reason.is_empty() {
-            self.link(false, &link.reason, link.since.elapsed(), hub.waiting()).await?;
-        }
-        let online = hub.online();
-        if !online.is_empty() {
-            let names: Vec<_> = online.iter().map(|name| self.colours.name(name)).collect();
-            self.say(&format!("online: {}", names.join(", "))).await?;
-        }
-        if self.interactive {
-            self.tell_read().await;
-        }
-        Ok(())
+    /// Whether there is something that was shown, and not told as read.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// Shows what happened.
@@ -129,25 +104,38 @@ impl Session {
                 let key = Key { id, sender: self.hub.me().clone() };
                 self.mark(&key, mark, mark.settled).await
             }
-            Notice::Joined(node) => {
-                self.say(&format!("{} is here", self.colours.name(&node))).await
-            }
-            Notice::Left(node) => self.say(&format!("{} has gone", self.colours.name(&node))).await,
+            Notice::Joined(node) => self.came(node).await,
+            Notice::Left(node) => self.went(node).await,
             Notice::Link { connected, reason, away, waiting } => {
                 self.link(connected, &reason, away, waiting).await
             }
-            Notice::Warning(text) => self.say(&paint::harmless(&text, 2)).await,
+            Notice::Warning(text) => self.say(&paint::harmless_line(&text)).await,
             Notice::Typing(..) | Notice::Waiting(_) | Notice::Read { .. } => Ok(()),
         }
     }
 
+    async fn came(&mut self, node: NodeId) -> anyhow::Result<()> {
+        let text = format!("{} is here", self.colours.name(&node));
+        if self.here.insert(node) { self.say(&text).await } else { Ok(()) }
+    }
+
+    async fn went(&mut self, node: NodeId) -> anyhow::Result<()> {
+        let text = format!("{} has gone", self.colours.name(&node));
+        if self.here.remove(&node) { self.say(&text).await } else { Ok(()) }
+    }
+
     async fn link(
-        &self,
+        &mut self,
         connected: bool,
         reason: &str,
-        away: std::time::Duration,
+        away: Duration,
         waiting: usize,
     ) -> anyhow::Result<()> {
+        let now = (connected, reason.to_owned());
+        if self.link.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        let was_away = self.link.replace(now).is_some_and(|(connected, _)| !connected);
         let waiting = match waiting {
             0 => "nothing waits".to_owned(),
             1 => "1 message waits".to_owned(),
@@ -155,23 +143,24 @@ impl Session {
         };
         let after = paint::span(away);
         self.say(&match connected {
-            true if away.as_secs() == 0 => format!("NATS is here: {waiting}"),
+            true if away.as_secs() == 0 || !was_away => format!("NATS is here: {waiting}"),
             true => format!("NATS is here, after {after}: {waiting}"),
-            false => format!("NATS is away ({}): {waiting}", paint::harmless(reason, 0)),
+            false => format!("NATS is away ({}): {waiting}", paint::harmless_line(reason)),
         })
         .await
     }
 
     async fn post(&mut self, post: &Post) -> anyhow::Result<()> {
+        let now_ms = now_ms();
         let day = paint::day(post.time_ms);
-        if day != self.day {
+        if day != self.day && !paint::is_ahead(post.time_ms, now_ms) {
             self.print(Piece::Lines(self.colours.dim(&format!("-- {day} --")))).await?;
             self.day = day;
         }
         let number = self.number(&post.key);
         let own = (post.key.sender == *self.hub.me())
             .then(|| self.hub.mark(post.key.id).unwrap_or_default());
-        let text = paint::post(post, number, own, self.colours);
+        let text = paint::post(post, number, own, self.colours, now_ms);
         self.print(match own {
             Some(_) => Piece::Own(number, text),
             None => Piece::Lines(text),
@@ -204,7 +193,7 @@ impl Session {
             _ => {
                 let own = (post.key.sender == *self.hub.me())
                     .then(|| self.hub.mark(post.key.id).unwrap_or_default());
-                format!("now {}", paint::post(post, number, own, self.colours))
+                format!("now {}", paint::post(post, number, own, self.colours, now_ms()))
             }
         };
         self.say(&what).await
@@ -225,11 +214,37 @@ impl Session {
         }
     }
 
+    /// Does what the keyboard asks for. True: leave.
+    ///
+    /// # Errors
+    /// Nothing can be written any more.
+    pub(crate) async fn take(&mut self, input: Input) -> anyhow::Result<bool> {
+        match input {
+            Input::Line(line) => return self.enter(&line).await,
+            Input::Typing => {
+                let hub = self.hub.clone();
+                tokio::spawn(async move { hub.tell_typing(true).await });
+            }
+            Input::TooLong(bytes) => {
+                let text = format!(
+                    "not done: the line has {bytes} bytes, and a text may have {MAX_TEXT_BYTES}"
+                );
+                self.say(&text).await?;
+            }
+            Input::NoText => self.say("what is no UTF-8 text was left out of the line").await?,
+            Input::Interrupted => {
+                self.say("press Ctrl-C once more, or enter /quit, to leave").await?;
+            }
+            Input::Ended => return Ok(true),
+        }
+        Ok(false)
+    }
+
     /// Does what a line asks for. True: leave.
     ///
     /// # Errors
     /// Nothing can be written any more.
-    pub(crate) async fn enter(&mut self, line: &str) -> anyhow::Result<bool> {
+    async fn enter(&mut self, line: &str) -> anyhow::Result<bool> {
         let command = match Command::parse(line) {
             Ok(Command::Quit) => return Ok(true),
             Ok(command) => command,
@@ -258,9 +273,9 @@ impl Session {
             Command::Master => return Ok(Some(reports::master(&hub, self.colours))),
             Command::History(count) => return self.history(count).await.map(|()| None),
             Command::Say(text) => return self.send(Change::Text(text), None).await,
-            Command::To(node, text) => return self.send(Change::Text(text), Some(node)).await,
+            Command::To(node, text) => return self.send_to(node, Change::Text(text)).await,
             Command::File(path) => {
-                return self.send(Change::File(describe(&path).await?), None).await;
+                return self.send(Change::File(outgoing::describe(&path).await?), None).await;
             }
             Command::Edit(number, text) => {
                 let key = self.own(number)?;
@@ -282,11 +297,20 @@ impl Session {
                 (key.clone(), Change::React { target: key, emoji, on })
             }
         };
+        outgoing::check(&change)?;
         hub.change(&key, change, None).await?;
         Ok(None)
     }
 
+    async fn send_to(&mut self, node: NodeId, change: Change) -> anyhow::Result<Option<String>> {
+        let known = outgoing::is_known(&self.hub, &node).await?;
+        self.send(change, Some(node.clone())).await?;
+        let name = self.colours.name(&node);
+        Ok((!known).then(|| format!("no node {name} is known yet: the message waits for it")))
+    }
+
     async fn send(&mut self, change: Change, to: Option<NodeId>) -> anyhow::Result<Option<String>> {
+        outgoing::check(&change)?;
         let id = self.hub.say(change, to).await?;
         // At once, so that the next command can mean it; its notice is left out.
         let key = Key { id, sender: self.hub.me().clone() };
@@ -343,15 +367,7 @@ impl Session {
     }
 }
 
-async fn describe(path: &Path) -> anyhow::Result<File> {
-    let metadata = tokio::fs::metadata(path)
-        .await
-        .with_context(|| format!("{} can't be read", path.display()))?;
-    if !metadata.is_file() {
-        bail!("{} is no file", path.display());
-    }
-    let name =
-        path.file_name().and_then(|name| name.to_str()).context("the file's name is no text")?;
-    let media_type = mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned();
-    Ok(File { name: name.to_owned(), size: metadata.len(), media_type })
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
