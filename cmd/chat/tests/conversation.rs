@@ -185,28 +185,43 @@ fn hostile_text_is_shown_as_text_and_too_much_of_it_is_refused() {
     bob.expect("<img src=x onerror=alert(1)> ␛[2J␛]0;title␇ \u{fffd}x");
     alice.write(&"x".repeat(1_000_000));
     alice.write("\nafter it\n");
-    alice.expect("* not done: that is empty, or longer than is allowed");
+    alice.expect("* not done: the line has 1000001 bytes, and a text may have 16384");
     bob.expect("alice: after it");
     assert!(!bob.shown().contains("xxxx"));
 }
 
 #[test]
-fn signals_end_it_cleanly_with_and_without_a_server() {
+fn what_is_refused_is_refused_by_its_cause() {
     let folder = tempfile::tempdir().expect("a folder");
-    for signal in [Signal::INT, Signal::TERM] {
-        let mut chat = Chat::piped(folder.path(), "127.0.0.1:1", "alice", NO_WEB);
-        chat.expect("* NATS is away");
-        chat.signal(signal);
-        assert!(chat.ended().success(), "{}", chat.errors());
-    }
+    let mut alice = Chat::piped(folder.path(), "127.0.0.1:1", "alice", NO_WEB);
+    alice.write(&format!("{}\n", "x".repeat(16_384)));
+    alice.expect("#1 alice: xxx");
+    alice.write(&format!("{}\n", "x".repeat(16_385)));
+    alice.expect("* not done: the text has 16385 bytes, and 16384 are allowed");
+    alice.write(&format!("/edit {}\n", "x".repeat(17_000)));
+    alice.expect("* not done: the text has 17000 bytes, and 16384 are allowed");
+    alice.write("/react #1 two words\n");
+    alice.expect(
+        "* not done: a reaction is an emoji or a short word without spaces, not \"two words\"",
+    );
+    let name = "back\\slash";
+    std::fs::write(folder.path().join(name), "").expect("a file");
+    alice.write(&format!("/file {name}\n"));
+    alice.expect("* not done: the file's name \"back\\\\slash\" is too long to be told, or holds a backslash");
+    alice.write("/file nowhere.txt\n");
+    alice.expect("* not done: nowhere.txt can't be read: No such file");
 }
 
 #[test]
-fn a_second_node_on_the_same_file_is_told_so() {
+fn a_message_to_a_node_that_nobody_knows_waits_for_it() {
     let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
-    let first = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
-    first.expect("/help");
-    let mut second = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
-    assert_eq!(second.ended().code(), Some(1));
-    assert!(second.errors().contains("the node does not start"), "{}", second.errors());
+    let mut alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    alice.write("/to zoe welcome\n");
+    alice.expect("alice to zoe: welcome");
+    alice.expect("* no node zoe is known yet: the message waits for it");
+    let zoe = Chat::piped(folder.path(), &server.url(), "zoe", NO_WEB);
+    zoe.expect("alice to zoe: welcome");
+    alice.write("/to zoe again\n");
+    zoe.expect("alice to zoe: again");
+    assert_eq!(alice.shown().matches("is known yet").count(), 1);
 }

@@ -1,0 +1,179 @@
+//! How the program begins, goes on and ends: signals, what waits, slow readers, settings, the browser.
+
+mod program;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use program::{Chat, Run};
+use rustix::process::Signal;
+use support::nats_server::NatsServer;
+
+const NO_WEB: &str = "--channel c --web 0";
+
+fn pair(folder: &std::path::Path, nats: &str) -> (Chat, Chat) {
+    let alice = Chat::piped(folder, nats, "alice", NO_WEB);
+    let bob = Chat::piped(folder, nats, "bob", NO_WEB);
+    alice.expect_to_see("bob");
+    bob.expect_to_see("alice");
+    (alice, bob)
+}
+
+#[test]
+fn signals_end_it_cleanly_with_and_without_a_server() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    for nats in ["127.0.0.1:1", &server.url()] {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let mut chat = Chat::piped(folder.path(), nats, "alice", NO_WEB);
+            chat.expect("* NATS is ");
+            chat.write("the last words\n");
+            chat.expect("alice: the last words");
+            chat.signal(signal);
+            assert!(chat.ends().success(), "{}", chat.errors());
+            assert_eq!(chat.errors(), "");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_the_greatest_length_leaves_the_next_one_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut alice = Chat::piped(folder.path(), "127.0.0.1:1", "alice", NO_WEB);
+    // The longest that is read at once has so many bytes with its end.
+    for bytes in 17_406..17_411 {
+        alice.write(&format!("{}\nafter {bytes}.\n", "x".repeat(bytes)));
+        alice.expect(&format!("alice: after {bytes}."));
+    }
+}
+
+#[test]
+fn what_waits_when_the_input_ends_is_told() {
+    let (mut server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, bob) = pair(folder.path(), &server.url());
+    alice.write("arrives\n");
+    bob.expect("alice: arrives");
+    alice.expect("* #1 delivered to 1 of 1");
+    server.stop();
+    alice.write("one\ntwo\nthree\n");
+    assert!(alice.ended().success());
+    assert_eq!(
+        alice.errors(),
+        "3 messages wait in ./chat-alice.db; they go out with the next run\n"
+    );
+    let mut alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    server.restart();
+    bob.expect("alice: three");
+    alice.expect("* #4 delivered to 1 of 1");
+    assert!(alice.ended().success());
+    assert_eq!(alice.errors(), "");
+}
+
+#[test]
+fn a_slow_reader_misses_nothing() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (mut alice, bob) = pair(folder.path(), &server.url());
+    bob.hold();
+    // More than pipes, output and notices take, and less than is kept in memory.
+    let filler = "x".repeat(500);
+    let lines = |numbers: std::ops::Range<usize>| {
+        numbers.map(|number| format!("message {number}. {filler}\n")).collect::<String>()
+    };
+    alice.write(&lines(0..1800));
+    alice.expect("* #1800 delivered to 1 of 1");
+    bob.release();
+    bob.expect("message 1799. ");
+    let shown = bob.shown();
+    let numbers: Vec<usize> = shown
+        .lines()
+        .filter_map(|line| line.split_once("alice: message ")?.1.split('.').next()?.parse().ok())
+        .collect();
+    assert_eq!(numbers, (0..1800).collect::<Vec<_>>());
+    assert!(!shown.contains("too fast"), "{shown}");
+}
+
+#[test]
+fn nodes_with_different_prefixes_do_not_see_each_other() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let in_other = format!("{NO_WEB} --prefix other");
+    let mut alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    let mut carol = Chat::piped(folder.path(), &server.url(), "carol", &in_other);
+    let bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
+    let dave = Chat::piped(folder.path(), &server.url(), "dave", &in_other);
+    alice.expect_to_see("bob");
+    carol.expect_to_see("dave");
+    alice.write("for bob\n");
+    carol.write("for dave\n");
+    bob.expect("alice: for bob");
+    dave.expect("carol: for dave");
+    for (chat, others) in [(&alice, "carol dave"), (&bob, "carol dave"), (&carol, "alice bob")] {
+        let shown = chat.shown();
+        assert!(others.split(' ').all(|other| !shown.contains(other)), "{shown}");
+    }
+}
+
+#[test]
+fn a_credentials_file_logs_in_and_wrong_ones_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let user = nkeys::KeyPair::new_user();
+    let seed = user.seed().expect("a new pair has its seed");
+    // A server without operators checks no signature, and lets in who has a credentials file of a valid form.
+    let jwt = "eyJhbGciOiJlZDI1NTE5In0.eyJzZWNyZXQiOjF9.c2lnbmF0dXJl";
+    let text = format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    );
+    std::fs::write(folder.path().join("alice.creds"), text).expect("a file");
+    let with_creds = format!("{NO_WEB} --creds alice.creds");
+    let open = NatsServer::start();
+    let alice = Chat::piped(folder.path(), &open.url(), "alice", &with_creds);
+    alice.expect("* NATS is here");
+    alice.kill();
+    let closed = NatsServer::with_config("authorization { user: somebody, password: else }");
+    let alice = Chat::piped(folder.path(), &closed.url(), "alice", &with_creds);
+    alice.expect("* NATS is away (");
+    assert!(!format!("{}{}", alice.shown(), alice.errors()).contains(&seed));
+    alice.kill();
+    let nowhere = format!("{NO_WEB} --creds nowhere.creds");
+    let mut alice = Chat::piped(folder.path(), &open.url(), "alice", &nowhere);
+    assert_eq!(alice.ended().code(), Some(1));
+    assert!(alice.errors().contains("nowhere.creds"), "{}", alice.errors());
+}
+
+#[test]
+fn open_opens_the_page_in_the_browser() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let browsers = folder.path().join("bin");
+    std::fs::create_dir(&browsers).expect("a folder");
+    for name in ["xdg-open", "open"] {
+        let browser = browsers.join(name);
+        std::fs::write(&browser, "#!/bin/sh\necho \"$*\" > opened.new && mv opened.new opened\n")
+            .expect("a file");
+        std::fs::set_permissions(&browser, PermissionsExt::from_mode(0o755)).expect("a file");
+    }
+    let path = format!("{}:{}", browsers.display(), std::env::var("PATH").unwrap_or_default());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let port = port.expect("a free port").port();
+    let more = format!("--channel c --web {port} --open --web-token Sw0rdfish-83-Sw0rdfish");
+    let chat = Run::node(folder.path(), "127.0.0.1:1", "alice", &more).env("PATH", &path).piped();
+    let opened = folder.path().join("opened");
+    support::eventually(program::PATIENCE, "a browser is opened", || opened.exists());
+    let address = std::fs::read_to_string(opened).expect("a file");
+    assert_eq!(address, format!("http://127.0.0.1:{port}/?token=Sw0rdfish-83-Sw0rdfish\n"));
+    chat.expect(&format!("* web page: http://127.0.0.1:{port}/\n"));
+    chat.kill();
+    // One that cannot be started is no reason to end.
+    let chat =
+        Run::node(folder.path(), "127.0.0.1:1", "alice", &more).env("PATH", "/nowhere").piped();
+    chat.expect("* web page: ");
+}
+
+#[test]
+fn a_second_node_on_the_same_file_is_told_so() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let first = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    first.expect("/help");
+    let mut second = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
+    assert_eq!(second.ended().code(), Some(1));
+    assert!(second.errors().contains("the node does not start"), "{}", second.errors());
+}
