@@ -4,9 +4,9 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::termios::Termios;
@@ -21,10 +21,11 @@ use rustyline::{
     KeyEvent,
 };
 use tokio::sync::mpsc;
+use unicode_width::UnicodeWidthStr as _;
 
-use super::keys::{ClearScreen, Suspend};
+use super::keys::{ClearScreen, Signs, Suspend, is_passing};
 use super::output::{Output, Piece};
-use super::screen::{Left, Screen, Size, typed_rows};
+use super::screen::{Left, Screen, Size, rewraps, typed_rows, wrapped_row};
 use super::{command, keys};
 use crate::hub::Hub;
 
@@ -53,15 +54,6 @@ pub(crate) enum Input {
     Ended,
 }
 
-/// What the keys' handlers and the end of the program know of the editor.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Signs {
-    /// Something else was done to the screen.
-    pub(super) moved: Arc<AtomicBool>,
-    /// There is something in the line.
-    pub(super) typed: Arc<AtomicBool>,
-}
-
 /// The line being typed.
 #[derive(Debug)]
 struct Line {
@@ -71,11 +63,19 @@ struct Line {
     most_rows: Option<usize>,
     /// A list of completions may stand below it.
     listed: bool,
+    /// The terminal's size when the line was drawn last.
+    size: Size,
+    /// So much of the text filled its rows exactly when all of it was drawn last: the editor has begun the next row by itself.
+    broken: Option<usize>,
+    /// The rows in which the cursor was before and after the terminal has wrapped the line anew.
+    rewrapped: Option<(usize, usize)>,
 }
 
 impl Line {
     fn new() -> Self {
-        Self { text: String::new(), pos: 0, most_rows: Some(1), listed: false }
+        let (most_rows, size) = (Some(1), Size::of_terminal());
+        let (text, rewrapped) = (String::new(), None);
+        Self { text, pos: 0, most_rows, listed: false, size, broken: None, rewrapped }
     }
 }
 
@@ -88,18 +88,23 @@ struct Ear {
     line: RefCell<Line>,
     told_typing: Cell<Option<Instant>>,
     begun: Cell<bool>,
+    rewraps: bool,
     signs: Signs,
 }
 
 impl Ear {
     /// Takes what waits to be printed, as it is written where the line being typed begins.
     fn take(&self) -> String {
-        let (mut screen, line) = (self.screen.borrow_mut(), self.line.borrow());
+        let (mut screen, mut line) = (self.screen.borrow_mut(), self.line.borrow_mut());
         screen.resize(Size::of_terminal());
         if self.signs.moved.swap(false, Ordering::SeqCst) || line.listed {
             screen.forget();
         }
-        let mut text = String::new();
+        let columns = PROMPT.len() + line.text.width();
+        line.broken = columns.is_multiple_of(line.size.columns.max(1)).then_some(line.text.len());
+        let rewrapped = line.rewrapped.take();
+        let mut text =
+            rewrapped.map_or_else(String::new, |(before, now)| screen.rewrapped(before, now));
         for piece in self.output.take() {
             let shown = match piece {
                 Piece::Lines(lines) => screen.print(&lines),
@@ -142,8 +147,15 @@ impl Ear {
 
     /// Notes how the line looks that is about to be drawn.
     fn see(&self, text: &str, pos: usize) {
-        let rows = typed_rows(PROMPT.len(), text, Size::of_terminal());
+        let size = Size::of_terminal();
+        let rows = typed_rows(PROMPT.len(), text, size);
         let mut line = self.line.borrow_mut();
+        let before = std::mem::replace(&mut line.size, size);
+        if before.columns != size.columns && self.rewraps {
+            let row =
+                |size| wrapped_row(PROMPT.len(), line.text.get(..line.pos)?, line.broken, size);
+            line.rewrapped = row(before).zip(row(size));
+        }
         line.most_rows = line.most_rows.zip(rows).map(|(most, rows)| most.max(rows));
         line.pos = pos;
         if line.text != text {
@@ -167,7 +179,7 @@ impl Ear {
             let mut out = std::io::stdout().lock();
             let _ = write!(out, "\x1b[{rows}A\r\x1b[J").and_then(|()| out.flush());
         }
-        screen.typed(rows, line.most_rows, left);
+        screen.typed(&format!("{PROMPT}{}", line.text), rows, line.most_rows, left);
     }
 
     /// Rows of the line being typed, up to this place in it.
@@ -316,6 +328,7 @@ pub(crate) fn start(
         line: RefCell::new(Line::new()),
         told_typing: Cell::new(None),
         begun: Cell::new(false),
+        rewraps: rewraps(),
         signs,
     }));
     keys::be_quiet(before);
@@ -378,16 +391,5 @@ fn edit(editor: &mut Editor<Ear, MemHistory>) {
             // Full, or the same as the last one.
             let _ = editor.add_history_entry(line);
         }
-    }
-}
-
-/// What ends a line, but not the terminal: its size has changed at a bad moment, or a byte is no UTF-8.
-fn is_passing(error: &ReadlineError) -> bool {
-    match error {
-        ReadlineError::Signal(_) => true,
-        ReadlineError::Io(error) => {
-            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Interrupted)
-        }
-        _ => false,
     }
 }

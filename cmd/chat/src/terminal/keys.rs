@@ -1,6 +1,8 @@
 //! Keys that do something to the terminal itself, and its state between two lines.
 
-use std::sync::atomic::Ordering;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_current_process_group};
@@ -8,12 +10,20 @@ use rustix::stdio::stdin;
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
+use rustyline::error::ReadlineError;
 use rustyline::{Cmd, ConditionalEventHandler, Event, EventContext, RepeatCount};
-
-use super::editor::Signs;
 
 /// A signal to all threads may come to another one first.
 const UNTIL_STOPPED: Duration = Duration::from_millis(50);
+
+/// What the keys' handlers and the end of the program know of the editor.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signs {
+    /// Something else was done to the screen.
+    pub(super) moved: Arc<AtomicBool>,
+    /// There is something in the line.
+    pub(super) typed: Arc<AtomicBool>,
+}
 
 /// Has what is typed between two lines wait for the next one, not shown, as it was typed, and Ctrl-C with it.
 pub(super) fn be_quiet(before: &Termios) {
@@ -55,5 +65,16 @@ impl ConditionalEventHandler for Suspend {
         self.signs.moved.store(true, Ordering::SeqCst);
         let _ = tcsetattr(stdin(), OptionalActions::Drain, &editing);
         Some(Cmd::Repaint)
+    }
+}
+
+/// What ends a line, but not the terminal: its size has changed at a bad moment, or a byte is no UTF-8.
+pub(super) fn is_passing(error: &ReadlineError) -> bool {
+    match error {
+        ReadlineError::Signal(_) => true,
+        ReadlineError::Io(error) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Interrupted)
+        }
+        _ => false,
     }
 }

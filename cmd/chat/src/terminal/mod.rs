@@ -25,7 +25,8 @@ mod reports;
 mod screen;
 mod session;
 
-use editor::{Console, Input, Signs};
+use editor::{Console, Input};
+use keys::Signs;
 pub(crate) use log::Log;
 use paint::Colours;
 use session::Session;
