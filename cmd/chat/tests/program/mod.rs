@@ -98,6 +98,11 @@ impl Run {
         self
     }
 
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// In a terminal of another size than 80 columns and 24 rows.
     pub fn size(mut self, columns: u16, rows: u16) -> Self {
         (self.size.ws_col, self.size.ws_row) = (columns, rows);
