@@ -129,6 +129,13 @@ impl Terminal {
     }
 }
 
+impl Drop for Terminal {
+    /// A panic leaves it as it was found, too.
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
 async fn converse(
     mut session: Session,
     mut input: mpsc::Receiver<Input>,
