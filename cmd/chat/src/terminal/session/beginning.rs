@@ -12,6 +12,8 @@ use crate::terminal::output::Piece;
 
 /// Messages among which those are looked for that came too fast to show.
 const CATCH_UP: usize = 2000;
+/// Own messages whose marks are shown again then.
+const MARKS_AGAIN: usize = 100;
 /// As many nodes that are here are told one by one.
 const FEW: usize = 3;
 
@@ -80,8 +82,11 @@ impl Session {
         let link = hub.link();
         self.link(link.connected, &link.reason, link.since.elapsed(), hub.waiting()).await?;
         self.show_presence(hub.online()).await?;
-        if let Some(newest) = self.shown.iter().rev().find(|key| key.sender == *hub.me()) {
-            self.read(newest.id).await?;
+        let own = self.shown.iter().rev().filter(|key| key.sender == *hub.me());
+        for key in own.take(MARKS_AGAIN) {
+            if let Some(mark) = hub.mark(key.id) {
+                self.mark(key, mark, false).await?;
+            }
         }
         Ok(())
     }
