@@ -215,7 +215,8 @@ mod tests {
         let (to, edited) = (None, false);
         let (reactions, read_by) = Default::default();
         let hour = 3_600_000;
-        let message = Post { key, seq: 1, time_ms: 100 * hour, to, content, edited, reactions, read_by };
+        let message =
+            Post { key, seq: 1, time_ms: 100 * hour, to, content, edited, reactions, read_by };
         let shown = |now_ms| post(&message, 3, None, Colours::Off, now_ms);
         assert!(shown(99 * hour + hour * 5 / 6).ends_with("#3 bob: hello"));
         let ahead = shown(99 * hour);
