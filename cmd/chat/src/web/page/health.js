@@ -1,8 +1,39 @@
-// Charts of the last minutes, each with its figures in words for those who do not see it.
+// The views beside the chat: the tabs that choose one, and charts of the last minutes, each with its figures in words for those who do not see it.
 
 import { drawn, element } from "./posts.js";
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [600, 150, 44, 22, 10];
+
+/** Shows one of several views; the arrow keys lead from tab to tab. */
+export class Tabs {
+  #pairs;
+  #chosen;
+
+  /** `pairs`: each tab and its view; `chosen` is told that there is another. */
+  constructor(pairs, chosen) {
+    this.#pairs = pairs;
+    this.#chosen = chosen;
+    pairs.forEach(([tab], at) => {
+      tab.addEventListener("click", () => this.choose(at));
+      tab.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        const next = (at + step + pairs.length) % pairs.length;
+        this.choose(next);
+        pairs[next][0].focus();
+      });
+    });
+  }
+
+  choose(at) {
+    this.#pairs.forEach(([tab, view], other) => {
+      tab.setAttribute("aria-selected", String(other === at));
+      tab.tabIndex = other === at ? 0 : -1;
+      view.hidden = other !== at;
+    });
+    this.#chosen();
+  }
+}
 
 /** `samples` hold counters since the node's start; charts show what became of them in each second. */
 export function showHealth(samples, place) {
