@@ -1,9 +1,9 @@
 // The page: what is typed goes out, what happens is shown.
 
-import { Connection } from "./connection.js";
-import { Posts, element } from "./posts.js";
-import { showHealth } from "./health.js";
-import { showNetwork } from "./network.js";
+import { Connection, bannerLine, queueItems } from "./connection.js";
+import { Posts, Reading, element, inShort } from "./posts.js";
+import { Tabs, showHealth } from "./health.js";
+import { showNetwork, showPresence, typingLine } from "./network.js";
 
 const MAX_TEXT_BYTES = 16384;
 const TYPING_INTERVAL_MS = 4000;
@@ -11,21 +11,41 @@ const TYPING_LASTS_MS = 6000;
 const LOOK_INTERVAL_MS = 2000;
 const SEEN_DELAY_MS = 300;
 const NOTICE_LASTS_MS = 6000;
+/** So near to its end, the list follows what is said. */
+const END_PX = 80;
+/** Messages that stay in the list while its end is shown, and how many more make it worth the work. */
+const MOST_POSTS = 1000;
+const TOO_MANY = 100;
+/** How far back it is asked for the message that was looked at before the connection was lost. */
+const MOST_PAGES_BACK = 20;
+/** An order that is answered sooner is not shown to wait. */
+const QUEUE_DELAY_MS = 150;
+const MOST_ALOUD = 5;
 
 const by = (id) => document.getElementById(id);
 const [text, to, form, scroll, banner] = ["text", "to", "form", "scroll", "banner"].map(by);
-const state = { me: "", channel: "", mode: "", online: new Set(), there: false, link: null, editing: null, unread: 0, seen: new Map(), typing: new Map(), typed: 0 };
+const state = { me: "", channel: "", mode: "", online: new Set(), away: new Set(), there: false, link: null, typing: new Map(), typed: 0 };
+/** `editing` is the message, `draft` what was in the box before. */
+const box = { editing: null, draft: "" };
+/** `atEnd`: the list follows; `sought`: the message that is to come back to its height. */
+const view = { atEnd: true, sought: null, pages: 0 };
 
 const posts = new Posts(by("posts"), {
-  react: (post, emoji, on) => connection.order({ do: "react", key: key(post), emoji, on }, failed),
-  edit: (post) => edit(post),
+  react: (post, emoji, on) => order({ do: "react", key: key(post), emoji, on }),
+  edit: (post) => edit(post, post.content.text),
   remove: (post) => {
-    if (confirm("Delete this message for everybody?")) connection.order({ do: "delete", key: key(post) }, failed);
+    if (confirm("Delete this message for everybody?")) order({ do: "delete", key: key(post) });
   },
 });
-const connection = new Connection(told, (there) => {
-  state.there = there;
-  showBanner();
+const reading = new Reading();
+const connection = new Connection({
+  told,
+  changed: (there) => {
+    state.there = there;
+    showBanner();
+  },
+  queued,
+  refused: (order, error) => say(`Not done: ${error}`),
 });
 
 function key({ id, sender }) {
@@ -33,33 +53,21 @@ function key({ id, sender }) {
 }
 
 function told(news) {
-  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
   switch (news.type) {
     case "hello": hello(news); break;
-    case "post": {
-      const isNew = posts.put(news.post);
-      state.typing.delete(news.post.sender);
-      if (isNew && news.post.sender !== state.me && !isSeen()) {
-        state.unread += 1;
-      }
-      if (atEnd || news.post.sender === state.me) toEnd();
-      see();
-      break;
-    }
-    case "changed": posts.put(news.post); break;
+    case "post": came(news.post); break;
+    case "changed": if (posts.change(news.post)) reading.note(news.post); break;
     case "mark": posts.mark(news.id, news.mark); break;
-    case "read":
-      posts.read(news.reader, news.upto);
-      if (news.reader === state.me) remember(news.upto);
-      break;
+    case "read": read(news); break;
     case "typing":
       if (news.on) state.typing.set(news.node, Date.now() + TYPING_LASTS_MS);
       else state.typing.delete(news.node);
       break;
-    case "joined": state.online.add(news.node); say(`${news.node} is here`); showOnline(); break;
-    case "left": state.online.delete(news.node); state.typing.delete(news.node); say(`${news.node} has gone`); showOnline(); break;
+    case "joined": present(news.node, true); break;
+    case "left": present(news.node, false); break;
     case "link":
       if (news.connected && state.link && !state.link.connected) say("NATS is here again");
+      if (!news.connected && state.link?.connected) aloud("No connection to NATS.");
       link(news);
       break;
     case "waiting": state.link.waiting = news.waiting; showBanner(); break;
@@ -74,22 +82,57 @@ function told(news) {
 
 function hello(news) {
   const first = !state.me;
-  Object.assign(state, { me: news.me, channel: news.channel, mode: news.mode, online: new Set(news.online) });
-  posts.me = news.me;
-  state.seen = new Map(Object.entries(news.read));
+  const place = view.atEnd ? null : placeNow();
+  Object.assign(state, { me: news.me, channel: news.channel, mode: news.mode, online: new Set(news.online), away: new Set(news.away) });
   state.typing = new Map(news.typing.map((node) => [node, Date.now() + TYPING_LASTS_MS]));
-  news.posts.forEach((post) => posts.put(post));
+  posts.me = news.me;
+  posts.reset(news.posts);
+  const { all, direct } = typeof news.read.all === "object" ? news.read : { all: news.read, direct: news.read };
+  reading.begin(news.me, all, direct, news.posts);
   by("older").hidden = !news.more;
   by("title").textContent = news.channel;
-  by("who").textContent = `you are ${news.me} (${{ reader: "reads only", writer: "writes only", readwrite: "reads and writes" }[news.mode]})`;
+  by("who").textContent = `you are ${news.me}${{ reader: ", to read only", writer: ", to write only" }[news.mode] ?? ""}`;
   form.hidden = news.mode === "reader";
   link(news);
   showOnline();
-  if (first) {
+  if (first) text.focus();
+  if (view.atEnd) toEnd();
+  Object.assign(view, { sought: place, pages: MOST_PAGES_BACK });
+  seek(news.more);
+  see();
+}
+
+function came(post) {
+  state.typing.delete(post.sender);
+  if (!posts.put(post)) return;
+  reading.note(post);
+  if (post.sender !== state.me) aloud(`${post.sender}: ${post.content.file ? inShort(post.content.file) : post.content.text ?? "deleted"}`);
+  if (view.atEnd) {
+    if (posts.size > MOST_POSTS + TOO_MANY) {
+      reading.forget(posts.trim(MOST_POSTS));
+      by("older").hidden = false;
+    }
     toEnd();
-    text.focus();
   }
   see();
+}
+
+function present(node, here) {
+  const [to, from] = here ? [state.online, state.away] : [state.away, state.online];
+  to.add(node);
+  from.delete(node);
+  if (!here) state.typing.delete(node);
+  say(here ? `${node} is here` : `${node} has gone`);
+  showOnline();
+}
+
+function read({ reader, upto, direct }) {
+  if (reader === state.me) {
+    if (direct !== true) reading.read(upto, false);
+    if (direct !== false) reading.read(upto, true);
+  } else if (Object.hasOwn(upto, state.me)) {
+    posts.readBy(reader, upto[state.me]);
+  }
 }
 
 function link({ connected, reason, away_ms, waiting }) {
@@ -98,21 +141,45 @@ function link({ connected, reason, away_ms, waiting }) {
 }
 
 function page({ posts: older, more }) {
-  const from = scroll.scrollHeight - scroll.scrollTop;
-  older.forEach((post) => posts.put(post));
+  view.sought ??= placeNow();
+  older.forEach((post) => {
+    posts.put(post);
+    reading.note(post);
+  });
+  if (!more && document.activeElement === by("older")) scroll.focus();
   by("older").hidden = !more;
-  scroll.scrollTop = scroll.scrollHeight - from;
+  seek(more);
+}
+
+function askOlder() {
+  const { oldest } = posts;
+  return oldest && connection.hint({ do: "before", ...oldest });
+}
+
+/** The message at the top of what is shown, and its height. */
+function placeNow() {
+  const { top } = scroll.getBoundingClientRect();
+  const name = posts.above(top + 1) ?? posts.first;
+  return name && { name, height: posts.itemOf(name).getBoundingClientRect().top - top };
+}
+
+/** Brings the message that was looked at to where it was; asks for older ones where it is not here. */
+function seek(more) {
+  const { sought } = view;
+  const item = sought && posts.itemOf(sought.name);
+  if (item) scroll.scrollTop += item.getBoundingClientRect().top - scroll.getBoundingClientRect().top - sought.height;
+  else if (sought && more && view.pages-- > 0 && askOlder()) return;
+  view.sought = null;
+}
+
+function toEnd() {
+  view.atEnd = true;
+  scroll.scrollTop = scroll.scrollHeight;
 }
 
 // What was shown to somebody who looks is read.
 function isSeen() {
-  return document.visibilityState === "visible" && document.hasFocus();
-}
-
-function remember(upto) {
-  for (const [sender, id] of Object.entries(upto)) {
-    if (!(state.seen.get(sender) >= id)) state.seen.set(sender, id);
-  }
+  return document.visibilityState === "visible" && document.hasFocus() && !by("view-chat").hidden;
 }
 
 let seeing = 0;
@@ -123,54 +190,34 @@ function see() {
 
 function tellSeen() {
   seeing = 0;
-  if (!isSeen() || state.mode !== "readwrite") return;
-  const last = new Map();
-  for (const post of posts.all()) {
-    if (post.sender !== state.me && !(state.seen.get(post.sender) >= post.id)) last.set(post.sender + (post.to ?? ""), post);
+  if (!isSeen()) return;
+  const lowest = view.atEnd ? posts.last : posts.above(scroll.getBoundingClientRect().bottom);
+  const seen = lowest ? reading.lastUpTo(lowest) : [];
+  if (!seen.length) return;
+  if (state.mode === "readwrite" && !connection.hint({ do: "read", keys: seen.map(key) })) {
+    if (state.there) see();
+    return;
   }
-  if (last.size) {
-    const keys = [...last.values()].map(key);
-    connection.hint({ do: "read", keys });
-  }
-  state.unread = 0;
+  seen.forEach((post) => reading.read({ [post.sender]: post.id }, Boolean(post.to)));
   showTitle();
 }
 
 function showTitle() {
-  document.title = `${state.unread ? `(${state.unread}) ` : ""}${state.channel || "chat"}`;
+  const title = `${reading.unread ? `(${reading.unread}) ` : ""}${state.channel || "chat"}`;
+  if (document.title !== title) document.title = title;
 }
 
 function showOnline() {
-  by("online").replaceChildren(...[...state.online].sort().map((node) => element("li", "", node)));
-  const chosen = to.value;
-  const names = [...new Set([...state.online, ...(chosen ? [chosen] : [])])].sort();
-  to.replaceChildren(new Option("everybody", ""), ...names.map((node) => new Option(node, node)));
-  to.value = chosen;
+  showPresence(state, by("online"), to);
 }
 
 function showTyping() {
-  const now = Date.now();
-  const names = [...state.typing].filter(([, until]) => until > now).map(([node]) => node);
-  const line = names.length === 0 ? "" : names.length > 3 ? "several are typing …" : `${names.join(", ")} ${names.length === 1 ? "is" : "are"} typing …`;
+  const line = typingLine(state.typing);
   if (by("typing").textContent !== line) by("typing").textContent = line;
 }
 
-function span(ms) {
-  const seconds = Math.max(0, Math.round(ms / 1000));
-  if (seconds < 120) return `${seconds} s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
-  return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds / 60) % 60} min`;
-}
-
 function showBanner() {
-  let line = "";
-  if (!state.there) {
-    const waiting = connection?.unanswered ?? 0;
-    line = state.me || waiting ? `The chat program does not answer; trying again.${waiting ? ` ${waiting} not handed over yet.` : ""}` : "";
-  } else if (state.link && !state.link.connected) {
-    const waiting = state.link.waiting === 0 ? "nothing waits" : state.link.waiting === 1 ? "1 message waits" : `${state.link.waiting} messages wait`;
-    line = `No connection to NATS for ${span(Date.now() - state.link.since)}: ${waiting}. What is said goes out by itself when it is back.`;
-  }
+  const line = bannerLine(state, connection.unanswered);
   banner.hidden = !line;
   if (banner.textContent !== line) banner.textContent = line;
 }
@@ -181,30 +228,53 @@ function say(line) {
   setTimeout(() => notice.remove(), NOTICE_LASTS_MS);
 }
 
-function failed(error) {
-  if (error) say(`Not done: ${error}`);
+/** For those who hear the page: only what is new, not what is shown anew. */
+function aloud(line) {
+  const place = by("aloud");
+  place.append(element("p", "", line));
+  while (place.childElementCount > MOST_ALOUD) place.firstElementChild.remove();
+}
+
+let showing = 0;
+function queued() {
+  showing ||= setTimeout(showQueue, QUEUE_DELAY_MS);
+}
+
+function showQueue() {
+  showing = 0;
+  by("queue").replaceChildren(...queueItems(connection, takeUp));
   showBanner();
+  if (view.atEnd) toEnd();
 }
 
-function toEnd() {
-  scroll.scrollTop = scroll.scrollHeight;
+function takeUp(order) {
+  if (order.do === "edit") {
+    edit(order.key, order.text);
+    return;
+  }
+  if (box.editing) endEdit();
+  text.value = [text.value, order.text].filter(Boolean).join("\n");
+  text.focus();
 }
 
-function edit(post) {
-  state.editing = post;
+function edit(post, line) {
+  if (!box.editing) box.draft = text.value;
+  box.editing = key(post);
+  form.classList.add("editing");
   by("text-label").textContent = "Edit";
   by("cancel").hidden = false;
   to.disabled = true;
-  text.value = post.content.text;
+  text.value = line;
   text.focus();
 }
 
 function endEdit() {
-  state.editing = null;
+  box.editing = null;
+  form.classList.remove("editing");
   by("text-label").textContent = "Message";
   by("cancel").hidden = true;
   to.disabled = false;
-  text.value = "";
+  text.value = box.draft;
   text.focus();
 }
 
@@ -213,6 +283,12 @@ function tellTyping(on) {
   if (!on && !state.typed) return;
   state.typed = on ? Date.now() : 0;
   connection.hint({ do: "typing", on });
+}
+
+function order(order) {
+  const taken = connection.order(order);
+  if (!taken) say("Too much waits for the program: try again when it is back.");
+  return taken;
 }
 
 form.addEventListener("submit", (event) => {
@@ -225,30 +301,25 @@ form.addEventListener("submit", (event) => {
     return;
   }
   state.typed = 0;
-  if (state.editing) {
-    connection.order({ do: "edit", key: key(state.editing), text: line }, failed);
-    endEdit();
-    return;
+  if (box.editing) {
+    if (order({ do: "edit", key: box.editing, text: line })) endEdit();
+  } else if (order({ do: "say", text: line, to: to.value || null })) {
+    text.value = "";
+    toEnd();
   }
-  connection.order({ do: "say", text: line, to: to.value || null }, (error) => {
-    if (error && !text.value) text.value = line;
-    failed(error);
-  });
-  text.value = "";
-  showBanner();
 });
 
 text.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     form.requestSubmit();
-  } else if (event.key === "Escape" && state.editing) {
+  } else if (event.key === "Escape" && box.editing) {
     endEdit();
-  } else if (event.key === "ArrowUp" && !text.value && !state.editing) {
+  } else if (event.key === "ArrowUp" && !text.value && !box.editing) {
     const last = posts.lastOwn;
     if (last) {
       event.preventDefault();
-      edit(last);
+      edit(last, last.content.text);
     }
   }
 });
@@ -258,35 +329,30 @@ by("file").addEventListener("change", (event) => {
   const [chosen] = event.target.files;
   if (chosen) {
     const file = { name: chosen.name, size: chosen.size, type: chosen.type || "application/octet-stream" };
-    connection.order({ do: "file", file, to: to.value || null }, failed);
+    order({ do: "file", file, to: to.value || null });
   }
   event.target.value = "";
 });
 by("older").addEventListener("click", () => {
-  const first = posts.first;
-  if (first) connection.hint({ do: "before", key: key(first) });
+  view.pages = 0;
+  askOlder();
 });
+by("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  tabs.choose(0);
+  (form.hidden ? scroll : text).focus();
+});
+scroll.addEventListener("scroll", () => {
+  view.atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < END_PX;
+  see();
+});
+new ResizeObserver(() => {
+  if (view.atEnd) toEnd();
+}).observe(scroll);
 
-const tabs = ["chat", "network", "health"].map((name) => ({ tab: by(`tab-${name}`), view: by(`view-${name}`) }));
-function choose(chosen) {
-  for (const { tab, view } of tabs) {
-    const isChosen = tab === chosen;
-    tab.setAttribute("aria-selected", String(isChosen));
-    tab.tabIndex = isChosen ? 0 : -1;
-    view.hidden = !isChosen;
-  }
+const tabs = new Tabs(["chat", "network", "health"].map((name) => [by(`tab-${name}`), by(`view-${name}`)]), () => {
   askLooks();
-}
-tabs.forEach(({ tab }, at) => {
-  tab.addEventListener("click", () => choose(tab));
-  tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (step) {
-      const next = tabs[(at + step + tabs.length) % tabs.length].tab;
-      choose(next);
-      next.focus();
-    }
-  });
+  see();
 });
 function askLooks() {
   if (document.visibilityState !== "visible") return;

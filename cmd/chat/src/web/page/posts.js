@@ -1,6 +1,8 @@
 // The messages, in the order of their ids. Text is only ever set as text.
 
 const EMOJI = ["👍", "❤️", "😄", "🎉", "👀"];
+/** A sender's clock that is further ahead of ours is wrong. */
+const MOST_AHEAD_MS = 600000;
 
 export const element = (name, className, text) => {
   const made = document.createElement(name);
@@ -19,14 +21,16 @@ export function drawn(name, attributes, text) {
 
 const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
-const keyOf = (post) => `${post.id} ${post.sender}`;
+
+/** Names a message; in the order in which messages are shown. */
+export const nameOf = ({ id, sender }) => `${id} ${sender}`;
 
 export class Posts {
-  #list;
-  #posts = new Map();
-  #items = new Map();
-  #actions;
   me = "";
+  #list;
+  #actions;
+  #names = [];
+  #shown = new Map();
 
   /** `actions`: react(post, emoji, on), edit(post), remove(post). */
   constructor(list, actions) {
@@ -34,153 +38,287 @@ export class Posts {
     this.#actions = actions;
   }
 
+  /** What to ask for to get older ones: what is here is all that arrived since the first of them. */
+  get oldest() {
+    let seq;
+    for (const { post } of this.#shown.values()) if (!(seq <= post.seq)) seq = post.seq;
+    const { id, sender } = this.get(this.#names[0]) ?? {};
+    return id && { seq, key: { id, sender } };
+  }
+
   get first() {
-    const keys = [...this.#posts.keys()].sort();
-    return keys.length ? this.#posts.get(keys[0]) : null;
+    return this.#names[0];
+  }
+
+  get last() {
+    return this.#names.at(-1);
   }
 
   /** The last message of this node's that can be edited. */
   get lastOwn() {
-    return this.all().reverse().find((post) => post.sender === this.me && post.content.text !== undefined);
+    const name = this.#names.findLast((name) => this.get(name).sender === this.me && this.get(name).content.text !== undefined);
+    return name && this.get(name);
   }
 
-  all() {
-    return [...this.#posts.keys()].sort().map((key) => this.#posts.get(key));
+  get(name) {
+    return this.#shown.get(name)?.post;
   }
 
-  /** Shows a message; true if it is new. What is known of it already stays where the news does not say. */
+  itemOf(name) {
+    return this.#shown.get(name)?.item;
+  }
+
+  /** The last message that begins above this height of the window. */
+  above(y) {
+    const at = this.#search((name) => this.itemOf(name).getBoundingClientRect().top >= y);
+    return this.#names[at - 1];
+  }
+
+  /** Shows these alone. */
+  reset(posts) {
+    const names = new Set(posts.map(nameOf));
+    for (const name of this.#names.filter((name) => !names.has(name))) this.#remove(name);
+    posts.forEach((post) => this.put(post));
+  }
+
+  /** Shows a message; true if it is new. */
   put(post) {
-    const key = keyOf(post);
-    const known = this.#posts.get(key);
-    this.#posts.set(key, { ...post, mark: post.mark ?? known?.mark });
-    this.#show(key);
-    return !known;
+    const name = nameOf(post);
+    if (this.change(post)) return false;
+    const item = element("li");
+    item.dataset.name = name;
+    item.tabIndex = -1;
+    const shown = { post, item, day: day.format(post.time_ms) };
+    const at = this.#search((other) => other > name);
+    const next = this.itemOf(this.#names[at]);
+    this.#names.splice(at, 0, name);
+    this.#shown.set(name, shown);
+    this.#fill(shown);
+    this.#list.insertBefore(item, next ? dayBefore(next) ?? next : null);
+    this.#separate(at);
+    this.#separate(at + 1);
+    return true;
+  }
+
+  /** Shows what became of a message; false if it is not here. What is known of it stays where the news does not say. */
+  change(post) {
+    const shown = this.#shown.get(nameOf(post));
+    if (!shown) return false;
+    const now = { ...post, mark: post.mark ?? shown.post.mark, seq: post.seq ?? shown.post.seq };
+    if (JSON.stringify(now) !== JSON.stringify(shown.post)) {
+      shown.post = now;
+      this.#fill(shown);
+    }
+    return true;
   }
 
   mark(id, mark) {
-    const key = `${id} ${this.me}`;
-    const post = this.#posts.get(key);
-    if (post) {
-      post.mark = mark;
-      this.#showMark(key, post);
+    const shown = this.#shown.get(nameOf({ id, sender: this.me }));
+    if (!shown) return;
+    shown.post = { ...shown.post, mark };
+    this.#showMark(shown);
+  }
+
+  /** For a program that does not count readers in its marks. */
+  readBy(reader, upto) {
+    for (const shown of this.#shown.values()) {
+      const { id, sender, mark, read_by } = shown.post;
+      if (sender !== this.me || mark?.read !== undefined || upto < id || read_by.includes(reader)) continue;
+      shown.post = { ...shown.post, read_by: [...read_by, reader] };
+      this.#showMark(shown);
     }
   }
 
-  read(reader, upto) {
-    for (const [key, post] of this.#posts) {
-      if (upto[post.sender] >= post.id && reader !== post.sender && !post.read_by.includes(reader)) {
-        post.read_by.push(reader);
-        this.#showMark(key, post);
-      }
+  /** Leaves out what arrived first, so that this many are left; their names. */
+  trim(most) {
+    const seq = (name) => this.get(name).seq ?? 0;
+    const gone = [...this.#names].sort((a, b) => seq(a) - seq(b)).slice(0, Math.max(0, this.#names.length - most));
+    gone.forEach((name) => this.#remove(name));
+    return gone;
+  }
+
+  get size() {
+    return this.#names.length;
+  }
+
+  /** The first place whose message is so; those behind it are so, too. Nearly always the end. */
+  #search(is) {
+    let [from, to] = [0, this.#names.length];
+    if (to && !is(this.#names[to - 1])) return to;
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if (is(this.#names[middle])) to = middle;
+      else from = middle + 1;
     }
+    return from;
+  }
+
+  #remove(name) {
+    const { item } = this.#shown.get(name);
+    const at = this.#search((other) => other >= name);
+    const focused = item.contains(document.activeElement);
+    dayBefore(item)?.remove();
+    item.remove();
+    this.#names.splice(at, 1);
+    this.#shown.delete(name);
+    this.#separate(at);
+    if (focused) this.itemOf(this.#names[Math.min(at, this.#names.length - 1)])?.focus();
+  }
+
+  /** A line before the first message of a day. */
+  #separate(at) {
+    const shown = this.#shown.get(this.#names[at]);
+    if (!shown) return;
+    const begins = this.#shown.get(this.#names[at - 1])?.day !== shown.day;
+    const line = dayBefore(shown.item);
+    if (begins && !line) shown.item.before(element("li", "day", shown.day));
+    if (!begins) line?.remove();
   }
 
   /** Leaves the rest as it is, so that a click that is under way is not lost. */
-  #showMark(key, post) {
-    const shown = this.#items.get(key).querySelector(".mark");
+  #showMark({ post, item }) {
+    const shown = item.querySelector(".mark");
     if (shown) shown.textContent = inWords(post);
   }
 
-  #show(key) {
-    const post = this.#posts.get(key);
-    const item = this.#render(post);
-    const shown = this.#items.get(key);
-    this.#items.set(key, item);
-    if (shown) {
-      const focused = shown.contains(document.activeElement) ? document.activeElement.dataset.does : null;
-      shown.replaceWith(item);
-      if (focused) [...item.querySelectorAll("button")].find((b) => b.dataset.does === focused)?.focus();
-      return;
-    }
-    let next = this.#list.lastElementChild;
-    // Nearly always the last one.
-    while (next && (next.dataset.key === undefined || next.dataset.key > key)) {
-      next = next.previousElementSibling;
-    }
-    if (next) next.after(item); else this.#list.prepend(item);
-    this.#separate();
-  }
-
-  /** A line where a day begins. */
-  #separate() {
-    let last = "";
-    for (const child of [...this.#list.children]) {
-      if (child.dataset.key === undefined) {
-        child.remove();
-        continue;
-      }
-      const today = day.format(this.#posts.get(child.dataset.key).time_ms);
-      if (today !== last) {
-        child.before(element("li", "day", today));
-        last = today;
-      }
-    }
-  }
-
-  #render(post) {
+  #fill({ post, item }) {
     const own = post.sender === this.me;
-    const item = element("li", own ? "post own" : "post");
-    item.dataset.key = keyOf(post);
+    const focused = item.contains(document.activeElement) && document.activeElement.dataset;
+    item.className = own ? "post own" : "post";
+    item.replaceChildren(this.#head(post, own), content(post.content), this.#foot(post, own));
+    // What had the focus may be gone, with the message.
+    if (focused) ([...item.querySelectorAll("button")].find(({ dataset }) => dataset.does === focused.does) ?? item).focus();
+  }
+
+  #head(post, own) {
     const head = element("div", "head");
     const at = element("time", "", time.format(post.time_ms));
     at.dateTime = new Date(post.time_ms).toISOString();
     head.append(element("span", "name", post.sender), at);
+    if (post.time_ms > Date.now() + MOST_AHEAD_MS) head.append(element("span", "ahead", "clock ahead"));
     if (post.to) head.append(element("span", "", own ? `to ${post.to} only` : "to you only"));
     if (post.edited) head.append(element("span", "", "edited"));
-    item.append(head, content(post.content));
-    item.append(this.#foot(post, own));
-    return item;
+    if (post.content === "deleted") return head;
+    const tools = element("span", "tools");
+    if (!own) {
+      const offered = EMOJI.filter((emoji) => !Object.hasOwn(post.reactions, emoji));
+      tools.append(...offered.map((emoji) => this.#reaction(post, emoji, [])));
+    }
+    if (own && post.content.text !== undefined) tools.append(button("edit", "Edit", "Edit this message", () => this.#actions.edit(post)));
+    if (own) tools.append(button("delete", "Delete", "Delete this message", () => this.#actions.remove(post)));
+    head.append(tools);
+    return head;
   }
 
   #foot(post, own) {
     const foot = element("div", "foot");
-    if (post.content !== "deleted") {
-      const button = (does, text, label, run) => {
-        const made = element("button", "", text);
-        made.type = "button";
-        made.dataset.does = does;
-        made.setAttribute("aria-label", label);
-        made.addEventListener("click", run);
-        foot.append(made);
-        return made;
-      };
-      for (const emoji of [...new Set([...Object.keys(post.reactions), ...EMOJI.slice(0, own ? 0 : EMOJI.length)])]) {
-        const by = post.reactions[emoji] ?? [];
-        const mine = by.includes(this.me);
-        const label = by.length ? `${emoji}: ${by.join(", ")}` : `react with ${emoji}`;
-        const made = button(`react ${emoji}`, by.length ? `${emoji} ${by.length}` : emoji, label, () => this.#actions.react(post, emoji, !mine));
-        made.setAttribute("aria-pressed", String(mine));
-        made.title = label;
-      }
-      if (own && post.content.text !== undefined) button("edit", "Edit", "Edit this message", () => this.#actions.edit(post));
-      if (own) button("delete", "Delete", "Delete this message", () => this.#actions.remove(post));
-    }
+    if (post.content !== "deleted") foot.append(...Object.entries(post.reactions).map(([emoji, names]) => this.#reaction(post, emoji, names)));
     if (own) foot.append(element("span", "mark", inWords(post)));
     return foot;
   }
+
+  #reaction(post, emoji, names) {
+    const mine = names.includes(this.me);
+    const label = names.length ? `${emoji}: ${names.join(", ")}` : `react with ${emoji}`;
+    const made = button(`react ${emoji}`, names.length ? `${emoji} ${names.length}` : emoji, label, () => this.#actions.react(post, emoji, !mine));
+    made.setAttribute("aria-pressed", String(mine));
+    made.title = label;
+    return made;
+  }
+}
+
+/** What this node has read, by sender, public and direct messages apart; and what it has not. */
+export class Reading {
+  me = "";
+  #upto = { all: new Map(), direct: new Map() };
+  #unread = new Map();
+
+  get unread() {
+    return this.#unread.size;
+  }
+
+  /** `all` and `direct`: by sender, up to where the node has read. */
+  begin(me, all, direct, posts) {
+    this.me = me;
+    this.#upto = { all: new Map(Object.entries(all)), direct: new Map(Object.entries(direct)) };
+    this.#unread.clear();
+    posts.forEach((post) => this.note(post));
+  }
+
+  /** Notes a message, or what became of it. */
+  note(post) {
+    const isUnread = post.sender !== this.me && post.content !== "deleted" && !(this.#of(post).get(post.sender) >= post.id);
+    if (isUnread) this.#unread.set(nameOf(post), post);
+    else this.#unread.delete(nameOf(post));
+  }
+
+  forget(names) {
+    names.forEach((name) => this.#unread.delete(name));
+  }
+
+  /** Of each sender the last unread message up to this one. */
+  lastUpTo(name) {
+    const last = new Map();
+    for (const [other, post] of this.#unread) {
+      const of = `${post.sender} ${Boolean(post.to)}`;
+      if (other <= name && !(last.get(of)?.id > post.id)) last.set(of, post);
+    }
+    return [...last.values()];
+  }
+
+  /** Everything of these senders up to these ids was read. */
+  read(upto, direct) {
+    for (const [sender, id] of Object.entries(upto)) {
+      const known = this.#upto[direct ? "direct" : "all"];
+      if (!(known.get(sender) >= id)) known.set(sender, id);
+    }
+    [...this.#unread.values()].forEach((post) => this.note(post));
+  }
+
+  #of(post) {
+    return this.#upto[post.to ? "direct" : "all"];
+  }
+}
+
+function dayBefore(item) {
+  const before = item.previousElementSibling;
+  return before?.className === "day" ? before : null;
+}
+
+function button(does, text, label, run) {
+  const made = element("button", "", text);
+  made.type = "button";
+  made.dataset.does = does;
+  made.setAttribute("aria-label", label);
+  made.addEventListener("click", run);
+  return made;
 }
 
 function content(content) {
   if (content === "deleted") return element("p", "text gone", "deleted");
-  if (content.file) {
-    const { name, size, type } = content.file;
-    return element("p", "text", `📎 ${name} (${bytes(size)}, ${type})`);
-  }
-  const text = element("p", "text", content.text);
+  const { file } = content;
+  const text = element("p", "text", file ? inShort(file) : content.text);
   text.dir = "auto";
   return text;
 }
 
-function inWords({ mark, read_by }) {
-  if (!mark || mark.readers === 0) return "… waiting";
-  if (mark.delivered === mark.readers && read_by.length >= mark.readers) return "✓✓ read";
-  if (mark.delivered === 0 && !mark.settled) return "… waiting";
-  const failed = mark.failed ? `, ${mark.failed} will not get it` : "";
-  const read = read_by.length ? `, read by ${read_by.length}` : "";
-  return `✓ delivered to ${mark.delivered} of ${mark.readers}${read}${failed}`;
+export function inShort({ name, size, type }) {
+  return `📎 ${name} (${bytes(size)}, ${type})`;
 }
 
-export function bytes(size) {
+function inWords({ mark, read_by }) {
+  // What is settled without a reader, or has been so for long, is nowhere any more.
+  if (!mark || (mark.settled && !mark.readers)) return "";
+  if (!mark.readers) return "… waiting";
+  const readers = mark.read ?? read_by.length;
+  if (readers >= mark.readers) return "✓✓ read";
+  if (mark.delivered === 0 && !mark.settled) return "… waiting";
+  const failed = mark.failed ? `, ${mark.failed} will not get it` : "";
+  const read = readers ? `, read by ${readers}` : "";
+  return `${mark.delivered ? "✓" : "✗"} delivered to ${mark.delivered} of ${mark.readers}${read}${failed}`;
+}
+
+function bytes(size) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let at = 0;
   while (size >= 1000 && at < units.length - 1) {
