@@ -35,6 +35,11 @@ export async function until(what, condition) {
   }
 }
 
+/** Also when a test fails or is interrupted nothing stays behind. */
+const networks = new Set();
+process.once("exit", () => networks.forEach((network) => network.vanish()));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
+
 export class Network {
   folder = fs.mkdtempSync(path.join(os.tmpdir(), "waypost-chat-"));
   #children = new Map();
@@ -44,6 +49,7 @@ export class Network {
 
   static async start(chat, server) {
     const network = new Network();
+    networks.add(network);
     network.#chat = chat;
     network.#server = server;
     network.#port = await freePort();
@@ -63,21 +69,32 @@ export class Network {
   }
 
   /** Starts a node; gives its page's port. */
-  async node(name, port) {
+  async node(name, { port, more = [] } = {}) {
     port ??= await freePort();
-    this.#spawn(name, this.#chat, ["--node-id", name, "--nats", `127.0.0.1:${this.#port}`, "--channel", "harbour", "--web", String(port)]);
+    this.#spawn(name, this.#chat, ["--node-id", name, "--nats", `127.0.0.1:${this.#port}`, "--channel", "harbour", "--web", String(port), ...more]);
     return port;
   }
 
-  async kill(name) {
+  /** Has a node say these on its terminal. */
+  say(name, lines) {
+    this.#children.get(name).stdin.write(lines.map((line) => `${line}\n`).join(""));
+  }
+
+  async kill(name, signal = "SIGKILL") {
     const child = this.#children.get(name);
-    child.kill("SIGKILL");
+    child.kill(signal);
     await child.ended;
     this.#children.delete(name);
   }
 
   async end() {
     for (const name of [...this.#children.keys()]) await this.kill(name);
-    fs.rmSync(this.folder, { recursive: true });
+    this.vanish();
+  }
+
+  vanish() {
+    for (const child of this.#children.values()) child.kill("SIGKILL");
+    fs.rmSync(this.folder, { recursive: true, force: true });
+    networks.delete(this);
   }
 }
