@@ -2,6 +2,9 @@
 
 const DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/** Orders that a real one takes at once, and a second. */
+const [BURST, PER_SECOND] = [40, 10];
+
 /** The id of a message of this time. */
 export function idAt(time_ms, number) {
   let [left, stamp] = [time_ms, ""];
@@ -20,12 +23,17 @@ export class Program {
   asked = [];
   greeted = 0;
   answers = true;
+  /** It was asked for more than a real one takes. */
+  flooded = false;
   #socket = null;
+  #left = BURST;
+  #at = 0;
 
   /** For `before`. */
   lay = (page) => page.routeWebSocket(/\/socket$/, (socket) => {
     this.#socket = socket;
     this.greeted += 1;
+    this.#left = BURST;
     socket.onMessage((text) => this.#take(JSON.parse(text)));
     this.hello();
   });
@@ -36,6 +44,10 @@ export class Program {
     const post = { id: idAt(time_ms, seq), sender, seq, time_ms, to, content: { text }, edited: false, reactions: {}, read_by: [], mark };
     this.posts.push(post);
     return post;
+  }
+
+  drop() {
+    this.#socket.close();
   }
 
   tell(news) {
@@ -49,6 +61,10 @@ export class Program {
 
   #take(order) {
     this.asked.push(order);
+    const now = performance.now();
+    this.#left = Math.min(BURST, this.#left + ((now - this.#at) / 1000) * PER_SECOND) - 1;
+    this.#at = now;
+    this.flooded ||= this.#left < 0;
     if (order.do === "before") {
       const older = this.posts.filter(({ seq }) => seq < order.seq);
       this.tell({ type: "page", posts: sorted(older.slice(-100)), more: older.length > 100 });

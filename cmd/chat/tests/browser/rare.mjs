@@ -53,12 +53,12 @@ async function days(port) {
   const { program, page } = await begin(port, (program) => {
     for (const [text, time_ms] of [["long ago", today - 3 * DAY], ["yesterday", today - MINUTE], ["today", today + 1], ["now", now], ["ahead", now + 11 * MINUTE], ["not far", now + 9 * MINUTE]]) program.arrives("bob", text, { time_ms });
   });
-  const lines = () => page.locator("#posts > li").evaluateAll((items) => items.map((item) => (item.className === "day" ? "day" : item.querySelector(".text").textContent)));
-  const expected = (more) => JSON.stringify(["day", "long ago", "day", ...more, "yesterday", "day", "today", "now", "not far", "ahead"]);
-  check("a line stands where a day begins", JSON.stringify((await lines()).slice(0, 9)) === JSON.stringify(JSON.parse(expected([])).slice(0, 9)) || now + 11 * MINUTE > today + DAY);
+  // What is ahead may be of tomorrow.
+  const lines = async (count) => (await page.locator("#posts > li").evaluateAll((items) => items.map((item) => (item.className === "day" ? "" : item.querySelector(".text").textContent)))).slice(0, count).join(", ");
+  check("a line stands where a day begins", (await lines(7)) === ", long ago, , yesterday, , today, now");
   check("with its date", (await page.locator("#posts .day").allTextContents()).includes(new Intl.DateTimeFormat("en-GB", { weekday: "long", year: "numeric", month: "long", day: "numeric" }).format(today)));
   program.tell({ type: "post", post: program.arrives("cara", "late of that day", { time_ms: today - 2 * MINUTE }) });
-  await until("what comes late goes below the line of its day", async () => JSON.stringify((await lines()).slice(0, 5)) === JSON.stringify(JSON.parse(expected(["late of that day"])).slice(0, 5)));
+  await until("what comes late goes below the line of its day", async () => (await lines(6)) === ", long ago, , late of that day, yesterday, ");
   check("a clock that is ahead is told of", (await post(page, "ahead").locator(".head").textContent()).includes("clock ahead"));
   check("one that is hardly so is not", !(await post(page, "not far").locator(".head").textContent()).includes("clock ahead"));
   await page.context().close();
@@ -153,10 +153,13 @@ async function pace(port) {
   for (let at = 0; at < 50; at += 1) await say(page, `quick ${at}`);
   const said = () => program.asked.filter((order) => order.do === "say").map((order) => order.text);
   await until("all orders go out", async () => (await said()).length === 50);
+  check("slowly enough for the program", !program.flooded);
   check("in their order, once", (await said()).every((text, at) => text === `quick ${at}`));
   await until("they wait for an answer", async () => (await page.locator("#queue .mark").first().textContent()) === "not handed over yet");
   program.answers = true;
-  program.hello();
+  program.drop();
+  await until("after a lost connection they are given again, and answered", async () => (await page.locator("#queue li").count()) === 0 && (await page.locator("#banner").isHidden()));
+  check("slowly enough, too", !program.flooded && (await said()).length === 100);
   await page.context().close();
 }
 
