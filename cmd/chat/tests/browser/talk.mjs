@@ -27,20 +27,23 @@ export async function scene(pages) {
   await alice.selectOption("#to", "");
   await until("the two of them read it", async () => (await markOf(alice, "Keep one crate")) === "✓✓ read");
   await until("and all the rest", async () => (await alice.locator("#posts .mark").allTextContents()).every((mark) => mark === "✓✓ read"));
-  await andy.locator("#text").pressSequentially("On my");
   for (const [page, name] of [[alice, "light"], [bob, "dark"]]) {
     await page.mouse.move(0, 0);
     await until("no notices are left", async () => (await notices(page)) === "");
-    await andy.locator("#text").pressSequentially(" way");
-    await until("andy is typing", async () => (await page.textContent("#typing")) === "andy is typing …");
+    await until("andy is typing", async () => {
+      await andy.press("#text", "y");
+      return (await page.textContent("#typing")) === "andy is typing …";
+    });
     await picture(page, name);
   }
   await andy.fill("#text", "");
 }
 
 export async function conversation(a, b, others) {
-  await b.locator("#text").pressSequentially("he");
-  await until("typing is shown", async () => (await a.textContent("#typing")) === "bob is typing …");
+  await until("typing is shown", async () => {
+    await b.press("#text", "h");
+    return (await a.textContent("#typing")) === "bob is typing …";
+  });
   await b.fill("#text", "");
   await until("and that it has stopped", async () => (await a.textContent("#typing")) === "");
   await say(a, "The ferry is in at nine.");
