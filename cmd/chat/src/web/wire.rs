@@ -134,6 +134,8 @@ pub(crate) enum Told {
         text: String,
     },
     Page {
+        /// What was asked for.
+        before: u64,
         posts: Vec<Shown>,
         more: bool,
     },
@@ -201,6 +203,7 @@ impl Told {
         let posts = hub.before(seq, PAGE).await?;
         let more = posts.len() == PAGE;
         Ok(Self::Page {
+            before: seq,
             posts: posts.into_iter().map(|(post, mark)| Shown { post, mark }).collect(),
             more,
         })

@@ -41,7 +41,7 @@ export class Program {
   /** Something arrives; its id can be of any time. */
   arrives(sender, text, { time_ms = Date.now(), mark, to = null } = {}) {
     const seq = this.posts.length * 3 + 5;
-    const post = { id: idAt(time_ms, seq), sender, seq, time_ms, to, content: { text }, edited: false, reactions: {}, read_by: [], mark };
+    const post = { id: idAt(time_ms, seq), sender, seq, time_ms, to, content: { text }, edited: false, reactions: {}, mark };
     this.posts.push(post);
     return post;
   }
@@ -67,7 +67,7 @@ export class Program {
     this.flooded ||= this.#left < 0;
     if (order.do === "before") {
       const older = this.posts.filter(({ seq }) => seq < order.seq);
-      this.tell({ type: "page", posts: sorted(older.slice(-100)), more: older.length > 100 });
+      this.tell({ type: "page", before: order.seq, posts: sorted(older.slice(-100)), more: older.length > 100 });
     }
     if (order.nonce && this.answers) this.tell({ type: "done", nonce: order.nonce, error: null });
   }

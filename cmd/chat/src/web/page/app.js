@@ -87,8 +87,7 @@ function hello(news) {
   state.typing = new Map(news.typing.map((node) => [node, Date.now() + TYPING_LASTS_MS]));
   posts.me = news.me;
   posts.reset(news.posts);
-  const { all, direct } = typeof news.read.all === "object" ? news.read : { all: news.read, direct: news.read };
-  reading.begin(news.me, all, direct, news.posts);
+  reading.begin(news.me, news.read.all, news.read.direct, news.posts);
   by("older").hidden = !news.more;
   by("title").textContent = news.channel;
   by("who").textContent = `you are ${news.me}${{ reader: ", to read only", writer: ", to write only" }[news.mode] ?? ""}`;
@@ -127,12 +126,7 @@ function present(node, here) {
 }
 
 function read({ reader, upto, direct }) {
-  if (reader === state.me) {
-    if (direct !== true) reading.read(upto, false);
-    if (direct !== false) reading.read(upto, true);
-  } else if (Object.hasOwn(upto, state.me)) {
-    posts.readBy(reader, upto[state.me]);
-  }
+  if (reader === state.me) reading.read(upto, direct);
 }
 
 function link({ connected, reason, away_ms, waiting }) {
@@ -140,7 +134,9 @@ function link({ connected, reason, away_ms, waiting }) {
   showBanner();
 }
 
-function page({ posts: older, more }) {
+function page({ before, posts: older, more }) {
+  // An answer to what was asked before the list began anew would leave a hole.
+  if (before !== posts.oldest) return;
   view.sought ??= placeNow();
   older.forEach((post) => {
     posts.put(post);
@@ -152,8 +148,8 @@ function page({ posts: older, more }) {
 }
 
 function askOlder() {
-  const { oldest } = posts;
-  return oldest && connection.hint({ do: "before", ...oldest });
+  const seq = posts.oldest;
+  return seq !== undefined && connection.hint({ do: "before", seq });
 }
 
 /** The message at the top of what is shown, and its height. */

@@ -38,12 +38,11 @@ export class Posts {
     this.#actions = actions;
   }
 
-  /** What to ask for to get older ones: what is here is all that arrived since the first of them. */
+  /** The number of the first that arrived: what is here is all that has arrived since. */
   get oldest() {
     let seq;
     for (const { post } of this.#shown.values()) if (!(seq <= post.seq)) seq = post.seq;
-    const { id, sender } = this.get(this.#names[0]) ?? {};
-    return id && { seq, key: { id, sender } };
+    return seq;
   }
 
   get first() {
@@ -117,16 +116,6 @@ export class Posts {
     if (!shown) return;
     shown.post = { ...shown.post, mark };
     this.#showMark(shown);
-  }
-
-  /** For a program that does not count readers in its marks. */
-  readBy(reader, upto) {
-    for (const shown of this.#shown.values()) {
-      const { id, sender, mark, read_by } = shown.post;
-      if (sender !== this.me || mark?.read !== undefined || upto < id || read_by.includes(reader)) continue;
-      shown.post = { ...shown.post, read_by: [...read_by, reader] };
-      this.#showMark(shown);
-    }
   }
 
   /** Leaves out what arrived first, so that this many are left; their names. */
@@ -306,15 +295,14 @@ export function inShort({ name, size, type }) {
   return `📎 ${name} (${bytes(size)}, ${type})`;
 }
 
-function inWords({ mark, read_by }) {
+function inWords({ mark }) {
   // What is settled without a reader, or has been so for long, is nowhere any more.
   if (!mark || (mark.settled && !mark.readers)) return "";
   if (!mark.readers) return "… waiting";
-  const readers = mark.read ?? read_by.length;
-  if (readers >= mark.readers) return "✓✓ read";
+  if (mark.read >= mark.readers) return "✓✓ read";
   if (mark.delivered === 0 && !mark.settled) return "… waiting";
   const failed = mark.failed ? `, ${mark.failed} will not get it` : "";
-  const read = readers ? `, read by ${readers}` : "";
+  const read = mark.read ? `, read by ${mark.read}` : "";
   return `${mark.delivered ? "✓" : "✗"} delivered to ${mark.delivered} of ${mark.readers}${read}${failed}`;
 }
 
