@@ -8,7 +8,7 @@ use waypost::{Auth, ChannelName, Config, Election, Mode, NodeId};
 
 const AFTER_HELP: &str = "\
 Without a terminal, each line of standard input is a message or a command. When it ends, the node goes on as long as its web page is on;
-with --web 0 it delivers for at most 5 s more, and ends.
+with --web 0 it delivers for at most 5 s more, says how many messages still wait, and ends.
 
 The conversation is kept in the node's file. Two nodes need two names, two files and two web ports.
 
