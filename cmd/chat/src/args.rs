@@ -1,8 +1,9 @@
 //! What can be written on the command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use crate::web::is_token;
 use clap::Parser;
 use waypost::{Auth, ChannelName, Config, Election, Mode, NodeId};
 
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOKEN", env = "CHAT_WEB_TOKEN", hide_env_values = true)]
     pub(crate) web_token: Option<String>,
     /// Another address under which browsers reach the web page, like `https://chat.example.org` behind a proxy, or `http://192.168.1.5:8081`
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
     pub(crate) web_origin: Vec<String>,
     /// Open the web page in the browser; a --web-token can be seen in the list of processes for that moment
     #[arg(long)]
@@ -90,6 +91,32 @@ impl From<Part> for Mode {
 }
 
 impl Args {
+    /// Whether the settings fit together.
+    ///
+    /// # Errors
+    /// They do not, and why.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !self.web_listen.is_loopback() && self.web != 0 && self.web_token.is_none() {
+            let address = self.web_listen;
+            return Err(format!(
+                "--web-listen {address} opens the page to others: give a --web-token too"
+            ));
+        }
+        if self.web_token.as_ref().is_some_and(|token| !is_token(token)) {
+            return Err("--web-token takes 8 to 128 letters, digits, - and _".to_owned());
+        }
+        let is_other = |server: &&String| {
+            server
+                .split_once("://")
+                .is_some_and(|(scheme, _)| !["nats", "tls"].contains(&scheme.trim()))
+        };
+        if self.nats.iter().any(|server| is_other(&server)) {
+            // Without the address: it may hold a password.
+            return Err("--nats takes HOST:PORT, nats://HOST:PORT or tls://HOST:PORT".to_owned());
+        }
+        self.config().validate().map_err(|error| error.to_string())
+    }
+
     /// The node's settings.
     pub(crate) fn config(&self) -> Config {
         let named = |server: &String| match server.trim() {
@@ -112,6 +139,28 @@ impl Args {
     }
 }
 
+/// An origin as browsers write it: scheme, host, perhaps a port, and no path.
+fn parse_origin(text: &str) -> Result<String, String> {
+    let origin = text.trim_end_matches('/').to_ascii_lowercase();
+    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    let is_host = |host: &str| {
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port.parse::<u16>().is_ok()),
+            _ => (host, true),
+        };
+        let inside = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let is_name = |name: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            !name.is_empty() && name.chars().all(fits)
+        };
+        port && inside.map_or_else(|| is_name(name), |ip| ip.parse::<Ipv6Addr>().is_ok())
+    };
+    match host.is_some_and(is_host) {
+        true => Ok(origin),
+        false => Err("write it as a browser does, like https://chat.example.org or http://192.168.1.5:8081, with nothing after it".to_owned()),
+    }
+}
+
 fn parse_election(text: &str) -> Result<Election, String> {
     match text {
         "visible" => Ok(Election::Visible),
@@ -124,6 +173,44 @@ fn parse_election(text: &str) -> Result<Election, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn origins_are_written_as_browsers_do() {
+        for (text, origin) in [
+            ("https://Chat.example.org/", "https://chat.example.org"),
+            ("http://192.168.1.5:8081", "http://192.168.1.5:8081"),
+            ("http://[::1]:80", "http://[::1]:80"),
+            ("http://[::1]", "http://[::1]"),
+        ] {
+            assert_eq!(parse_origin(text).as_deref(), Ok(origin), "{text}");
+        }
+        for text in [
+            "",
+            "nonsense",
+            "chat.example.org",
+            "https://a.example/path",
+            "https://*",
+            "http://",
+            "http://a:99999",
+            "http://a b",
+            "http://[x]",
+            "ftp://a",
+        ] {
+            assert!(parse_origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_together_are_told() {
+        let check = |more: &[&str]| Args::parse_from([&["chat"], more].concat()).check();
+        assert_eq!(check(&[]), Ok(()));
+        assert!(check(&["--web-listen", "0.0.0.0"]).is_err());
+        assert_eq!(check(&["--web-listen", "0.0.0.0", "--web", "0"]), Ok(()));
+        assert_eq!(check(&["--web-listen", "0.0.0.0", "--web-token", "12345678"]), Ok(()));
+        assert!(check(&["--web-token", "short"]).is_err());
+        assert!(check(&["--nats", "http://x:1"]).is_err());
+        assert!(check(&["--prefix", "a b"]).is_err());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -22,6 +22,7 @@ mod sending;
 
 pub(crate) use health::Sample;
 pub(crate) use network::Picture;
+pub(crate) use sending::waits_for_room;
 
 /// The reason of a connection that was not made yet.
 pub(crate) const NOT_YET: &str = "not connected yet";

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 use waypost::{Link, Node};
 
@@ -33,6 +34,9 @@ const MARKS_AT_ONCE: usize = 64;
 
 fn main() {
     let args = Args::parse();
+    if let Err(reason) = args.check() {
+        Args::command().error(ErrorKind::ValueValidation, reason).exit();
+    }
     let terminal = Arc::new(Terminal::here());
     log(args.verbose, terminal.log());
     let result = execute(args, &terminal);
@@ -109,8 +113,11 @@ async fn converse(
     page: Option<Page>,
 ) -> anyhow::Result<()> {
     let Some(page) = page else {
-        if terminal.run(hub.clone(), None, After::Stop).await? == End::InputEnded {
+        if let End::InputEnded { not_done } = terminal.run(hub.clone(), None, After::Stop).await? {
             deliver_the_last(hub).await?;
+            if not_done > 0 {
+                anyhow::bail!("{not_done} lines were not done: standard output says why");
+            }
         }
         return Ok(());
     };

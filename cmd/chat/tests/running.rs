@@ -46,6 +46,42 @@ fn a_line_of_the_greatest_length_leaves_the_next_one_alone() {
 }
 
 #[test]
+fn a_terminal_that_takes_nothing_keeps_nobody_from_ending() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let mut alice = Chat::in_terminal(folder.path(), &server.url(), "alice", NO_WEB);
+    alice.expect("> ");
+    alice.hold();
+    let mut bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
+    bob.expect_to_see("alice");
+    // More than a terminal keeps for its reader.
+    bob.write(&format!("{}\n", "x".repeat(1000)).repeat(100));
+    bob.expect("* #100 delivered to 1 of 1");
+    alice.signal(Signal::TERM);
+    assert!(alice.ends().success(), "{}", alice.errors());
+}
+
+#[test]
+fn lines_that_could_not_be_done_show_in_the_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut alice = Chat::piped(folder.path(), "127.0.0.1:1", "alice", NO_WEB);
+    alice.write(&format!("one\n{}\n/nonsense\n", "x".repeat(17_000)));
+    assert_eq!(alice.ended().code(), Some(1));
+    let told = alice.errors();
+    assert!(told.contains("1 message waits") && told.contains("2 lines were not done"), "{told}");
+}
+
+#[test]
+fn a_wrong_command_line_is_told_with_the_code_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for wrong in ["--web-origin nonsense", "--web-token short", "--prefix a.*", "--nats http://x:1"]
+    {
+        let mut chat = Run::new(folder.path(), wrong.split(' ')).piped();
+        assert_eq!(chat.ended().code(), Some(2), "{wrong}: {}", chat.errors());
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was begun");
+}
+
+#[test]
 fn what_waits_when_the_input_ends_is_told() {
     let (mut server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
     let (mut alice, bob) = pair(folder.path(), &server.url());

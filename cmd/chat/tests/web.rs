@@ -165,6 +165,47 @@ async fn an_order_that_is_repeated_is_carried_out_once() {
     assert_eq!(hello["posts"][0]["content"]["text"], "y");
 }
 
+#[test]
+fn connections_that_say_nothing_are_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "");
+    let silent: Vec<_> =
+        (0..300).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("connected")).collect();
+    // More than there are places: this waits until those before it are ended.
+    assert!(get(port, "/", "").starts_with("HTTP/1.1 200"));
+    for mut stream in silent {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        let mut rest = Vec::new();
+        // It may say why.
+        stream.read_to_end(&mut rest).expect("it ends");
+    }
+}
+
+#[tokio::test]
+async fn very_long_messages_come_in_smaller_pages() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "");
+    alice.write(&format!("{}\n", "x".repeat(16_000)).repeat(40));
+    alice.write("the last\n");
+    alice.expect("alice: the last");
+    let (mut tab, hello) = tab(port).await;
+    let (mut got, mut more, mut posts) = (0, hello["more"].clone(), hello["posts"].clone());
+    loop {
+        let page = posts.as_array().expect("a list").clone();
+        assert!((1..=17).contains(&page.len()), "{}", page.len());
+        got += page.len();
+        if more == json!(false) {
+            break;
+        }
+        let seq = page.iter().map(|post| post["seq"].as_u64().expect("a number")).min();
+        tab.order(json!({ "do": "before", "seq": seq })).await;
+        let told = tab.expect("page").await;
+        assert_eq!(told["before"], json!(seq));
+        (more, posts) = (told["more"].clone(), told["posts"].clone());
+    }
+    assert_eq!(got, 41);
+}
+
 #[tokio::test]
 async fn a_program_that_ends_closes_its_pages_and_answers_nothing_more() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -365,16 +406,16 @@ async fn the_page_allows_itself_nothing_and_a_token_keeps_strangers_out() {
 #[test]
 fn a_page_for_others_needs_a_token_and_a_port_that_is_taken_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let run = |more: &str| {
+    let run = |code, more: &str| {
         let mut chat = Chat::piped(folder.path(), "127.0.0.1:1", "alice", more);
-        assert_eq!(chat.ended().code(), Some(1));
+        assert_eq!(chat.ended().code(), Some(code));
         chat.errors()
     };
-    assert!(run("--web-listen 0.0.0.0").contains("give a --web-token too"));
-    assert!(run("--web-token short").contains("8 to 128"));
+    assert!(run(2, "--web-listen 0.0.0.0").contains("give a --web-token too"));
+    assert!(run(2, "--web-token short").contains("8 to 128"));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
-    assert!(run(&format!("--web {port}")).contains("another --web PORT, or 0 for none"));
+    assert!(run(1, &format!("--web {port}")).contains("another --web PORT, or 0 for none"));
     assert!(!folder.path().join("chat-alice.db").exists(), "nothing was begun");
 }
 

@@ -1,4 +1,4 @@
-//! Listening, within limits: whoever reaches the port can hold some connections for some seconds, and no more. A connection is for one answer.
+//! Listening, within limits: whoever reaches the port can hold some connections for some seconds, and no more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +27,8 @@ struct Limits {
     header: Duration,
     /// How long a connection may last, its one answer included.
     connection: Duration,
+    /// Whether a connection can be for more than one answer, and become a WebSocket.
+    keep_alive: bool,
 }
 
 /// Silent connections are to keep a probe waiting for seconds at most, not until it has the node restarted.
@@ -34,7 +36,11 @@ const LIMITS: Limits = Limits {
     connections: 256,
     header: Duration::from_secs(5),
     connection: Duration::from_secs(30),
+    // Prometheus and probes connect anew; one that stays would hold a place between its looks.
+    keep_alive: false,
 };
+/// For browsers, which ask for several files at a time.
+const PAGE_LIMITS: Limits = Limits { keep_alive: true, ..LIMITS };
 /// Largest header of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// How long running answers get at the end.
@@ -74,6 +80,15 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Of a socket that listens already.
+    ///
+    /// # Errors
+    /// It has no address.
+    pub fn new(listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
     /// Where it listens; with the port that the system chose where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -81,10 +96,19 @@ impl Listener {
 
     /// Answers for this node from now on. The node runs at least until the server is stopped or dropped.
     pub fn serve(self, node: Node, ready_when: ReadyWhen) -> Server {
+        self.answer(router(node, ready_when), LIMITS)
+    }
+
+    /// Answers with this router from now on, within the same limits; a connection can be for more than one answer here. A WebSocket is no connection any
+    /// more: its handler sets its limits.
+    pub fn serve_router(self, router: Router) -> Server {
+        self.answer(router, PAGE_LIMITS)
+    }
+
+    fn answer(self, router: Router, limits: Limits) -> Server {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let router = router(node, ready_when);
-        tasks.spawn(accept(self.listener, router, LIMITS, stop.clone()));
+        tasks.spawn(accept(self.listener, router, limits, stop.clone()));
         Server { address: self.address, stop, tasks }
     }
 }
@@ -153,10 +177,10 @@ async fn answer(stream: TcpStream, router: Router, limits: Limits, stop: Cancell
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
-        // Prometheus and probes connect anew; one that stays would hold a place between its looks.
-        .keep_alive(false)
+        .keep_alive(limits.keep_alive)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let whole = async {
         tokio::select! {

@@ -31,6 +31,18 @@ enum WriteError {
     DoneBefore,
 }
 
+/// Whether something was not sent only because there is no room for it at present, on the disk or in a queue.
+pub(crate) fn waits_for_room(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<TransactionError<WriteError>>() {
+        Some(TransactionError::User(WriteError::Send(error))) => error.is_transient(),
+        Some(TransactionError::User(WriteError::Sql(error))) => {
+            error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        }
+        Some(TransactionError::Storage(error)) => error.is_transient(),
+        _ => false,
+    }
+}
+
 impl Hub {
     /// Sends a text or the like to all, or to one node.
     ///
@@ -233,5 +245,23 @@ impl Hub {
         self.apply(&event, change).await;
         self.moved.notify_one();
         Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_later_is_told_from_what_never_will() {
+        let user = |error| anyhow::Error::from(TransactionError::User(error));
+        let path = std::path::PathBuf::from("x");
+        assert!(waits_for_room(&user(WriteError::Send(SendError::StorageFull { path }))));
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let full = rusqlite::Error::SqliteFailure(full, None);
+        assert!(waits_for_room(&user(WriteError::Sql(full))));
+        assert!(!waits_for_room(&user(WriteError::Send(SendError::Closed))));
+        assert!(!waits_for_room(&user(WriteError::Limits)));
+        assert!(!waits_for_room(&anyhow::anyhow!("that is this node itself")));
     }
 }

@@ -10,7 +10,7 @@ const HISTORY: usize = 20;
 const MAX_HISTORY: usize = 1000;
 
 pub(crate) const HELP: &str = "\
-  /to NODE TEXT         only for this node
+\x20 /to NODE TEXT         only for this node
   /file PATH            tell of a file: its name, size and type
   /edit [#N] TEXT       change your message; without a number the last one
   /delete [#N]          delete your message
@@ -113,7 +113,13 @@ impl Command {
 fn numbered(text: &str) -> (Option<usize>, &str) {
     let Some(rest) = text.strip_prefix('#') else { return (None, text) };
     let (number, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    number.parse().map_or((None, text), |number| (Some(number), rest.trim()))
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    match number.parse() {
+        Ok(number) => (Some(number), rest.trim()),
+        // No message has such a number.
+        Err(_) if digits => (Some(usize::MAX), rest.trim()),
+        Err(_) => (None, text),
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +135,8 @@ mod tests {
         assert_eq!(parse("   "), Ok(Command::Nothing));
         assert_eq!(parse("/edit #3 new text"), Ok(Command::Edit(Some(3), owned("new text"))));
         assert_eq!(parse("/edit #new text"), Ok(Command::Edit(None, owned("#new text"))));
+        let beyond = Ok(Command::Edit(Some(usize::MAX), owned("x")));
+        assert_eq!(parse("/edit #99999999999999999999 x"), beyond);
         assert_eq!(parse("/delete"), Ok(Command::Delete(None)));
         assert_eq!(parse("/react 👍"), Ok(Command::React(None, owned("👍"))));
         assert_eq!(parse("/history 5"), Ok(Command::History(5)));

@@ -39,14 +39,16 @@ const LINES_TO_RECALL: usize = 100;
 const READ_DELAY: Duration = Duration::from_millis(300);
 /// A terminal that takes nothing for so long after the end is left alone.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the terminal gets to take the last bytes.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// Why the conversation has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// The user leaves.
     Quit,
-    /// There is no more input, and there is nobody at a terminal.
-    InputEnded,
+    /// There is no more input, and there is nobody at a terminal; so many lines could not be done.
+    InputEnded { not_done: u64 },
 }
 
 /// What comes after the end of the input where there is no terminal.
@@ -69,7 +71,9 @@ impl Terminal {
     pub(crate) fn here() -> Self {
         let both = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let before = both.then(|| tcgetattr(rustix::stdio::stdin()).ok()).flatten();
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        let no_color =
+            is_dumb || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colours = if before.is_some() && !no_color { Colours::On } else { Colours::Off };
         Self { before, colours, signs: Signs::default(), log: Log::default() }
     }
@@ -84,13 +88,21 @@ impl Terminal {
         if let Some(before) = &self.before {
             // It may be gone.
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before);
-            let mut out = std::io::stdout().lock();
             // A line that nobody will read stays on the screen; a prompt alone goes.
             let end: &[u8] = match self.signs.typed.load(Ordering::SeqCst) {
                 true => b"\x1b[?2004l\r\n\x1b[J",
                 false => b"\x1b[?2004l\r\x1b[J",
             };
-            let _ = out.write_all(end).and_then(|()| out.flush());
+            let (written, is_written) = std::sync::mpsc::channel();
+            let write = move || {
+                let mut out = std::io::stdout().lock();
+                let _ = out.write_all(end).and_then(|()| out.flush());
+                let _ = written.send(());
+            };
+            // The terminal may take nothing any more, and whoever prints hold it: that is no reason to go on running.
+            if std::thread::Builder::new().spawn(write).is_ok() {
+                let _ = is_written.recv_timeout(LAST_WORD);
+            }
         }
     }
 
@@ -158,7 +170,9 @@ async fn converse(
             typed = input.recv(), if input_open => match typed {
                 Some(Input::Ended) | None if session.is_interactive() => return Ok(End::Quit),
                 Some(Input::Ended) | None if after == After::GoOn => input_open = false,
-                Some(Input::Ended) | None => return Ok(End::InputEnded),
+                Some(Input::Ended) | None => {
+                    return Ok(End::InputEnded { not_done: session.not_done() });
+                }
                 Some(Input::Interrupted) if interrupted => return Ok(End::Quit),
                 Some(typed) => {
                     if !matches!(typed, Input::Typing) {

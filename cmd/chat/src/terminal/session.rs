@@ -13,7 +13,7 @@ use super::outgoing;
 use super::output::{Output, Piece};
 use super::paint::{self, Colours};
 use super::reports;
-use crate::hub::{Hub, Notice};
+use crate::hub::{Hub, Notice, waits_for_room};
 use crate::marks::Mark;
 use crate::room::{Change, Content, Key, MAX_TEXT_BYTES, Post};
 
@@ -21,12 +21,15 @@ mod beginning;
 
 /// Messages that can be named by their number; older ones cannot any more.
 const NUMBERED: usize = 10_000;
+/// Between two attempts at what waits for room.
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
     hub: Arc<Hub>,
     output: Output,
     colours: Colours,
     interactive: bool,
+    not_done: u64,
     /// The messages shown, the first of them with the number `first`.
     shown: VecDeque<Key>,
     first: usize,
@@ -49,6 +52,7 @@ impl Session {
             output,
             colours,
             interactive,
+            not_done: 0,
             shown,
             first: 1,
             numbers,
@@ -62,6 +66,11 @@ impl Session {
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// Lines that could not be done so far.
+    pub(crate) fn not_done(&self) -> u64 {
+        self.not_done
     }
 
     pub(crate) fn is_interactive(&self) -> bool {
@@ -226,6 +235,7 @@ impl Session {
                 tokio::spawn(async move { hub.tell_typing(true).await });
             }
             Input::TooLong(bytes) => {
+                self.not_done += 1;
                 let text = format!(
                     "not done: the line has {bytes} bytes, and a text may have {MAX_TEXT_BYTES}"
                 );
@@ -245,21 +255,36 @@ impl Session {
     /// # Errors
     /// Nothing can be written any more.
     async fn enter(&mut self, line: &str) -> anyhow::Result<bool> {
-        let command = match Command::parse(line) {
-            Ok(Command::Quit) => return Ok(true),
-            Ok(command) => command,
-            Err(usage) => {
-                self.say(&usage).await?;
-                return Ok(false);
+        let mut waits = false;
+        loop {
+            let command = match Command::parse(line) {
+                Ok(Command::Quit) => return Ok(true),
+                Ok(command) => command,
+                Err(usage) => {
+                    self.not_done += 1;
+                    self.say(&usage).await?;
+                    return Ok(false);
+                }
+            };
+            match self.perform(command).await {
+                Ok(None) => {}
+                Ok(Some(answer)) => self.say(&answer).await?,
+                Err(error) if self.output.is_closed() => return Err(error),
+                // A program that writes to us has no other place for it.
+                Err(error) if !self.interactive && waits_for_room(&error) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        self.say(&format!("waits for room: {error:#}")).await?;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.not_done += 1;
+                    self.say(&format!("not done: {error:#}")).await?;
+                }
             }
-        };
-        match self.perform(command).await {
-            Ok(None) => {}
-            Ok(Some(answer)) => self.say(&answer).await?,
-            Err(error) if self.output.is_closed() => return Err(error),
-            Err(error) => self.say(&format!("not done: {error:#}")).await?,
+            return Ok(false);
         }
-        Ok(false)
     }
 
     async fn perform(&mut self, command: Command) -> anyhow::Result<Option<String>> {

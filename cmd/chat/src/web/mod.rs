@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use axum::Router;
 use axum::extract::{Query, Request, State, WebSocketUpgrade};
 use axum::http::header::{self, HeaderName, HeaderValue};
@@ -14,12 +14,14 @@ use axum::routing::get;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use waypost_http::Listener;
 
 mod guard;
 mod socket;
 mod wire;
 
 use guard::Guard;
+pub(crate) use guard::is_token;
 
 use crate::args::Args;
 use crate::hub::Hub;
@@ -77,19 +79,10 @@ impl Page {
     /// Takes the port; none where no page is wanted.
     ///
     /// # Errors
-    /// The port is taken, or the page would be open to others without a token.
+    /// The port is taken.
     pub(crate) async fn bind(args: &Args) -> anyhow::Result<Option<Self>> {
         if args.web == 0 {
             return Ok(None);
-        }
-        if !args.web_listen.is_loopback() && args.web_token.is_none() {
-            bail!(
-                "--web-listen {} opens the page to others: give a --web-token too",
-                args.web_listen
-            );
-        }
-        if args.web_token.as_ref().is_some_and(|token| !guard::is_token(token)) {
-            bail!("--web-token takes 8 to 128 letters, digits, - and _");
         }
         let address = SocketAddr::new(args.web_listen, args.web);
         let listener = TcpListener::bind(address).await.with_context(|| {
@@ -127,7 +120,8 @@ impl Page {
         }
         let router =
             router.layer(middleware::from_fn_with_state(web.clone(), guarded)).with_state(web);
-        axum::serve(self.listener, router).await
+        let _server = Listener::new(self.listener)?.serve_router(router);
+        std::future::pending().await
     }
 }
 

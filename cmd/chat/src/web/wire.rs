@@ -1,5 +1,6 @@
 //! What page and program say to each other, as JSON.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -7,10 +8,12 @@ use waypost::{MessageId, Mode, NodeId};
 
 use crate::hub::{Hub, Notice, Picture, Sample};
 use crate::marks::Mark;
-use crate::room::{File, Key, Post, Upto};
+use crate::room::{Content, File, Key, Post, Upto};
 
 /// Messages that a page gets at first, and at most with each look further back.
 pub(crate) const PAGE: usize = 100;
+/// Of very long ones a page gets fewer.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// What a page asks for.
 #[derive(Debug, Deserialize)]
@@ -155,7 +158,7 @@ pub(crate) enum Told {
 impl Told {
     /// Everything that a page needs to begin.
     pub(crate) fn hello(hub: &Hub) -> Self {
-        let posts = hub.last(PAGE);
+        let (posts, cut) = fitting(hub.last(PAGE), |post| post);
         let (all, direct) = hub.read();
         let link = hub.link();
         let away_ms = if link.connected { 0 } else { link.since.elapsed().as_millis() };
@@ -163,7 +166,7 @@ impl Told {
             me: hub.me().clone(),
             channel: hub.channel().to_owned(),
             mode: hub.mode(),
-            more: posts.len() == PAGE,
+            more: cut || posts.len() == PAGE,
             posts: posts.into_iter().map(|post| shown(hub, post)).collect(),
             online: hub.online(),
             away: hub.away(),
@@ -200,14 +203,42 @@ impl Told {
     /// # Errors
     /// The file cannot be read.
     pub(crate) async fn before(hub: &Hub, seq: u64) -> anyhow::Result<Self> {
-        let posts = hub.before(seq, PAGE).await?;
-        let more = posts.len() == PAGE;
+        let (posts, cut) = fitting(hub.before(seq, PAGE).await?, |(post, _)| post);
+        let more = cut || posts.len() == PAGE;
         Ok(Self::Page {
             before: seq,
             posts: posts.into_iter().map(|(post, mark)| Shown { post, mark }).collect(),
             more,
         })
     }
+}
+
+/// Those of these that came last and are no more than a page may hold; whether some were left out.
+fn fitting<T>(mut posts: Vec<T>, post: impl Fn(&T) -> &Post) -> (Vec<T>, bool) {
+    let mut sizes: Vec<_> = posts.iter().map(|it| (post(it).seq, size(post(it)))).collect();
+    sizes.sort_unstable_by_key(|(seq, _)| Reverse(*seq));
+    let mut sum = 0_usize;
+    let sums = sizes.into_iter().map(|(seq, size)| {
+        sum += size;
+        (seq, sum)
+    });
+    // One at least, or nothing older could ever be asked for.
+    let first = sums.enumerate().take_while(|(at, (_, sum))| *at == 0 || *sum <= PAGE_BYTES).last();
+    let first = first.map_or(0, |(_, (seq, _))| seq);
+    let count = posts.len();
+    posts.retain(|it| post(it).seq >= first);
+    let is_cut = posts.len() < count;
+    (posts, is_cut)
+}
+
+/// What it takes on its way, roughly.
+fn size(post: &Post) -> usize {
+    let text = match &post.content {
+        Content::Text(text) => text.len(),
+        Content::File(_) | Content::Deleted => 0,
+    };
+    let reactions = post.reactions.iter().map(|(emoji, by)| emoji.len() + 64 * by.len());
+    text + 512 + reactions.sum::<usize>()
 }
 
 fn shown(hub: &Hub, post: Post) -> Shown {

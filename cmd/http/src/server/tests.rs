@@ -12,6 +12,7 @@ const ROOMY: Limits = Limits {
     connections: 3,
     header: Duration::from_secs(3_600),
     connection: Duration::from_secs(3_600),
+    keep_alive: false,
 };
 const SOON: Duration = Duration::from_millis(20);
 const WHOLE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";

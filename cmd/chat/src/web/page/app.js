@@ -70,7 +70,10 @@ function told(news) {
       if (!news.connected && state.link?.connected) aloud("No connection to NATS.");
       link(news);
       break;
-    case "waiting": state.link.waiting = news.waiting; showBanner(); break;
+    case "waiting":
+      if (state.link) state.link.waiting = news.waiting;
+      showBanner();
+      break;
     case "warning": say(news.text); break;
     case "page": page(news); break;
     case "health": showHealth(news.samples, by("charts")); break;
@@ -289,7 +292,8 @@ function order(order) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const line = text.value.trim();
+  // A text that was cut in the middle of a character is no text for the program.
+  const line = text.value.trim().toWellFormed();
   if (!line) return;
   const size = new TextEncoder().encode(line).length;
   if (size > MAX_TEXT_BYTES) {
@@ -324,7 +328,7 @@ by("cancel").addEventListener("click", endEdit);
 by("file").addEventListener("change", (event) => {
   const [chosen] = event.target.files;
   if (chosen) {
-    const file = { name: chosen.name, size: chosen.size, type: chosen.type || "application/octet-stream" };
+    const file = { name: chosen.name.toWellFormed(), size: chosen.size, type: chosen.type || "application/octet-stream" };
     order({ do: "file", file, to: to.value || null });
   }
   event.target.value = "";

@@ -8,6 +8,10 @@ const LONGEST_DELAY_MS = 5000;
 /** The program says something every 10 s; silent for this long, it is gone, whatever the socket says. */
 const LONGEST_SILENCE_MS = 25000;
 const LISTEN_INTERVAL_MS = 5000;
+/** A connection that holds for so long is good. */
+const GOOD_AFTER_MS = 5000;
+/** With this code the program closes a socket on which something came that is no order. */
+const NOT_UNDERSTOOD = 1007;
 /** What is sent at once, and a second: a little less than the program allows. */
 const BURST = 32;
 const PER_SECOND = 9;
@@ -95,7 +99,10 @@ export class Connection {
     socket.addEventListener("message", (event) => {
       if (this.#socket === socket) this.#take(JSON.parse(event.data));
     });
-    socket.addEventListener("close", () => this.#lose(socket));
+    socket.addEventListener("close", ({ code }) => {
+      if (this.#socket === socket && code === NOT_UNDERSTOOD) this.#refuse();
+      this.#lose(socket);
+    });
   }
 
   #lose(socket) {
@@ -130,7 +137,10 @@ export class Connection {
   #greet(told) {
     if (!this.#greeted) {
       this.#greeted = true;
-      this.#delay = FIRST_DELAY_MS;
+      const socket = this.#socket;
+      setTimeout(() => {
+        if (this.#socket === socket) this.#delay = FIRST_DELAY_MS;
+      }, GOOD_AFTER_MS);
       this.#pace = new Pace();
       for (const entry of this.#queue) entry.sent = false;
     }
@@ -152,6 +162,12 @@ export class Connection {
       this.#socket.send(JSON.stringify(entry.order));
       entry.sent = true;
     }
+  }
+
+  /** Repeated, what the program does not understand would keep all behind it from being handed over. */
+  #refuse() {
+    const first = this.#queue.find(({ sent, error }) => sent && !error);
+    if (first) this.#answer({ nonce: first.order.nonce, error: "the program does not understand it" });
   }
 
   #answer({ nonce, error }) {
@@ -241,7 +257,8 @@ function span(ms) {
 
 function stored(name) {
   try {
-    return JSON.parse(sessionStorage.getItem(name)) ?? [];
+    const orders = JSON.parse(sessionStorage.getItem(name));
+    return Array.isArray(orders) ? orders.filter((entry) => typeof entry?.order?.nonce === "string") : [];
   } catch {
     return [];
   }
