@@ -276,14 +276,20 @@ async fn leave_nothing(builder: waypost::Builder) {
     }
 }
 
-/// Threads of waypost's in this process.
+/// Threads of waypost's in this process. One that was joined is listed for a moment longer: the kernel wakes who waits for it before it takes it off the list.
 fn threads() -> usize {
+    /// The thread is exiting: `PF_EXITING` in Linux' include/linux/sched.h.
+    const EXITING: u64 = 0x4;
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
-    let name = |task: std::io::Result<std::fs::DirEntry>| {
-        // One that has just ended has no name any more.
-        std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+    let runs = |task: std::io::Result<std::fs::DirEntry>| {
+        // One that has just ended is there no more.
+        let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        // The ninth field of proc_pid_stat(5); the state, after the name, is the third.
+        let flags: u64 = rest.split_whitespace().nth(6)?.parse().expect("flags");
+        Some(name.starts_with("waypost") && flags & EXITING == 0)
     };
-    tasks.filter_map(name).filter(|name| name.starts_with("waypost")).count()
+    tasks.filter_map(runs).filter(|runs| *runs).count()
 }
 
 /// The most memory that this process ever had in use.
