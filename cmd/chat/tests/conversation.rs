@@ -4,19 +4,9 @@ mod program;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
-use program::Chat;
+use program::{Chat, NO_WEB, pair};
 use rustix::process::Signal;
 use support::nats_server::NatsServer;
-
-const NO_WEB: &str = "--channel c --web 0";
-
-fn pair(folder: &std::path::Path, nats: &str) -> (Chat, Chat) {
-    let alice = Chat::piped(folder, nats, "alice", NO_WEB);
-    let bob = Chat::piped(folder, nats, "bob", NO_WEB);
-    alice.expect_to_see("bob");
-    bob.expect_to_see("alice");
-    (alice, bob)
-}
 
 #[test]
 fn two_nodes_converse_edit_delete_and_react() {

@@ -4,12 +4,10 @@ mod program;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
-use program::{Chat, Run};
+use program::{Chat, NO_WEB, Run};
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, tcgetattr};
 use support::nats_server::NatsServer;
-
-const NO_WEB: &str = "--channel c --web 0";
 
 #[test]
 fn marks_change_in_place_and_the_line_being_typed_is_not_torn() {

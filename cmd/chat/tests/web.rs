@@ -10,15 +10,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use program::{Chat, PATIENCE};
+use program::{Chat, NO_WEB, PATIENCE};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::nats_server::NatsServer;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
-
-const NO_WEB: &str = "--channel c --web 0";
 
 /// A port that nobody listens on. Somebody else could take it before the program does, and the test would say so.
 fn free_port() -> u16 {

@@ -45,23 +45,21 @@ impl Notes {
         if self.deleted || self.reactions.get(&which).is_some_and(|(known, _)| *known >= what.0) {
             return false;
         }
-        let by = which.0.clone();
         self.reactions.insert(which.clone(), what);
-        let own = |notes: &Self| {
-            let own = notes.reactions.iter().filter(|((name, _), _)| *name == by);
-            let own: Vec<_> = own.map(|(which, (id, _))| (*id, which.clone())).collect();
-            (own.len() > MAX_OWN_REACTIONS).then(|| own.into_iter().min()).flatten()
-        };
-        if let Some((_, oldest)) = own(self) {
-            self.reactions.remove(&oldest);
-        }
-        if self.reactions.len() > MAX_REACTIONS {
-            let oldest = self.reactions.iter().map(|(which, (id, _))| (*id, which)).min();
-            if let Some(oldest) = oldest.map(|(_, which)| which.clone()) {
-                self.reactions.remove(&oldest);
-            }
-        }
+        self.keep(MAX_OWN_REACTIONS, |name| *name == which.0);
+        self.keep(MAX_REACTIONS, |_| true);
         self.reactions.contains_key(&which)
+    }
+
+    /// Of these senders' reactions one is given up where they are too many: the one with the lowest id.
+    fn keep(&mut self, most: usize, whose: impl Fn(&NodeId) -> bool) {
+        let theirs = || self.reactions.iter().filter(|((name, _), _)| whose(name));
+        if theirs().count() > most
+            && let Some((_, which)) = theirs().map(|(which, (id, _))| (*id, which)).min()
+        {
+            let which = which.clone();
+            self.reactions.remove(&which);
+        }
     }
 
     /// What is left of the message, and whether it was edited.

@@ -19,6 +19,18 @@ use rustix::termios::{Winsize, tcsetwinsize};
 /// Nothing here takes that long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// A node of the channel `c`, in the terminal or on pipes alone.
+pub const NO_WEB: &str = "--channel c --web 0";
+
+/// Two nodes that see each other.
+pub fn pair(folder: &Path, nats: &str) -> (Chat, Chat) {
+    let alice = Chat::piped(folder, nats, "alice", NO_WEB);
+    let bob = Chat::piped(folder, nats, "bob", NO_WEB);
+    alice.expect_to_see("bob");
+    bob.expect_to_see("alice");
+    (alice, bob)
+}
+
 /// A run; killed when dropped.
 pub struct Chat {
     child: Child,
