@@ -71,6 +71,14 @@ fn step(
     Ok(true)
 }
 
+/// A database in memory with the first so many migrations: what a file with that version looks like.
+pub(crate) fn migrated(version: u32) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open_in_memory()?;
+    let migrations = &MIGRATIONS[..(version as usize).min(MIGRATIONS.len())];
+    apply(&mut connection, migrations).map_err(|error| error.source)?;
+    Ok(connection)
+}
+
 /// How many migrations the file has.
 pub(crate) fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))

@@ -21,6 +21,7 @@ use crate::store::migrate::migrate;
 mod error;
 pub(crate) mod log;
 pub(crate) mod look;
+pub(crate) mod schema;
 
 pub use error::OpenError;
 use log::Lost;

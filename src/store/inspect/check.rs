@@ -10,8 +10,9 @@ use super::{InspectError, Inspector, row, seals};
 use crate::message::{MessageId, TopicId};
 use crate::store::crc::Stored;
 use crate::store::lock::beside;
-use crate::store::open::OpenError;
+use crate::store::migrate::user_version;
 use crate::store::open::log::{self, Lost};
+use crate::store::open::{OpenError, schema};
 
 /// What is checked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -20,7 +21,7 @@ use crate::store::open::log::{self, Lost};
 pub enum Stage {
     /// The write-ahead log, as it would be read after a crash.
     Log,
-    /// The structure of the database, with the tables of other programs in it.
+    /// The structure of the database, with the tables of other programs in it, and the definitions of waypost's own.
     Pages,
     /// What rows of one table say about rows of another.
     References,
@@ -171,6 +172,11 @@ impl Inspector {
                 for line in lines.lines().filter(|line| *line != "ok" && !line.starts_with("***")) {
                     report.add(Stage::Pages, None, line.to_owned());
                 }
+            }
+            // At least 1: only such files are opened.
+            let version = u32::try_from(user_version(connection)?).unwrap_or(0);
+            if let Some(fault) = schema::fault(connection, version)? {
+                report.add(Stage::Pages, None, fault);
             }
             Ok(())
         })

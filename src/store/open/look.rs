@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::OpenError;
+use super::{OpenError, schema};
 use crate::store::lock::beside;
 use crate::store::migrate::{APPLICATION_ID, SCHEMA_VERSION, user_version};
 
@@ -129,6 +129,9 @@ fn is_rolled_back_to_nothing(journal: &Path) -> Result<bool, OpenError> {
 fn examine(path: &Path, thorough: bool) -> Result<Found, OpenError> {
     let connection = peek(path)?;
     let identity = identify(&connection, path)?;
+    if let Identity::Ours { version } = identity {
+        check_schema(&connection, path, version)?;
+    }
     if thorough {
         quick_check(&connection, path)?;
     }
@@ -164,6 +167,16 @@ pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Identity,
             Ok(Identity::Empty)
         }
         (false, _) => Err(OpenError::Foreign { path: path.to_owned() }),
+    }
+}
+
+/// Refuses a file whose tables are not as the migrations made them.
+fn check_schema(connection: &Connection, path: &Path, version: u32) -> Result<(), OpenError> {
+    let fault = schema::fault(connection, version)
+        .map_err(|error| OpenError::sql(path, "checking its schema", error))?;
+    match fault {
+        Some(reason) => Err(OpenError::Corrupt { path: path.to_owned(), reason }),
+        None => Ok(()),
     }
 }
 
