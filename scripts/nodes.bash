@@ -51,8 +51,13 @@ now_ms() {
 
 # --- building ---
 
-# build debug|release
+# build debug|release; with WAYPOST_PROGRAMS nothing.
 build() {
+    if [[ -n ${WAYPOST_PROGRAMS:-} ]]; then
+        waypost=$(cd "$WAYPOST_PROGRAMS" && pwd)/waypost || die "no folder $WAYPOST_PROGRAMS"
+        [[ -x $waypost ]] || die "no program waypost in $WAYPOST_PROGRAMS: build it there, or leave WAYPOST_PROGRAMS away"
+        return
+    fi
     local -a options=(--quiet --locked --package waypost-cli)
     if [[ $1 == release ]]; then options+=(--release); fi
     command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
