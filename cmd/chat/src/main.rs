@@ -16,15 +16,14 @@ mod history;
 mod hub;
 mod marks;
 mod room;
-mod signals;
 mod terminal;
 mod watch;
 mod web;
 
 use args::Args;
 use hub::Hub;
-use signals::Signals;
 use terminal::{After, End, Log, Terminal};
+use waypost_signals::Signals;
 use web::Page;
 
 /// How long the last messages of standard input are delivered when nothing else keeps the node.
@@ -75,7 +74,8 @@ fn execute(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
 
 async fn run(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
     let restored = terminal.clone();
-    let mut signals = Signals::listen(move || restored.restore())?;
+    let mut signals = Signals::listen()?;
+    signals.before_exit(move || restored.restore());
     // Before the node is started: nothing is joined by a program that cannot go on.
     let page = Page::bind(&args).await?;
     let listener = args.http.listen().await?;

@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks for a clean end, the second gets one at once.
+//! How the programs of this repository end: the first SIGINT, SIGTERM or SIGHUP asks for a clean end, the second gets one at once.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -7,24 +7,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// A signal's number.
-pub(crate) type Number = i32;
+pub type Number = i32;
 
 /// Listens for as long as the program runs.
-#[derive(Debug, Clone)]
-pub(crate) struct Signals {
+#[derive(Clone)]
+pub struct Signals {
     first: watch::Receiver<Option<Number>>,
     last_deed: LastDeed,
 }
 
 /// What is left to be done before the program is gone.
-type LastDeed = Arc<Mutex<Option<fn()>>>;
+type LastDeed = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 impl Signals {
     /// Takes the signals over.
     ///
     /// # Errors
     /// The system refuses the handlers.
-    pub(crate) fn listen() -> io::Result<Self> {
+    ///
+    /// # Panics
+    /// Outside a tokio runtime that has its I/O driver.
+    pub fn listen() -> io::Result<Self> {
         let (caught, first) = watch::channel(None);
         let last_deed = LastDeed::default();
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -46,14 +49,23 @@ impl Signals {
 
     /// Has this done when a second signal ends the program, in place of what was to be done until now. It must come to an end whatever the rest
     /// of the program is stuck in. Waits for its end where it has begun.
-    pub(crate) fn before_exit(&self, deed: Option<fn()>) {
+    pub fn before_exit(&self, deed: impl FnOnce() + Send + 'static) {
+        self.replace(Some(Box::new(deed)));
+    }
+
+    /// Has nothing done any more.
+    pub fn exit_at_once(&self) {
+        self.replace(None);
+    }
+
+    fn replace(&self, deed: Option<Box<dyn FnOnce() + Send>>) {
         if let Ok(mut last_deed) = self.last_deed.lock() {
             *last_deed = deed;
         }
     }
 
     /// Waits for the first signal. Cancelling loses nothing.
-    pub(crate) async fn caught(&mut self) -> Number {
+    pub async fn caught(&mut self) -> Number {
         match self.first.wait_for(Option::is_some).await.map(|number| *number) {
             Ok(Some(number)) => number,
             // The listeners are gone only with the runtime.

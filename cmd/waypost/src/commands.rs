@@ -6,9 +6,9 @@ use crate::args::{Args, Command, Db};
 use crate::output::Output;
 use crate::run::{Outcome, Usage};
 use crate::settings;
-use crate::signals::Signals;
 use orders::Targets;
 use waypost::management::Task;
+use waypost_signals::Signals;
 
 mod audit;
 mod bench;

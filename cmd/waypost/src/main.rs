@@ -10,7 +10,6 @@ mod logs;
 mod output;
 mod run;
 mod settings;
-mod signals;
 
 use args::Args;
 use run::Outcome;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::signals;
+use waypost_signals::Number;
 
 /// The end of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum Outcome {
     /// A node did not answer.
     Unanswered,
     /// A signal ended it before it was done.
-    Interrupted(signals::Number),
+    Interrupted(Number),
 }
 
 impl Outcome {

@@ -19,7 +19,7 @@ use super::node;
 use crate::args::Recv;
 use crate::output::{Output, time_ms};
 use crate::run::Outcome;
-use crate::signals::Signals;
+use waypost_signals::Signals;
 
 /// How long the end waits for answers. Acknowledgements are on their way by then; what was not printed has no answer, and only the
 /// goodbye, after which senders keep it for the next run without counting an attempt.

@@ -11,7 +11,7 @@ use super::node;
 use crate::args::{Send, Ttl};
 use crate::output::Output;
 use crate::run::Outcome;
-use crate::signals::{Number, Signals};
+use waypost_signals::{Number, Signals};
 
 mod input;
 mod lines;

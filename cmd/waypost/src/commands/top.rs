@@ -12,10 +12,10 @@ use super::reports::{self, WITHIN};
 use crate::args::{FASTEST, SLOWEST, Top};
 use crate::output::Output;
 use crate::run::{Outcome, Usage};
-use crate::signals::Signals;
 use screen::Screen;
 use view::{Sort, View};
 use watching::Watch;
+use waypost_signals::Signals;
 
 mod draw;
 mod numbers;

@@ -14,7 +14,7 @@ use super::input::Input;
 use super::{Sent, message, printed, unless_unread};
 use crate::args::Send;
 use crate::output::{Output, count};
-use crate::signals::Signals;
+use waypost_signals::Signals;
 
 /// Most lines in one commit.
 const MAX_LINES: usize = 512;

@@ -11,7 +11,7 @@ use waypost::management::Waiting;
 use crate::args::{Send, Wait};
 use crate::output::count;
 use crate::run::Outcome;
-use crate::signals::Signals;
+use waypost_signals::Signals;
 
 /// How long after connecting a reader that is there has made itself known: a few round trips, with the pauses that keep many
 /// nodes from speaking at once.

@@ -11,7 +11,7 @@ use rustix::termios::{Action, QueueSelector, tcflow, tcflush};
 use super::draw;
 use super::view::View;
 use super::watching::Watch;
-use crate::signals::Signals;
+use waypost_signals::Signals;
 
 /// How long a terminal gets to take what gives it back.
 const GIVING_BACK: Duration = Duration::from_secs(1);
@@ -29,11 +29,11 @@ impl Screen {
     /// It is no terminal that can do this.
     pub(super) fn open(signals: Signals) -> io::Result<Self> {
         // Before anything is written: a terminal that nobody reads may hold up even that.
-        signals.before_exit(Some(give_back_at_once));
+        signals.before_exit(give_back_at_once);
         let terminal = ratatui::try_init().inspect_err(|_| {
             // It was never ours, or not all of it.
             let _ = ratatui::try_restore();
-            signals.before_exit(None);
+            signals.exit_at_once();
         })?;
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Ok(Self { terminal, color: !no_color, signals })
@@ -57,7 +57,7 @@ impl Drop for Screen {
         // The terminal may be gone.
         let _ = self.terminal.show_cursor();
         let _ = ratatui::try_restore();
-        self.signals.before_exit(None);
+        self.signals.exit_at_once();
     }
 }
 
