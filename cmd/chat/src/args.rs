@@ -40,7 +40,8 @@ pub(crate) struct Args {
     /// each name by which others reach it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) web_listen: IpAddr,
-    /// Whoever opens the web page has to show this token: /?token=TOKEN, once
+    /// Whoever opens the web page has to show this token, once: /?token=TOKEN. 8 to 128 letters, digits, - and _; nothing slows down who guesses, so
+    /// take a random one: `openssl rand -hex 16`
     #[arg(long, value_name = "TOKEN", env = "CHAT_WEB_TOKEN", hide_env_values = true)]
     pub(crate) web_token: Option<String>,
     /// Another address under which browsers reach the web page, like `https://chat.example.org` behind a proxy, or `http://192.168.1.5:8081`
