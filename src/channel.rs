@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
@@ -167,7 +168,7 @@ impl Channel {
             return Err(ChannelError::NotAReader { channel: self.name.clone() });
         }
         let channel = self.name.clone();
-        self.shared.ask(|reply| Command::Attach { channel, consumer, reply }).await?
+        self.shared.line.ask(|reply| Command::Attach { channel, consumer, reply }).await?
     }
 
     /// Takes no more messages until [`resume`](Self::resume); they wait at their senders, and cost them no attempts. What is being
@@ -177,7 +178,7 @@ impl Channel {
     /// The channel was left, or the node is shut down.
     pub async fn pause(&self) -> Result<(), ChannelError> {
         let channel = self.name.clone();
-        self.shared.ask(|reply| Command::Pause { channel, paused: true, reply }).await?
+        self.shared.line.ask(|reply| Command::Pause { channel, paused: true, reply }).await?
     }
 
     /// Takes messages again; senders learn it at once.
@@ -186,7 +187,7 @@ impl Channel {
     /// The channel was left, or the node is shut down.
     pub async fn resume(&self) -> Result<(), ChannelError> {
         let channel = self.name.clone();
-        self.shared.ask(|reply| Command::Pause { channel, paused: false, reply }).await?
+        self.shared.line.ask(|reply| Command::Pause { channel, paused: false, reply }).await?
     }
 
     /// Leaves the channel for good: senders purge what still waits for this node there, and keep nothing more for it. A restart is no
@@ -196,7 +197,7 @@ impl Channel {
     /// The channel was left before, the file refuses, or the node is shut down.
     pub async fn leave(&self) -> Result<(), ChannelError> {
         let channel = self.name.clone();
-        self.shared.ask(|reply| Command::Leave { channel, reply }).await?
+        self.shared.line.ask(|reply| Command::Leave { channel, reply }).await?
     }
 }
 
@@ -230,18 +231,57 @@ impl Stream for Messages {
 
 impl Drop for Messages {
     fn drop(&mut self) {
-        // What nobody looked at goes back to its sender without counting as an attempt.
-        self.messages.close();
-        while let Ok(message) = self.messages.try_recv() {
-            message.give_back();
-        }
+        let (_, nothing) = mpsc::channel(1);
+        let messages = std::mem::replace(&mut self.messages, nothing);
+        empty(messages, &self.channel.shared.handlers, Message::give_back);
         let channel = self.channel.name.clone();
-        self.channel.shared.tell(Command::Detach { channel, consumer: self.id });
+        self.channel.shared.line.tell(Command::Detach { channel, consumer: self.id });
+    }
+}
+
+/// What nobody looked at goes back to its sender without counting as an attempt. Where something is being put into the queue at
+/// this moment, that is waited for elsewhere: dropped with its queue it would stay there, and its handler wait for an answer for good.
+fn empty<T: Send + 'static>(mut queue: mpsc::Receiver<T>, runtime: &Handle, give_back: fn(T)) {
+    queue.close();
+    while let Ok(waiting) = queue.try_recv() {
+        give_back(waiting);
+    }
+    if queue.capacity() < queue.max_capacity() {
+        runtime.spawn(async move {
+            while let Some(late) = queue.recv().await {
+                give_back(late);
+            }
+        });
     }
 }
 
 impl fmt::Debug for Messages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Messages").field("channel", &self.channel.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_put_into_a_stream_while_it_is_dropped_goes_back() {
+        type Reply = oneshot::Sender<&'static str>;
+        let (sender, messages) = mpsc::channel::<Reply>(2);
+        let (waiting, waits) = oneshot::channel();
+        sender.try_send(waiting).expect("there is room");
+        // It has its place in the queue, and is not there yet.
+        let place = sender.reserve().await.expect("there is room");
+        empty(messages, &Handle::current(), |reply: Reply| {
+            reply.send("given back").expect("somebody waits");
+        });
+        assert_eq!(waits.await.expect("answered"), "given back");
+        let (late, answer) = oneshot::channel();
+        place.send(late);
+        assert_eq!(answer.await.expect("answered"), "given back");
+        assert!(sender.is_closed());
     }
 }

@@ -78,7 +78,7 @@ impl Metrics {
     fn state(&self, page: &Page) {
         let status = self.shared.status.borrow().clone();
         // What it said last is true no more.
-        let runs = !self.shared.has_ended();
+        let runs = !self.shared.line.has_ended();
         let connected = runs && status.link.is_connected();
         let writable = self.shared.store.health() == Health::Healthy;
         page.flag(

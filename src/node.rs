@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, watch};
 
 use crate::channel::Channel;
 use crate::config::Config;
-use crate::driver::{Command, Standing};
+use crate::driver::{Command, Line, Standing};
 use crate::election::ElectionEvent;
 use crate::error::{ChannelError, NodeError, StoreError, TransactionError};
 use crate::event::{Event, Status, Tally};
@@ -34,40 +35,20 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) gate: Arc<Gate>,
     pub(crate) tally: Arc<Tally>,
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) line: Line,
     /// Kept only to begin others from: the driver has the sender, so that they end with it.
     pub(crate) events: broadcast::Receiver<Event>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) elections: broadcast::Receiver<ElectionEvent>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) started: Instant,
+    /// Where handlers run.
+    pub(crate) handlers: Handle,
     pub(crate) id: NodeId,
     #[cfg(feature = "metrics")]
     pub(crate) named: crate::metrics::Named,
     /// Taken by whoever shuts down, to wait for its end.
     pub(crate) thread: tokio::sync::Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Shared {
-    /// Asks the driver and waits for its answer.
-    pub(crate) async fn ask<R>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<R>) -> Command,
-    ) -> Result<R, NodeError> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| NodeError::ShutDown)?;
-        answer.await.map_err(|_| NodeError::ShutDown)
-    }
-
-    /// Whether the driver is gone: shut down, or ended by a failure.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.commands.is_closed()
-    }
-
-    /// Tells the driver, if it has room for it; for what is only a courtesy.
-    pub(crate) fn tell(&self, command: Command) {
-        let _ = self.commands.try_send(command);
-    }
 }
 
 /// A running node. Cheap to clone; all clones are the same node. When the last clone, channel and stream is dropped, the node is
@@ -125,7 +106,7 @@ impl Node {
     ) -> Result<Channel, ChannelError> {
         let channel = ChannelName::new(channel)?;
         let name = channel.clone();
-        self.shared.ask(|reply| Command::Join { channel: name, mode, start, reply }).await??;
+        self.shared.line.ask(|reply| Command::Join { channel: name, mode, start, reply }).await??;
         Ok(Channel::new(self.shared.clone(), channel, mode))
     }
 
@@ -199,7 +180,7 @@ impl Node {
     /// # Errors
     /// The node is shut down.
     pub async fn topology(&self) -> Result<Topology, NodeError> {
-        self.shared.ask(|reply| Command::Topology { reply }).await
+        self.shared.line.ask(|reply| Command::Topology { reply }).await
     }
 
     /// The peers that read this channel, by their last word, online or not.
@@ -208,7 +189,7 @@ impl Node {
     /// The name is not valid, or the node is shut down.
     pub async fn subscribers(&self, channel: impl AsRef<str>) -> Result<Vec<NodeId>, ChannelError> {
         let channel = ChannelName::new(channel)?;
-        Ok(self.shared.ask(|reply| Command::Subscribers { channel, reply }).await?)
+        Ok(self.shared.line.ask(|reply| Command::Subscribers { channel, reply }).await?)
     }
 
     /// The accounts of every receiver and the counters since the start.
@@ -227,7 +208,7 @@ impl Node {
     }
 
     async fn accounts(&self) -> Result<Vec<Account>, NodeError> {
-        self.shared.ask(|reply| Command::SettleNow { reply }).await??;
+        self.shared.line.ask(|reply| Command::SettleNow { reply }).await??;
         Ok(self.shared.store.accounts().await?)
     }
 
@@ -238,7 +219,7 @@ impl Node {
     /// What the file says, or the node is shut down.
     pub async fn flush(&self, deadline: Duration) -> Result<Flushed, NodeError> {
         let end = tokio::time::Instant::now() + deadline;
-        let mut settled = self.shared.ask(|reply| Command::WatchSettled { reply }).await?;
+        let mut settled = self.shared.line.ask(|reply| Command::WatchSettled { reply }).await?;
         loop {
             settled.mark_unchanged();
             let waiting = self.waiting().await?;
@@ -274,7 +255,7 @@ impl Node {
     /// The name is not valid, what the file says, or the node is shut down.
     pub async fn forget(&self, node: impl AsRef<str>) -> Result<u64, NodeError> {
         let node = NodeId::new(node)?;
-        self.shared.ask(|reply| Command::Forget { node, reply }).await?
+        self.shared.line.ask(|reply| Command::Forget { node, reply }).await?
     }
 
     /// Discards what waits for this receiver, in one channel or in all. Returns how many messages.
@@ -288,7 +269,7 @@ impl Node {
     ) -> Result<u64, NodeError> {
         let node = NodeId::new(node)?;
         let channel = channel.map(ChannelName::new).transpose()?;
-        self.shared.ask(|reply| Command::SettleNow { reply }).await??;
+        self.shared.line.ask(|reply| Command::SettleNow { reply }).await??;
         Ok(self.shared.store.purge(node, channel).await?)
     }
 
@@ -323,7 +304,7 @@ impl Node {
         let deadline = self.shared.config.shutdown_timeout;
         self.shared.store.stop_intake();
         // An error says that it was shut down before.
-        let _ = self.shared.ask(|reply| Command::Shutdown { deadline, reply }).await;
+        let _ = self.shared.line.ask(|reply| Command::Shutdown { deadline, reply }).await;
         // Whoever calls it at the same time waits here until the thread is gone.
         let mut thread = self.shared.thread.lock().await;
         if let Some(thread) = thread.take() {

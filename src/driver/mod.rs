@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::config::Config;
 use crate::error::{StartError, StoreError};
@@ -33,6 +33,7 @@ mod handlers;
 mod inbound;
 mod inline;
 mod jobs;
+mod line;
 mod members;
 mod orders;
 mod outbound;
@@ -45,6 +46,7 @@ mod stopping;
 pub(crate) use callbacks::Callback;
 pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture, Inline};
 pub(crate) use election::{Change, Desk, Standing};
+pub(crate) use line::{Commands, Line, line};
 
 use channels::Joined;
 use election::Office;
@@ -75,7 +77,7 @@ pub(crate) struct Parts {
     pub(crate) gate: Arc<Gate>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) status: watch::Sender<Status>,
-    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) commands: Commands,
     /// Where the election shows itself.
     pub(crate) desk: Desk,
     /// The runtime on which handlers run.
@@ -111,7 +113,7 @@ pub(crate) struct Driver<T> {
     tally: Arc<Tally>,
     events: broadcast::Sender<Event>,
     status: watch::Sender<Status>,
-    commands: mpsc::Receiver<Command>,
+    commands: Commands,
     contact: Option<oneshot::Sender<Result<(), StartError>>>,
 
     link: bool,
@@ -223,7 +225,7 @@ impl<T: Transport> Driver<T> {
             () = self.notices.wait() => Input::Notices,
             Some(completion) = self.jobs.next() => Input::Completed(completion),
             ended = self.handlers.ended() => Input::Handled(ended),
-            command = self.commands.recv() => Input::Command(command),
+            command = self.commands.next() => Input::Command(command),
             () = timer => {
                 let (_, timer) = self.timers.pop_first().expect("it was the first");
                 self.armed.remove(&timer);

@@ -76,7 +76,7 @@ impl Node {
     }
 
     async fn change_state(&self, change: Change) -> Result<Version, SetStateError> {
-        let set = self.shared.ask(|reply| Command::SetState { change, reply }).await;
+        let set = self.shared.line.ask(|reply| Command::SetState { change, reply }).await;
         set.unwrap_or(Err(SetStateError::ShutDown))
     }
 
@@ -87,7 +87,7 @@ impl Node {
     /// This node is not master, or nobody took over in time; then the others elect.
     pub async fn hand_over(&self, to: Option<&str>) -> Result<NodeId, HandOverError> {
         let to = to.map(NodeId::new).transpose()?;
-        let handed = self.shared.ask(|reply| Command::HandOver { to, reply }).await;
+        let handed = self.shared.line.ask(|reply| Command::HandOver { to, reply }).await;
         handed.unwrap_or(Err(HandOverError::ShutDown))
     }
 
@@ -143,7 +143,7 @@ impl Node {
     }
 
     async fn register(&self, callback: Callback) -> Result<(), NodeError> {
-        self.shared.ask(|reply| Command::Register { callback, reply }).await
+        self.shared.line.ask(|reply| Command::Register { callback, reply }).await
     }
 }
 

@@ -157,11 +157,11 @@ impl Node {
 
     async fn order(&self, to: NodeId, task: Task) -> Result<Done, OrderError> {
         let ask = |reply| Command::Order { to, task, within: PATIENCE, reply };
-        self.shared.ask(ask).await?
+        self.shared.line.ask(ask).await?
     }
 
     async fn ask_about(&self, to: NodeId) -> Result<Report, OrderError> {
         let ask = |reply| Command::Ask { to, within: PATIENCE, reply };
-        self.shared.ask(ask).await?.map(|report| *report)
+        self.shared.line.ask(ask).await?.map(|report| *report)
     }
 }

@@ -24,7 +24,7 @@ impl Node {
     }
 
     fn runs(&self) -> Check {
-        let (state, reason) = match self.shared.has_ended() {
+        let (state, reason) = match self.shared.line.has_ended() {
             true => (CheckState::Failed, "it has ended; only a restart helps"),
             false => (CheckState::Passed, "runs"),
         };

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{Node, Shared};
 use crate::config::{Config, Election};
-use crate::driver::{Desk, Driver, Parts, Standing};
+use crate::driver::{Desk, Driver, Parts, Standing, line};
 use crate::election::ElectionEvent;
 use crate::error::StartError;
 use crate::event::{Event, Link, Status};
@@ -18,8 +18,6 @@ use crate::store::{Opened, Options, Store};
 use crate::transport::Role;
 use crate::transport::nats::NatsTransport;
 
-/// Commands that wait for the driver; whoever has another one waits.
-const COMMANDS: usize = 256;
 /// Events that a slow listener may be behind.
 const EVENTS: usize = 1024;
 /// How long the end of the driver's thread waits for what cannot be interrupted.
@@ -65,7 +63,7 @@ pub(super) fn assemble(
     let tally = store.tally().clone();
     let gate = Arc::new(Gate::default());
     let (events, listening) = broadcast::channel::<Event>(EVENTS);
-    let (commands, inbox) = mpsc::channel(COMMANDS);
+    let (line, commands) = line();
     let (status_sender, status) = watch::channel(Status {
         id: id.clone(),
         incarnation,
@@ -87,7 +85,7 @@ pub(super) fn assemble(
         gate: gate.clone(),
         events,
         status: status_sender,
-        commands: inbox,
+        commands,
         desk: Desk { standing, events: elections },
         handlers: tokio::runtime::Handle::current(),
         contact,
@@ -97,12 +95,13 @@ pub(super) fn assemble(
         store,
         gate,
         tally,
-        commands,
+        line,
         events: listening,
         status,
         elections: elected,
         standing: shown,
         started: Instant::now(),
+        handlers: parts.handlers.clone(),
         id,
         #[cfg(feature = "metrics")]
         named: Default::default(),
