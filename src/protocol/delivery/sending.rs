@@ -108,10 +108,7 @@ impl<B: Clone> Delivery<B> {
         if self.flight.is_some() || !(self.online && self.link) {
             return;
         }
-        let Some(topic) = Priority::ALL.into_iter().find_map(|lane| self.next_topic(now, lane))
-        else {
-            return;
-        };
+        let Some(topic) = self.next_topic(now) else { return };
         let heads = self.take_frame(now, topic);
         if let Some(queue) = self.queues.get_mut(&topic) {
             queue.rest_until = None;
@@ -128,16 +125,23 @@ impl<B: Clone> Delivery<B> {
         queue.gather_until.is_some() && !is_full && !queue.has_more() && queue.attempts == 0
     }
 
-    /// The topic of this lane with the lowest waiting message, if that is known for sure.
-    fn next_topic(&self, now: Now, lane: Priority) -> Option<TopicId> {
+    /// The topic with the lowest waiting message of the highest lane that has any. None, too, where that one is still to be read from the file: a
+    /// lower lane does not overtake it meanwhile.
+    fn next_topic(&self, now: Now) -> Option<TopicId> {
+        let (topic, in_memory) =
+            Priority::ALL.into_iter().find_map(|lane| self.lowest(now, lane))?;
+        in_memory.then_some(topic)
+    }
+
+    /// The topic of this lane with the lowest waiting message, and whether that is in memory.
+    fn lowest(&self, now: Now, lane: Priority) -> Option<(TopicId, bool)> {
         self.queues
             .iter()
             .filter(|(_, queue)| queue.lane == lane && is_eligible(queue, now))
             .filter(|(_, queue)| !self.gathers(queue))
             .filter_map(|(topic, queue)| Some((queue.next_at_least()?, *topic, queue.len() > 0)))
             .min()
-            .filter(|(_, _, in_memory)| *in_memory)
-            .map(|(_, topic, _)| topic)
+            .map(|(_, topic, in_memory)| (topic, in_memory))
     }
 
     /// The next messages of this topic for one frame.
@@ -151,7 +155,7 @@ impl<B: Clone> Delivery<B> {
     /// more, and nothing that depends on when it goes. So the shell can make its bytes while it waits.
     pub fn foresee(&self, now: Now) -> Option<Foreseen<B>> {
         let flight = self.flight.as_ref().filter(|_| self.online && self.link)?;
-        let topic = Priority::ALL.into_iter().find_map(|lane| self.next_topic(now, lane))?;
+        let topic = self.next_topic(now)?;
         let queue = self.queues.get(&topic)?;
         let count = self.frame_length(now, topic);
         let may_grow = count < self.limits.frame_messages && count == queue.len();

@@ -4,6 +4,7 @@ use crate::protocol::origin::Judgement;
 use crate::protocol::testing::Clock;
 
 mod batches;
+mod lanes;
 
 const HIGH: TopicId = TopicId(1);
 const A: TopicId = TopicId(2);
@@ -150,18 +151,6 @@ fn one_message_is_in_flight_and_the_next_follows_its_ack() {
     bench.ack(B, 3);
     assert!(!bench.delivery.is_busy());
     assert_eq!(bench.delivery.wake_at(bench.clock.now()), None);
-}
-
-#[test]
-fn topics_of_a_lane_share_one_order_and_urgent_ones_go_first() {
-    let mut bench = Bench::new(limits());
-    bench.append(A, 1);
-    bench.append(B, 2);
-    bench.append(A, 3);
-    bench.append(HIGH, 4);
-    assert_eq!(sent(&bench.ack(A, 1)), [(4, 1)]);
-    assert_eq!(sent(&bench.ack(HIGH, 4)), [(2, 1)]);
-    assert_eq!(sent(&bench.ack(B, 2)), [(3, 1)]);
 }
 
 #[test]
