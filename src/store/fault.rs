@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
+use rustix::process::{Resource, getrlimit};
 
+use super::lock::beside;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 
 /// Names what was to be done when a statement fails.
@@ -25,17 +27,18 @@ pub(super) fn sorted(error: StoreError, path: &Path) -> StoreError {
     let Some(cause) = source.sqlite_error() else { return StoreError::Sql { operation, source } };
     let path = path.to_owned();
     let reason = format!("{operation}: {source}");
+    if is_for_want_of_room(&source, &path) {
+        return StoreError::Full { path };
+    }
     match cause.code {
-        ErrorCode::DiskFull => StoreError::Full { path },
-        ErrorCode::SystemIoFailure => match cause.extended_code {
-            ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE if no_space(&path) => {
-                StoreError::Full { path }
-            }
-            _ => StoreError::Failed { path, reason },
-        },
-        ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::FileLockingProtocolFailed => {
-            StoreError::Failed { path, reason }
+        // Nobody knows what is on the disk: that has to be found out, whatever the reason is.
+        ErrorCode::SystemIoFailure if no_space(&path) => {
+            StoreError::Failed { path, reason: format!("{reason}; the disk is full") }
         }
+        ErrorCode::SystemIoFailure
+        | ErrorCode::CannotOpen
+        | ErrorCode::ReadOnly
+        | ErrorCode::FileLockingProtocolFailed => StoreError::Failed { path, reason },
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             StoreError::Corrupt { path, reason }
         }
@@ -43,18 +46,45 @@ pub(super) fn sorted(error: StoreError, path: &Path) -> StoreError {
     }
 }
 
-/// Whether the folder has no space: SQLite reports a quota, or no space for its shared memory, as a plain write error.
+/// Whether this failed for want of room. SQLite says so only of `ENOSPC`, and not where it is its shared memory that cannot be had.
+pub(super) fn is_for_want_of_room(error: &rusqlite::Error, path: &Path) -> bool {
+    let Some(cause) = error.sqlite_error() else { return false };
+    match cause.extended_code {
+        ffi::SQLITE_IOERR_WRITE
+        | ffi::SQLITE_IOERR_TRUNCATE
+        | ffi::SQLITE_IOERR_SHMSIZE
+        | ffi::SQLITE_IOERR_SHMOPEN
+        | ffi::SQLITE_IOERR_SHMMAP
+        | ffi::SQLITE_CANTOPEN => no_space(path),
+        _ => cause.code == ErrorCode::DiskFull,
+    }
+}
+
+/// Whether the system refused this for want of room: the disk, a quota, or how large a file may be.
+pub(super) fn lacks_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// Whether there is no room for the file to grow: on the disk, in a quota, or in what this process may write into one file.
 fn no_space(path: &Path) -> bool {
     const PROBE_BYTES: usize = 64 * 1024;
-    probe(path, PROBE_BYTES).is_err_and(|error| {
-        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-    })
+    is_at_file_limit(path) || probe(path, PROBE_BYTES).is_err_and(|error| lacks_room(&error))
+}
+
+/// Whether the database with its log comes near to what this process may write into one file (`ulimit -f`).
+fn is_at_file_limit(path: &Path) -> bool {
+    /// The largest page, and a frame's header.
+    const STEP_BYTES: u64 = 66_000;
+    let Some(limit) = getrlimit(Resource::Fsize).current else { return false };
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    bytes(path) + bytes(&beside(path, "-wal")) + STEP_BYTES > limit
 }
 
 /// Whether the folder has space for more than a few messages.
 pub(super) fn has_room(path: &Path) -> bool {
     const PROBE_BYTES: usize = 1024 * 1024;
-    probe(path, PROBE_BYTES).is_ok()
+    !is_at_file_limit(path) && probe(path, PROBE_BYTES).is_ok()
 }
 
 /// Whether a little can be written beside the file at all.
@@ -64,8 +94,7 @@ pub(super) fn can_write(path: &Path) -> io::Result<()> {
 
 /// Writes so many bytes beside the file and takes them back: only a write knows of quotas.
 fn probe(path: &Path, bytes: usize) -> io::Result<()> {
-    let mut probe = path.as_os_str().to_owned();
-    probe.push("-probe");
+    let probe = beside(path, "-probe");
     let written = std::fs::write(&probe, vec![0; bytes]);
     // What is left behind is overwritten and removed by the next probe.
     let _ = std::fs::remove_file(&probe);

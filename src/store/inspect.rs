@@ -19,6 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::Serialize;
 
 use crate::message::{MessageId, NodeId, StoreId};
+use crate::store::fault::is_for_want_of_room;
 use crate::store::filesystem;
 use crate::store::lock::beside;
 use crate::store::migrate::user_version;
@@ -238,6 +239,8 @@ fn without_log(path: &Path) -> rusqlite::Result<Connection> {
     match user_version(&ordinary).map_err(|error| (error.sqlite_error_code(), error)) {
         Ok(_) => Ok(ordinary),
         Err((Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly), _)) => Ok(connection),
+        // On a full disk there is no room for the log's index.
+        Err((_, error)) if is_for_want_of_room(&error, path) => Ok(connection),
         Err((_, error)) => Err(error),
     }
 }

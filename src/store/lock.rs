@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::lacks_room;
+
 /// Who has a file open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -69,7 +71,13 @@ impl FileLock {
             // The holder before us may have removed this very file between our open and our lock. Then the next
             // process would create a new one and lock that: only the file that still has the name counts.
             if lock.is_intact() {
-                lock.write(holder).map_err(LockError::Io)?;
+                match lock.write(holder) {
+                    // It is the lock that counts. On a full disk others are not told the name.
+                    Err(error) if lacks_room(&error) => {
+                        tracing::debug!(path = %lock.path.display(), %error, "the lock file names nobody");
+                    }
+                    written => written.map_err(LockError::Io)?,
+                }
                 return Ok(lock);
             }
         }

@@ -14,6 +14,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use scheduled_thread_pool::ScheduledThreadPool;
 
+use crate::store::fault::lacks_room;
 use crate::store::filesystem::{filesystem, is_mounted_alone, is_remote};
 use crate::store::lock::{FileLock, Holder, LockError, beside, lock_path};
 use crate::store::migrate::migrate;
@@ -139,6 +140,7 @@ pub(crate) fn acquire(path: &Path, holder: &Holder) -> Result<FileLock, OpenErro
     let existed = lock.exists();
     FileLock::acquire(path, holder).map_err(|error| match error {
         LockError::Held(holder) => OpenError::InUse { path: path.to_owned(), holder },
+        LockError::Io(source) if lacks_room(&source) => OpenError::Full { path: path.to_owned() },
         LockError::Io(source) if existed || lock.exists() => OpenError::Lock { lock, source },
         LockError::Io(source) => {
             let folder = path.parent().unwrap_or(path).to_owned();

@@ -106,11 +106,10 @@ impl Tx<'_> {
         let _lifted = group.guard.lift();
         let result = write(self.conn);
         if let Err(error) = &result {
-            let reason = error.to_string();
-            let path = group.path.to_owned();
-            let error = match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path },
-                _ => StoreError::Failed { path, reason },
+            let path = group.path;
+            let error = match fault::is_for_want_of_room(error, path) {
+                true => StoreError::Full { path: path.to_owned() },
+                false => StoreError::Failed { path: path.to_owned(), reason: error.to_string() },
             };
             self.broken.replace(Some(error));
         }

@@ -6,6 +6,10 @@ use std::sync::{Arc, Mutex};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// SIGXFSZ: a write beyond what the process may write into one file (`ulimit -f`).
+const FILE_TOO_LARGE: Number =
+    if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 31 } else { 25 };
+
 /// A signal's number.
 pub type Number = i32;
 
@@ -28,6 +32,8 @@ impl Signals {
     /// # Panics
     /// Outside a tokio runtime that has its I/O driver.
     pub fn listen() -> io::Result<Self> {
+        // With a handler, the write that goes beyond the limit on file sizes fails, and the node says so, instead of the process being killed.
+        drop(signal(SignalKind::from_raw(FILE_TOO_LARGE))?);
         let (caught, first) = watch::channel(None);
         let last_deed = LastDeed::default();
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use super::{InspectError, Inspector};
+use crate::store::fault::lacks_room;
 use crate::store::lock::{Holder, beside};
 use crate::store::open::look::{
     self, BUSY_TIMEOUT, Depth, Found, Identity, bytes, identify, look, quick_check, resolve,
@@ -130,9 +131,7 @@ impl Partial {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(InspectError::TargetExists { path })
             }
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                Err(OpenError::Full { path }.into())
-            }
+            Err(error) if lacks_room(&error) => Err(OpenError::Full { path }.into()),
             Err(source) => {
                 let folder = to.parent().unwrap_or(to).to_owned();
                 Err(OpenError::FolderNotWritable { folder, source }.into())

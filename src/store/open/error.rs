@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
+use crate::store::fault::{is_for_want_of_room, lacks_room};
 use crate::store::filesystem::filesystem;
 use crate::store::lock::Holder;
 
@@ -157,8 +158,11 @@ pub enum OpenError {
         /// What the system calls the filesystem.
         filesystem: String,
     },
-    /// No space for a new file, or for a migration.
-    #[error("the disk of {path:?} is full: free some space")]
+    /// No space for a new file, for what SQLite keeps beside it, or for a migration: the disk is full, a quota is used up, or a file may not
+    /// become so large.
+    #[error(
+        "the disk of {path:?} is full: free some space (or raise the quota, or the limit on file sizes)"
+    )]
     Full {
         /// The path.
         path: PathBuf,
@@ -224,6 +228,9 @@ impl OpenError {
     /// Sorts what SQLite said while this was tried into what the caller can do about it.
     pub(crate) fn sql(path: &Path, operation: &'static str, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        if is_for_want_of_room(&source, &path) {
+            return Self::Full { path };
+        }
         let Some(failure) = source.sqlite_error() else {
             return match source {
                 rusqlite::Error::FromSqlConversionFailure(..)
@@ -241,7 +248,6 @@ impl OpenError {
                 Self::Corrupt { path, reason: source.to_string() }
             }
             (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Self::Busy { path },
-            (ErrorCode::DiskFull, _) => Self::Full { path },
             (ErrorCode::ReadOnly, _) => Self::NotWritable { path },
             (
                 _,
@@ -261,10 +267,10 @@ impl OpenError {
 
     pub(crate) fn io(path: &Path, operation: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull => Self::Full { path },
-            _ => Self::Io { path, operation, source },
+        if lacks_room(&source) {
+            return Self::Full { path };
         }
+        Self::Io { path, operation, source }
     }
 }
 
