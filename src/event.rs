@@ -1,5 +1,6 @@
 //! What a node tells its monitors, and its counters.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -205,6 +206,8 @@ pub enum Event {
         /// How many messages waited for it there.
         purged: u64,
     },
+    /// What waits has come near a limit. Told once at 50, 80 and 95 % of it, and again when another receiver is furthest behind.
+    LimitNear(LimitNear),
     /// The disk, or the file, is full: `send` fails until there is room.
     StorageFull,
     /// There is room again.
@@ -256,6 +259,46 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+}
+
+/// A limit that what waits has come near to, and who is furthest behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LimitNear {
+    /// Which limit.
+    pub limit: Limit,
+    /// How much of it is used, in percent.
+    pub percent: u64,
+    /// Who is furthest behind; none: a channel's first reader, yet to come.
+    pub receiver: Option<NodeId>,
+    /// How many messages wait for it.
+    pub pending: u64,
+    /// For how many milliseconds the oldest of them has waited; none where it was not found in time.
+    pub oldest_age_ms: Option<u64>,
+}
+
+/// A limit of a node's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Limit {
+    /// Most messages that may wait for one receiver: `queue_limit`.
+    Queue(u64),
+}
+
+impl fmt::Display for LimitNear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, percent, receiver, pending, oldest_age_ms } = self;
+        let whom = receiver.as_ref().map_or("a channel's first reader", NodeId::as_str);
+        write!(f, "{pending} messages wait for {whom}")?;
+        if let Some(age) = oldest_age_ms {
+            let age = humantime::format_duration(Duration::from_secs(age / 1000));
+            write!(f, ", the oldest for {age}")?;
+        }
+        match limit {
+            Limit::Queue(limit) => write!(f, ": {percent} % of queue_limit ({limit})"),
+        }
+    }
 }
 
 macro_rules! counters {

@@ -1,6 +1,9 @@
 //! Messages that arrive, in order, once, however long the network is away, with nothing to run but one SQLite file and any
 //! plain NATS server.
 //!
+//! A message waits for 7 days by default ([`Config::message_ttl`]), or for as long as it says; a reader that was away for 7 days is
+//! forgotten ([`Config::peer_expiry`]). What expires is told at the sender.
+//!
 //! # Promises
 //!
 //! - **P1 Durable before Ok.** [`Channel::send`] returns `Ok` after the message is committed to the sender's own file, by default with
@@ -137,7 +140,7 @@ pub use channel::{Channel, Messages};
 pub use config::{
     Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
 };
-pub use event::{Event, Link, Status};
+pub use event::{Event, Limit, LimitNear, Link, Status};
 pub use incoming::{HandlerError, HandlerResult, Message};
 pub use message::{
     CONTENT_TYPE, ChannelName, Headers, Incarnation, InvalidMessage, Kind, MAX_CHANNEL_BYTES,

@@ -61,6 +61,79 @@ async fn p7_at_the_limit_send_fails_and_names_the_receiver_its_backlog_and_the_l
     alice.shutdown().await;
 }
 
+/// The next warning: percent, whom it names, how many wait for it.
+async fn limit_near(events: &mut waypost::Events) -> (u64, String, u64) {
+    event(events, "a limit is near", |event| match event {
+        Event::LimitNear(near) => {
+            assert!(near.oldest_age_ms.is_some(), "{near}");
+            let receiver = near.receiver.as_ref().map_or(String::new(), ToString::to_string);
+            Some((near.percent, receiver, near.pending))
+        }
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_the_receiver_furthest_behind_is_named_before_the_limit_and_again_when_it_is_another() {
+    let (server, dir) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let limit = NonZeroUsize::new(20).expect("above zero");
+    let alice = begin(builder(&server, &dir, "alice").queue_limit(limit)).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    let mut readers = Vec::new();
+    for name in ["bob", "dave"] {
+        let node = start(&server, &dir, name).await;
+        let work = node.join("work", Mode::Reader).await.expect("joined");
+        reader_is_known(&alice, "work", name).await;
+        readers.push((node, work));
+    }
+    let mut events = alice.events();
+    let at_dave = collect(&readers[1].1).await;
+    for n in 0..10 {
+        send_numbers(&out, n..n + 1).await;
+        // The quick one is never behind.
+        account_is(&alice, "dave", |account| account.pending == 0).await;
+    }
+    assert_eq!(limit_near(&mut events).await, (50, "bob".to_owned(), 10));
+    send_numbers(&out, 10..16).await;
+    assert_eq!(limit_near(&mut events).await, (80, "bob".to_owned(), 16));
+    arrived(&at_dave, 16).await;
+    readers[1].1.pause().await.expect("joined");
+    let at_bob = collect(&readers[0].1).await;
+    account_is(&alice, "bob", |account| account.pending == 0).await;
+    account_is(&alice, "dave", |account| account.pending == 0).await;
+    send_numbers(&out, 16..26).await;
+    arrived(&at_bob, 26).await;
+    assert_eq!(limit_near(&mut events).await, (50, "dave".to_owned(), 10));
+    for (node, _) in readers {
+        node.shutdown().await;
+    }
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_one_reader_that_takes_nothing_holds_up_no_other_at_the_default_limit() {
+    let (server, dir) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let alice = start(&server, &dir, "alice").await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    let (bob, dave) = (start(&server, &dir, "bob").await, start(&server, &dir, "dave").await);
+    bob.join("work", Mode::Reader).await.expect("joined");
+    let got = collect(&dave.join("work", Mode::Reader).await.expect("joined")).await;
+    for reader in ["bob", "dave"] {
+        reader_is_known(&alice, "work", reader).await;
+    }
+    // More than waited for one receiver before the disk was the limit.
+    for chunk in numbers(0..12_000).chunks(500) {
+        let batch = chunk.iter().map(|text| NewMessage::text(text.clone())).collect();
+        out.send_all(batch).await.expect("accepted");
+    }
+    assert_eq!(arrived(&got, 12_000).await.len(), 12_000);
+    assert_eq!(columns(&alice, "bob").await[1], 12_000);
+    for node in [dave, bob, alice] {
+        node.shutdown().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p7_the_limit_holds_for_a_channel_whose_reader_is_yet_to_come() {
     let server = NatsServer::start();

@@ -81,6 +81,7 @@ pub(super) enum Completion {
     Report(Box<crate::management::Report>),
     Obeyed(Obeyed),
     Waiting(Result<u64, StoreError>),
+    Laggards(Result<Vec<crate::management::Account>, StoreError>),
 }
 
 impl<T: Transport> Driver<T> {
@@ -151,6 +152,7 @@ impl<T: Transport> Driver<T> {
             }
             Completion::Obeyed(obeyed) => self.obeyed(obeyed).await,
             Completion::Waiting(waiting) => self.still_waiting(waiting),
+            Completion::Laggards(accounts) => self.found_laggards(accounts),
             Completion::Report(report) => self.send_report(*report).await,
         }
     }

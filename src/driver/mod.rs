@@ -33,6 +33,7 @@ mod handlers;
 mod inbound;
 mod inline;
 mod jobs;
+mod laggards;
 mod line;
 mod members;
 mod orders;
@@ -54,6 +55,7 @@ use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
+use laggards::Laggards;
 use orders::Asking;
 use pages::Pages;
 use settling::Settling;
@@ -98,6 +100,7 @@ enum Timer {
     Contact,
     Orders,
     Drain,
+    Laggards,
     Stop,
 }
 
@@ -153,6 +156,7 @@ pub(crate) struct Driver<T> {
     orders: Orders,
     asked: Asked,
     asking: HashMap<u64, Asking>,
+    laggards: Laggards,
     last_consumer: u64,
 
     jobs: FuturesUnordered<Job>,
@@ -266,6 +270,7 @@ impl<T: Transport> Driver<T> {
             Timer::Contact => self.made_contact(Ok(())),
             Timer::Orders => self.look_at_orders().await,
             Timer::Drain => self.look_whether_drained(),
+            Timer::Laggards => self.look_for_laggards(),
             Timer::Stop => {
                 if let Some(stopping) = &mut self.stopping {
                     stopping.overdue = true;

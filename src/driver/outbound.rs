@@ -96,6 +96,7 @@ impl<T: Transport> Driver<T> {
                     self.tally.expired.add(count);
                     self.tell(Event::ExpiredUnclaimed { channel, count });
                 }
+                Notice::Filling => self.look_for_laggards_soon(),
                 Notice::Down => {
                     self.pages.outdate();
                     self.receive(inbox::Event::Suspended).await;

@@ -138,6 +138,7 @@ impl<T: Transport> Driver<T> {
             orders,
             asked: Asked::default(),
             asking: HashMap::new(),
+            laggards: super::Laggards::default(),
             last_consumer: 0,
             jobs: FuturesUnordered::new(),
             timers: BTreeSet::new(),
@@ -149,6 +150,7 @@ impl<T: Transport> Driver<T> {
         for topic in topics {
             driver.know_topic(topic);
         }
+        driver.look_at_restored(&cursors);
         for cursor in cursors {
             driver.open(cursor).await;
         }

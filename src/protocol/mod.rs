@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod election;
 pub mod frame;
 pub mod inbox;
+pub mod laggard;
 pub mod membership;
 pub mod orders;
 pub mod origin;

@@ -1,6 +1,7 @@
 //! The writer's books: every topic and cursor in memory, so that sending reads nothing from the file. Changes are undone
 //! together with the transaction or savepoint that they belong to.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::types::{Cursor, Topic};
@@ -70,6 +71,16 @@ impl CursorState {
 pub(super) enum Audience {
     Channel(ChannelName),
     Node(NodeId),
+}
+
+impl Audience {
+    /// The node, if it is one.
+    pub(super) const fn node(&self) -> Option<&NodeId> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Channel(_) => None,
+        }
+    }
 }
 
 /// What is copied at the start of a transaction or savepoint rather than undone step by step.
@@ -273,6 +284,20 @@ impl Ledger {
         self.cursors_of(receiver)
             .filter_map(|(topic, state)| Some(state.pending(self.topic(topic)?.topic.accepted)))
             .sum()
+    }
+
+    /// How far behind a receiver is, to compare it with others: how many messages wait, and of two with as many, whose oldest is older.
+    pub(super) fn behind(&self, receiver: &NodeId) -> (u64, Reverse<u64>) {
+        let (mut pending, mut oldest) = (0, u64::MAX);
+        for (topic, state) in self.cursors_of(receiver) {
+            let accepted = self.topic(topic).map_or(0, |topic| topic.topic.accepted);
+            let waits = state.pending(accepted);
+            pending += waits;
+            if waits > 0 {
+                oldest = state.acked_seq.min(oldest);
+            }
+        }
+        (pending, Reverse(oldest))
     }
 
     pub(super) fn subscribers(&self, channel: &ChannelName) -> impl Iterator<Item = &NodeId> {

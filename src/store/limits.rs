@@ -1,5 +1,6 @@
 //! The queue limit: how many messages may wait for one receiver, and what gives way to a new one.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::params;
@@ -11,6 +12,7 @@ use super::types::{Notice, Outcome};
 use crate::config::Overflow;
 use crate::error::{SendError, StoreError};
 use crate::message::{ChannelName, NodeId, Prepared, TopicId};
+use crate::protocol::laggard::{self, mark_at};
 
 pub(super) const DELETE: &str = "DELETE FROM waypost_outbox WHERE seq = ?1";
 pub(super) const RELINK: &str = "UPDATE waypost_outbox SET previous_seq = ?2 WHERE seq = ?1";
@@ -51,24 +53,29 @@ pub(super) fn make_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(),
     let mut over = Vec::new();
     for (receiver, more) in &waiting {
         let pending = backlog(group, receiver)?;
-        if pending + more.count <= limit {
-            continue;
+        if pending + more.count > limit {
+            over.push((receiver, more, pending));
         }
-        // Also where the oldest may give way: a batch larger than the limit would push itself out.
-        if group.settings.overflow == Overflow::Reject || more.count > limit {
-            let receiver = match receiver {
-                Waiting::Node(node) => Some(node.clone()),
-                Waiting::Channel(_) => None,
-            };
-            if let (Some(node), Overflow::Reject) = (&receiver, group.settings.overflow) {
-                note_full(group, batch, node);
-            }
-            return Err(SendError::QueueFull { receiver, backlog: pending, limit });
+    }
+    // Also where the oldest may give way: a batch larger than the limit would push itself out.
+    let refuses = |(_, more, _): &&(_, &More, u64)| {
+        group.settings.overflow == Overflow::Reject || more.count > limit
+    };
+    // Of several, the one that is furthest behind: with it gone the others may still have room.
+    let behind = |(receiver, _, pending): &&(&Waiting, &More, u64)| {
+        receiver.node().map_or((*pending, Reverse(0)), |node| group.ledger.behind(node))
+    };
+    if let Some((receiver, _, backlog)) = over.iter().filter(refuses).max_by_key(behind) {
+        let (receiver, backlog) = (receiver.node().cloned(), *backlog);
+        if let (Some(node), Overflow::Reject) = (&receiver, group.settings.overflow) {
+            note_full(group, batch, node);
         }
-        over.push((receiver, more, pending + more.count - limit));
+        group.notices.push(Notice::Filling);
+        return Err(SendError::QueueFull { receiver, backlog, limit });
     }
     let mut found = Found::new();
-    for (receiver, more, excess) in over {
+    for (receiver, more, pending) in over {
+        let excess = pending + more.count - limit;
         match receiver {
             Waiting::Node(node) => drop_waiting(group, node, more, excess, &mut found)?,
             Waiting::Channel(channel) => drop_unclaimed(group, channel, excess)?,
@@ -130,8 +137,12 @@ fn backlog(group: &mut Group<'_>, receiver: &Waiting) -> Result<u64, StoreError>
     Ok(unclaimed)
 }
 
-/// Notes how many more messages each audience of the batch can take before someone's backlog has to be counted again.
+/// Notes how many more messages each audience of the batch can take before someone's backlog has to be counted again: at the limit, or
+/// where it comes to the next mark below it. Tells where one is reached.
 fn note_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(), StoreError> {
+    let limit = group.settings.queue_limit;
+    let marks = laggard::MARKS.map(|percent| mark_at(limit, percent));
+    let more = u64::try_from(batch.len()).unwrap_or(u64::MAX);
     let audiences: BTreeSet<Audience> = batch.iter().map(audience).collect();
     for audience in audiences {
         let mut most = 0;
@@ -145,7 +156,12 @@ fn note_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(), StoreError
         if !anybody {
             most = backlog(group, &audience)?;
         }
-        group.ledger.set_room(audience, group.settings.queue_limit.saturating_sub(most));
+        if most.saturating_add(more) >= marks[0] {
+            group.notices.push(Notice::Filling);
+        }
+        let next = marks.into_iter().find(|mark| *mark > most.saturating_add(more));
+        let most_more = next.map_or(limit, |mark| mark - 1).saturating_sub(most);
+        group.ledger.set_room(audience, most_more);
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ struct Inner {
     dropped: BTreeMap<(NodeId, TopicId), (u64, u64)>,
     /// One entry a channel, likewise.
     dropped_unclaimed: BTreeMap<ChannelName, u64>,
+    filling: bool,
 }
 
 impl Mailbox {
@@ -50,7 +51,10 @@ impl Mailbox {
 
 impl Inner {
     fn len(&self) -> usize {
-        self.notices.len() + self.dropped.len() + self.dropped_unclaimed.len()
+        self.notices.len()
+            + self.dropped.len()
+            + self.dropped_unclaimed.len()
+            + usize::from(self.filling)
     }
 
     fn put(&mut self, notice: Notice) {
@@ -73,6 +77,7 @@ impl Inner {
             Notice::DroppedUnclaimed { channel, count } => {
                 *self.dropped_unclaimed.entry(channel).or_default() += count;
             }
+            Notice::Filling => self.filling = true,
             Notice::CursorOpened(cursor) => {
                 self.tell_dropped(&cursor.receiver, cursor.topic);
                 self.notices.push(Notice::CursorOpened(cursor));
@@ -129,8 +134,9 @@ impl Notices {
 
     /// All that waits, in the order in which it was committed; what was dropped comes last, once for each cursor and channel.
     pub(crate) fn take(&self) -> Vec<Notice> {
-        let Inner { mut notices, dropped, dropped_unclaimed, .. } =
+        let Inner { mut notices, dropped, dropped_unclaimed, filling, .. } =
             std::mem::take(&mut *self.0.lock());
+        notices.extend(filling.then_some(Notice::Filling));
         notices.extend(dropped.into_iter().map(|((receiver, topic), (up_to_seq, count))| {
             Notice::Dropped { receiver, topic, up_to_seq, count }
         }));

@@ -202,14 +202,13 @@ impl Store {
         self.run(Durability::Normal, counted).await
     }
 
-    /// A receiver whose queue has reached its limit, so that sends are refused. Waits until the file takes a transaction.
+    /// The receiver that is furthest behind, if its queue has reached the limit, so that sends are refused. Waits until the file takes a transaction.
     pub(crate) async fn full_queue(&self) -> Result<Option<NodeId>, StoreError> {
         let look = |group: &mut Group<'_>| {
             let Settings { queue_limit, overflow, .. } = *group.settings;
-            let is_full = |node: &&NodeId| group.ledger.pending(node) >= queue_limit;
-            let full =
-                group.ledger.receivers().find(is_full).filter(|_| overflow == Overflow::Reject);
-            Ok::<_, StoreError>(full.cloned())
+            let furthest = group.ledger.receivers().max_by_key(|node| group.ledger.behind(node));
+            let full = furthest.filter(|node| group.ledger.pending(node) >= queue_limit);
+            Ok::<_, StoreError>(full.filter(|_| overflow == Overflow::Reject).cloned())
         };
         self.run(Durability::Normal, look).await
     }

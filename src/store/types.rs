@@ -348,6 +348,8 @@ pub(crate) enum Notice {
         channel: ChannelName,
         count: u64,
     },
+    /// What waits for somebody has reached a mark below the queue limit.
+    Filling,
     /// Nothing can be written before the file was opened again and checked.
     Down,
     /// It can be written again. `received`: how far this node has committed each sender's topics, a commit included of which nobody could

@@ -270,7 +270,7 @@ pub(crate) struct Send {
     /// Only for this node; it need not be known yet
     #[arg(long, value_name = "NODE")]
     pub(crate) to: Option<NodeId>,
-    /// How long the message may wait, like 10m; `none`: for ever [default: 24h]
+    /// How long the message may wait, like 10m; `none`: for ever [default: 7days]
     #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
     pub(crate) ttl: Option<Ttl>,
     /// The lane: high, normal or low

@@ -33,6 +33,55 @@ async fn the_receiver_that_is_full_is_named() {
 }
 
 #[tokio::test]
+async fn of_several_that_are_full_the_one_furthest_behind_is_named() {
+    let bench = Bench::with(|options| options.queue_limit = 4);
+    // The one that has taken some of it is first by name, and last.
+    for reader in ["a-quick", "slow", "z-quick"] {
+        bench.subscribe(reader, "c", Start::Now).await;
+        bench.subscribe(reader, "d", Start::Now).await;
+    }
+    bench.send_many("c", 3).await;
+    for reader in ["a-quick", "z-quick"] {
+        let ack = bench.ack(reader, TopicId(1), (1, 2), 2);
+        bench.store.settle(vec![ack], vec![]).await.expect("settled");
+    }
+    bench.send("d", "x").await;
+    let others = ["a-quick", "z-quick"].map(|to| prepared("d", NewMessage::text("x").to(to)));
+    for other in [&others[..], &others[..]].concat() {
+        bench.store.send(vec![other]).await.expect("accepted");
+    }
+    // All three have four waiting now.
+    let error = bench.store.send(vec![text_to("d", "x")]).await.expect_err("full");
+    let SendError::QueueFull { receiver, backlog: 4, limit: 4 } = error else { panic!("{error}") };
+    assert_eq!(receiver, Some(node("slow")), "its oldest is older");
+    assert_eq!(bench.store.full_queue().await.expect("read"), Some(node("slow")));
+}
+
+#[tokio::test]
+async fn a_mark_below_the_limit_is_told_when_it_is_reached_and_not_before() {
+    let bench = Bench::with(|options| options.queue_limit = 100);
+    bench.subscribe("slow", "c", Start::Now).await;
+    let told = || {
+        let filling = |notice: &Notice| matches!(notice, Notice::Filling);
+        bench.notices.take().iter().filter(|notice| filling(notice)).count()
+    };
+    told();
+    bench.send_many("c", 49).await;
+    assert_eq!(told(), 0);
+    bench.send("c", "x").await;
+    assert_eq!(told(), 1, "50 %");
+    bench.send_many("c", 29).await;
+    assert_eq!(told(), 0);
+    bench.send_many("c", 1).await;
+    assert_eq!(told(), 1, "80 %");
+    let before = recounts(&bench.store).await;
+    bench.send_many("c", 20).await;
+    assert_eq!(told(), 1, "95 %, and what many of a commit say is said once");
+    assert!(recounts(&bench.store).await - before <= 3, "counted at the marks alone");
+    assert!(bench.store.send(vec![text_to("c", "x")]).await.is_err());
+}
+
+#[tokio::test]
 async fn the_oldest_give_way_and_are_counted() {
     let bench = Bench::with(|options| {
         options.queue_limit = 3;

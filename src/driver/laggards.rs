@@ -1,0 +1,93 @@
+//! Who is furthest behind, told where what waits comes near a limit.
+
+use std::time::{Duration, Instant};
+
+use super::{Completion, Driver, Timer};
+use crate::config::Overflow;
+use crate::error::StoreError;
+use crate::event::{Event, Limit, LimitNear};
+use crate::management::Account;
+use crate::protocol::laggard::{self, Laggard, Used, mark_at};
+use crate::store::Cursor;
+use crate::transport::Transport;
+
+/// Least time between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How often it is looked at while a mark is reached: who is furthest behind may change without a message being sent.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What has been told of each limit, and when that was looked at.
+#[derive(Debug, Default)]
+pub(super) struct Laggards {
+    queues: laggard::Watch,
+    looked: Option<Instant>,
+    looking: bool,
+}
+
+impl<T: Transport> Driver<T> {
+    /// Whether these cursors are a reason to look at once, after a start.
+    pub(super) fn look_at_restored(&mut self, cursors: &[Cursor]) {
+        let mark = mark_at(self.queue_limit(), laggard::MARKS[0]);
+        let mut pending = std::collections::BTreeMap::new();
+        for cursor in cursors {
+            *pending.entry(&cursor.receiver).or_insert(0) += cursor.pending;
+        }
+        if pending.values().any(|pending| *pending >= mark) {
+            self.look_for_laggards_soon();
+        }
+    }
+
+    pub(super) fn look_for_laggards_soon(&mut self) {
+        let now = Instant::now();
+        let at = self.laggards.looked.map_or(now, |looked| now.max(looked + PAUSE));
+        if !self.laggards.looking {
+            self.arm(Timer::Laggards, Some(at));
+        }
+    }
+
+    /// Has the file say what waits for whom, once what has been settled is on its way there.
+    pub(super) fn look_for_laggards(&mut self) {
+        self.laggards.looked = Some(Instant::now());
+        self.laggards.looking = true;
+        self.settle();
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move { Completion::Laggards(store.accounts().await) }));
+    }
+
+    pub(super) fn found_laggards(&mut self, accounts: Result<Vec<Account>, StoreError>) {
+        self.laggards.looking = false;
+        let Ok(accounts) = accounts else {
+            return self.arm(Timer::Laggards, Some(Instant::now() + LOOK_AGAIN));
+        };
+        let waits = accounts.into_iter().filter(|account| account.pending > 0);
+        let waits = waits.map(|Account { receiver, pending, oldest_pending_ms, .. }| Laggard {
+            receiver,
+            pending,
+            oldest_ms: oldest_pending_ms,
+        });
+        let waiting: Vec<Laggard> = waits.collect();
+        let limit = self.queue_limit();
+        if let Some(warning) = self.laggards.queues.look(limit, Used::Messages, &waiting) {
+            self.warn_of(Limit::Queue(limit), warning);
+        }
+        if self.laggards.queues.is_alert() {
+            self.arm(Timer::Laggards, Some(Instant::now() + LOOK_AGAIN));
+        }
+    }
+
+    fn warn_of(&self, limit: Limit, laggard::Warning { percent, laggard }: laggard::Warning) {
+        let Laggard { receiver, pending, oldest_ms } = laggard;
+        let oldest_age_ms = oldest_ms.map(|sent| self.store.now_ms().saturating_sub(sent));
+        let near = LimitNear { limit, percent, receiver, pending, oldest_age_ms };
+        let then = match self.config.overflow {
+            Overflow::Reject => "at the limit send is refused",
+            Overflow::DropOldest => "at the limit the oldest are dropped",
+        };
+        tracing::warn!(node = %self.me, "{near}; {then}");
+        self.tell(Event::LimitNear(near));
+    }
+
+    fn queue_limit(&self) -> u64 {
+        u64::try_from(self.config.queue_limit.get()).unwrap_or(u64::MAX)
+    }
+}
