@@ -220,21 +220,30 @@ impl Node {
     pub async fn flush(&self, deadline: Duration) -> Result<Flushed, NodeError> {
         let end = tokio::time::Instant::now() + deadline;
         let mut settled = self.shared.line.ask(|reply| Command::WatchSettled { reply }).await?;
+        let mut waiting = self.waiting(Recency::Now).await?;
         loop {
-            settled.mark_unchanged();
-            let waiting = self.waiting().await?;
             if waiting.is_empty() {
                 return Ok(Flushed { waiting });
             }
             tokio::select! {
                 changed = settled.changed() => changed.map_err(|_| NodeError::ShutDown)?,
-                () = tokio::time::sleep_until(end) => return Ok(Flushed { waiting: self.waiting().await? }),
+                () = tokio::time::sleep_until(end) => {
+                    return Ok(Flushed { waiting: self.waiting(Recency::Now).await? });
+                }
             }
+            // Whoever waits is told of each commit, and asks for none of its own: that would be another one to be told of.
+            waiting = self.waiting(Recency::OnRecord).await?;
         }
     }
 
-    async fn waiting(&self) -> Result<Vec<Waiting>, NodeError> {
-        let accounts = self.accounts().await?;
+    async fn waiting(&self, recency: Recency) -> Result<Vec<Waiting>, NodeError> {
+        if recency == Recency::Now {
+            self.shared.line.ask(|reply| Command::SettleNow { reply }).await??;
+        }
+        let accounts = self.shared.store.accounts_without_ages().await?;
+        if accounts.iter().all(|account| account.pending == 0) {
+            return Ok(Vec::new());
+        }
         let peers = self.peers().await?;
         let online = |receiver: &Option<NodeId>| {
             peers.iter().any(|peer| peer.online && Some(&peer.node) == receiver.as_ref())
@@ -269,8 +278,7 @@ impl Node {
     ) -> Result<u64, NodeError> {
         let node = NodeId::new(node)?;
         let channel = channel.map(ChannelName::new).transpose()?;
-        self.shared.line.ask(|reply| Command::SettleNow { reply }).await??;
-        Ok(self.shared.store.purge(node, channel).await?)
+        Ok(self.shared.line.ask(|reply| Command::Purge { node, channel, reply }).await??)
     }
 
     /// The newest dead letters: messages that a receiver refused or failed too often.
@@ -312,6 +320,15 @@ impl Node {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
+}
+
+/// How much of what is known an account has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recency {
+    /// All of it: what is not on record yet is written first.
+    Now,
+    /// What is on record, which is at most some moments behind.
+    OnRecord,
 }
 
 impl fmt::Debug for Node {

@@ -2,6 +2,7 @@
 
 mod nodes;
 mod support;
+mod waiting;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,16 @@ use waypost::{Event, Mode, NewMessage, Node, Overflow};
 #[test]
 #[ignore = "run by other tests as a process of its own"]
 fn child_process() {
-    nodes::child::run();
+    if !waiting::run() {
+        nodes::child::run();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_a_program_that_waits_costs_no_processor_whatever_it_waits_for() {
+    let states = ["nobody", "disconnected", "denied", "unauthorized", "paused", "silent"];
+    waiting::costs_nothing(&states).await;
+    waiting::costs_nothing(&["working", "full-disk", "locked", "no-quorum"]).await;
 }
 
 fn five() -> NonZeroUsize {

@@ -4,7 +4,7 @@ mod nodes;
 mod support;
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use nodes::child::Child;
@@ -12,7 +12,8 @@ use nodes::*;
 use support::eventually_async;
 use support::nats_server::NatsServer;
 use waypost::inspect::{Inspector, ReceiverState};
-use waypost::{MessageId, Mode, NewMessage};
+use waypost::management::Scope;
+use waypost::{Batching, Event, MessageId, Mode, NewMessage, Overflow};
 
 #[test]
 #[ignore = "run by other tests as a process of its own"]
@@ -123,6 +124,124 @@ async fn p2_every_outcome_is_on_record_and_the_accounts_add_up() {
     assert_eq!(forgotten.detail, "2 pending, 4 acknowledged, 1 expired, 1 dead, 1 purged");
     bob.shutdown().await;
     alice.shutdown().await;
+}
+
+/// What makes messages for a reader go, right after it has acknowledged all that it was sent.
+#[derive(Debug, Clone, Copy)]
+enum Going {
+    Leaves,
+    IsKicked,
+    IsForgotten,
+    IsPurged,
+    IsPurgedByOrder,
+}
+
+async fn all_acknowledged(server: &NatsServer, going: Going, batch: usize) {
+    const COUNT: usize = 100;
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = |id| {
+        let batch = NonZeroUsize::new(batch).expect("above zero");
+        builder(server, &dir, id).batching(Batching::up_to(batch))
+    };
+    let (alice, bob) = (begin(open("alice")).await, begin(open("bob")).await);
+    let work = bob.join("work", Mode::Reader).await.expect("joined");
+    let got = collect(&work).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    reader_is_known(&alice, "work", "bob").await;
+    peer_is(&bob, "alice", true).await;
+    let mut events = alice.events();
+    let numbers = numbers(0..COUNT).into_iter().map(NewMessage::text).collect();
+    let ids = out.send_all(numbers).await.expect("sent");
+    if matches!(going, Going::Leaves | Going::IsKicked) {
+        // Its last answers may still be on their way.
+        arrived(&got, COUNT).await;
+        eventually_async(SOON, "all is answered", async || {
+            bob.statistics().await.expect("it runs").counters.acks_sent as usize * batch >= COUNT
+        })
+        .await;
+    } else {
+        let last = *ids.last().expect("a hundred");
+        let is_last = |event: &Event| matches!(event, Event::Delivered { id, .. } if *id == last);
+        event(&mut events, "the last is delivered", |event| is_last(event).then_some(())).await;
+    }
+    let bob_id = bob.id().clone();
+    match going {
+        Going::Leaves => work.leave().await.expect("left"),
+        Going::IsKicked => {
+            alice.kick("bob").await.expect("obeyed");
+        }
+        Going::IsForgotten => assert_eq!(alice.forget("bob").await.expect("forgotten"), 0),
+        Going::IsPurged => assert_eq!(alice.purge("bob", None).await.expect("purged"), 0),
+        Going::IsPurgedByOrder => {
+            let scope = Scope::Node(alice.id().clone());
+            let answered = bob.purge_queue(scope).await.expect("asked");
+            assert_eq!(answered[0].result.as_ref().expect("obeyed").purged, 0);
+        }
+    }
+    if let Going::Leaves | Going::IsKicked = going {
+        let purged = event(&mut events, "the reader left", |event| match event {
+            Event::ReaderLeft { node, purged, .. } if *node == bob_id => Some(*purged),
+            _ => None,
+        });
+        assert_eq!(purged.await, 0, "{going:?}");
+    }
+    if !matches!(going, Going::IsForgotten) {
+        assert_eq!(columns(&alice, "bob").await, [100, 0, 100, 0, 0, 0], "{going:?}");
+    }
+    let file = Inspector::open(alice.storage()).expect("a node's file");
+    for id in [ids[0], ids[COUNT / 2], ids[COUNT - 1]] {
+        let story = file.why(id).expect("readable").expect("on record");
+        let found = story.receivers.iter().find(|receiver| receiver.receiver == bob_id);
+        let found = &found.expect("it was for bob").state;
+        let fits =
+            matches!(found, ReceiverState::Settled { outcome, .. } if outcome == "acknowledged");
+        assert!(fits, "{going:?}: {id}: {found:?}");
+    }
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_what_a_reader_acknowledged_stays_acknowledged_when_it_goes() {
+    let server = NatsServer::start();
+    for going in [
+        Going::Leaves,
+        Going::IsKicked,
+        Going::IsForgotten,
+        Going::IsPurged,
+        Going::IsPurgedByOrder,
+    ] {
+        for batch in [1, 10] {
+            all_acknowledged(&server, going, batch).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_what_was_acknowledged_a_moment_ago_is_neither_dropped_nor_fills_the_queue() {
+    let server = NatsServer::start();
+    for overflow in [Overflow::DropOldest, Overflow::Reject] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let five = NonZeroUsize::new(5).expect("above zero");
+        let alice = builder(&server, &dir, "alice").queue_limit(five).overflow(overflow);
+        let (alice, bob) = (begin(alice).await, start(&server, &dir, "bob").await);
+        let work = bob.join("work", Mode::Reader).await.expect("joined");
+        let got = collect(&work).await;
+        let out = alice.join("work", Mode::Writer).await.expect("joined");
+        reader_is_known(&alice, "work", "bob").await;
+        let mut events = alice.events();
+        for round in 0..10 {
+            let five = (5 * round..5 * round + 5).map(|n| NewMessage::text(n.to_string()));
+            let ids = out.send_all(five.collect()).await.expect("all before are acknowledged");
+            let is_last =
+                |event: &Event| matches!(event, Event::Delivered { id, .. } if *id == ids[4]);
+            event(&mut events, "the last is delivered", |event| is_last(event).then_some(())).await;
+        }
+        assert_eq!(arrived(&got, 50).await, numbers(0..50));
+        assert_eq!(columns(&alice, "bob").await, [50, 0, 50, 0, 0, 0]);
+        bob.shutdown().await;
+        alice.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

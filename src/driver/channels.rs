@@ -1,6 +1,6 @@
 //! Joining, leaving, pausing, and what handles ask.
 
-use super::{Command, Completion, Consumer, ConsumerId, Driver, Timer};
+use super::{Command, Completion, Consumer, ConsumerId, Driver};
 use crate::error::ChannelError;
 use crate::message::{ChannelName, Mode, StartAt};
 use crate::protocol::frame::MAX_CHANNELS;
@@ -92,6 +92,14 @@ impl<T: Transport> Driver<T> {
                 let _ = reply.send(self.settled.subscribe());
             }
             Command::Forget { node, reply } => self.forget(node, Some(reply)),
+            Command::Purge { node, channel, reply } => {
+                self.stand_still(node.clone());
+                let store = self.store.clone();
+                self.jobs.push(Box::pin(async move {
+                    let result = store.purge(node.clone(), channel).await;
+                    Completion::Purged { node, result, reply }
+                }));
+            }
             Command::Order { to, task, within, reply } => {
                 self.give_order(to, task, within, reply).await;
             }
@@ -183,12 +191,11 @@ impl<T: Transport> Driver<T> {
         node: crate::message::NodeId,
         reply: Option<super::command::Reply<Result<u64, crate::error::NodeError>>>,
     ) {
+        self.stand_still(node.clone());
         let store = self.store.clone();
         self.jobs.push(Box::pin(async move {
             let result = store.forget(node.clone()).await;
             Completion::Forgotten { node, result, reply }
         }));
-        self.arm(Timer::Settle, None);
-        self.settle();
     }
 }

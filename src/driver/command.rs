@@ -102,6 +102,12 @@ pub(crate) enum Command {
         node: NodeId,
         reply: Reply<Result<u64, NodeError>>,
     },
+    /// Discards what waits for a receiver, in one channel or in all.
+    Purge {
+        node: NodeId,
+        channel: Option<ChannelName>,
+        reply: Reply<Result<u64, StoreError>>,
+    },
     /// Has a node do this; this node itself, too.
     Order {
         to: NodeId,

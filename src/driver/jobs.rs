@@ -21,6 +21,13 @@ pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
 
 type Reply<T> = oneshot::Sender<T>;
 
+/// What a look at the settlements came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Some,
+    Nothing,
+}
+
 pub(super) enum Completion {
     Page {
         age: u64,
@@ -28,7 +35,8 @@ pub(super) enum Completion {
         page: Result<Page, String>,
     },
     Settled {
-        result: Result<(), StoreError>,
+        /// Whether there was anything to write.
+        result: Result<Written, StoreError>,
         attempts: Vec<Attempt>,
         waiters: Vec<Reply<Result<(), StoreError>>>,
     },
@@ -61,6 +69,11 @@ pub(super) enum Completion {
         node: NodeId,
         channel: ChannelName,
         result: Result<u64, StoreError>,
+    },
+    Purged {
+        node: NodeId,
+        result: Result<u64, StoreError>,
+        reply: Reply<Result<u64, StoreError>>,
     },
     Forgotten {
         node: NodeId,
@@ -138,6 +151,10 @@ impl<T: Transport> Driver<T> {
             Completion::Unsubscribed { node, channel, result } => {
                 self.unsubscribed(node, channel, result).await;
             }
+            Completion::Purged { node, result, reply } => {
+                self.given_up(&[node]).await;
+                let _ = reply.send(result);
+            }
             Completion::Forgotten { node, result, reply } => {
                 self.forgotten(node, result, reply).await;
             }
@@ -168,13 +185,15 @@ impl<T: Transport> Driver<T> {
 
     async fn settled(
         &mut self,
-        result: Result<(), StoreError>,
+        result: Result<Written, StoreError>,
         attempts: Vec<Attempt>,
         waiters: Vec<Reply<Result<(), StoreError>>>,
     ) {
         self.settle_running = false;
         match &result {
-            Ok(()) => {
+            // Who waits for a change looks again, and each look asks for what is not on record: to call that a change would never end.
+            Ok(Written::Nothing) => {}
+            Ok(Written::Some) => {
                 self.settled.send_modify(|changes| *changes += 1);
                 // Where the file did not take a run, that was told before this answer came.
                 self.take_notices().await;
@@ -189,12 +208,17 @@ impl<T: Transport> Driver<T> {
         let failed = result.is_err();
         for waiter in waiters {
             let result = match &result {
-                Ok(()) => Ok(()),
+                Ok(_) => Ok(()),
                 Err(error) => Err(again(error)),
             };
             let _ = waiter.send(result);
         }
-        if (!self.settle_waiters.is_empty() || self.settling.runs.is_urgent()) && !failed {
+        let is_wanted = !self.settle_waiters.is_empty()
+            || self.settling.runs().is_urgent()
+            || (self.settled.receiver_count() > 0
+                && !self.settling.is_empty()
+                && !self.receivers.values().any(|delivery| delivery.is_busy()));
+        if is_wanted && !failed {
             self.settle();
         } else if !self.settling.is_empty() {
             self.settle_soon();
@@ -223,6 +247,7 @@ impl<T: Transport> Driver<T> {
         result: Result<Forgotten, StoreError>,
         reply: Option<Reply<Result<u64, NodeError>>>,
     ) {
+        self.given_up(std::slice::from_ref(&node)).await;
         if let Ok(forgotten) = &result {
             self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
             self.meet(membership::Event::Forget(node.clone())).await;

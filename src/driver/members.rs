@@ -204,7 +204,7 @@ impl<T: Transport> Driver<T> {
         for channel in keepalive.left {
             let joined = keepalive.channels.iter().any(|presence| presence.name == channel);
             if !joined && self.subscriptions.remove(&(node.clone(), channel.clone())) {
-                self.unsubscribe(node.clone(), channel);
+                self.leaving.push_back((Instant::now(), node.clone(), channel));
             }
         }
         for presence in &keepalive.channels {
@@ -346,7 +346,8 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    fn unsubscribe(&mut self, node: NodeId, channel: ChannelName) {
+    pub(super) fn unsubscribe(&mut self, node: NodeId, channel: ChannelName) {
+        self.stand_still(node.clone());
         let store = self.store.clone();
         self.jobs.push(Box::pin(async move {
             let result = store.unsubscribe(node.clone(), channel.clone()).await;
@@ -360,6 +361,7 @@ impl<T: Transport> Driver<T> {
         channel: ChannelName,
         result: Result<u64, StoreError>,
     ) {
+        self.given_up(std::slice::from_ref(&node)).await;
         match result {
             Ok(purged) => {
                 self.settled.send_modify(|changes| *changes += 1);

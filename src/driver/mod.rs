@@ -1,7 +1,7 @@
 //! The shell: waits for one input, lets the state machines of `protocol` decide, performs what they say, waits again. It runs
 //! with the NATS client on one current-thread runtime in a thread of the node's own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ mod channels;
 mod command;
 mod election;
 mod frames;
+mod giving_up;
 mod handlers;
 mod inbound;
 mod inline;
@@ -52,6 +53,7 @@ pub(crate) use line::{Commands, Line, line};
 use channels::Joined;
 use election::Office;
 use frames::Ahead;
+use giving_up::{Hold, Leaving};
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
@@ -139,6 +141,8 @@ pub(crate) struct Driver<T> {
     flights: Flights,
     pages: Pages,
     settling: Settling,
+    holds: BTreeMap<NodeId, Hold>,
+    leaving: VecDeque<Leaving>,
     settle_running: bool,
     settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,
     settled: watch::Sender<u64>,
@@ -203,6 +207,16 @@ impl<T: Transport> Driver<T> {
     /// What is there already comes first: of many receivers that answer together, the frames leave together. Only then are the next ones
     /// made.
     async fn next(&mut self) -> Input {
+        while let Some((heard, _, _)) = self.leaving.front() {
+            if heard.elapsed() < giving_up::PATIENCE
+                && let Some(input) = self.wait().now_or_never()
+            {
+                return input;
+            }
+            if let Some((_, node, channel)) = self.leaving.pop_front() {
+                self.unsubscribe(node, channel);
+            }
+        }
         if self.ahead.is_wanted() {
             if let Some(input) = self.wait().now_or_never() {
                 return input;

@@ -62,6 +62,8 @@ pub(super) struct Obeyed {
     channels: Vec<ChannelName>,
     /// What was closed before it.
     before: Closed,
+    /// Whose deliveries stand still for it.
+    held: Vec<NodeId>,
     result: Result<Done, StoreError>,
 }
 
@@ -141,6 +143,11 @@ impl<T: Transport> Driver<T> {
             }
             _ => None,
         };
+        let held: Vec<NodeId> = match task {
+            Task::PurgeQueue | Task::PurgeAll => self.receivers.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        held.iter().for_each(|receiver| self.stand_still(receiver.clone()));
         // What is under way to the file counts as settled, and neither waits nor is purged.
         let before_ms = self.store.now_ms();
         let (reply, settled) = oneshot::channel();
@@ -169,7 +176,7 @@ impl<T: Transport> Driver<T> {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "an order was obeyed, and is missing in the audit");
             }
-            Completion::Obeyed(Obeyed { from, order, task, channels, before, result })
+            Completion::Obeyed(Obeyed { from, order, task, channels, before, held, result })
         }));
     }
 
@@ -223,7 +230,8 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn obeyed(&mut self, obeyed: Obeyed) {
-        let Obeyed { from, order, task, channels, before, result } = obeyed;
+        let Obeyed { from, order, task, channels, before, held, result } = obeyed;
+        self.given_up(&held).await;
         let verdict = match result {
             Ok(done) => {
                 self.follow(&from, &task, channels).await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::Instrument;
 
 use super::frames::Outgoing;
+use super::jobs::Written;
 use super::pages::BUFFER_BYTES_EACH;
 use super::{Completion, Driver, SETTLE_EVERY, Timer};
 use crate::event::Event;
@@ -66,7 +67,7 @@ impl<T: Transport> Driver<T> {
                 Notice::CursorBehind(cursor) => {
                     self.pages.outdate();
                     let Cursor { receiver, topic, .. } = &cursor;
-                    self.settling.runs.forget(receiver, *topic);
+                    self.settling.runs().forget(receiver, *topic);
                     self.deliver(receiver, delivery::Event::Closed { topic: *topic }).await;
                     self.open(cursor).await;
                 }
@@ -85,7 +86,7 @@ impl<T: Transport> Driver<T> {
                 }
                 Notice::Dropped { receiver, topic, up_to_seq, count } => {
                     let dropped = delivery::Event::Dropped { topic, up_to_seq, count };
-                    self.deliver(&receiver, dropped).await;
+                    self.deliver_first(&receiver, dropped).await;
                     self.tell(Event::Dropped { receiver, count });
                 }
                 Notice::DroppedUnclaimed { channel, count } => {
@@ -147,7 +148,7 @@ impl<T: Transport> Driver<T> {
         }
         let Cursor { topic, acked_seq, acked_id, skipped, .. } = cursor;
         let at = Position { acked_seq, acked_id, skipped };
-        let at = self.settling.runs.ahead(&receiver, topic, at);
+        let at = self.settling.runs().ahead(&receiver, topic, at);
         let opened = delivery::Event::Opened { topic, lane, at, last_seq };
         self.deliver(&receiver, opened).await;
         if let Some(active) = self.is_active(&receiver, topic) {
@@ -171,8 +172,17 @@ impl<T: Transport> Driver<T> {
 
     pub(super) async fn close(&mut self, receiver: &NodeId, topic: TopicId) {
         self.readers.remove(topic, receiver);
-        self.settling.runs.forget(receiver, topic);
-        self.deliver(receiver, delivery::Event::Closed { topic }).await;
+        self.settling.runs().forget(receiver, topic);
+        self.deliver_first(receiver, delivery::Event::Closed { topic }).await;
+        self.let_go(receiver);
+    }
+
+    /// Lets go of a receiver that has no topic any more.
+    pub(super) fn let_go(&mut self, receiver: &NodeId) {
+        if self.holds.contains_key(receiver) {
+            // A topic of its may be about to be opened.
+            return;
+        }
         if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
             self.receivers.remove(receiver);
             self.ahead.forget(receiver);
@@ -198,6 +208,9 @@ impl<T: Transport> Driver<T> {
 
     /// Says this to one delivery, and does what it decides.
     pub(super) async fn deliver(&mut self, receiver: &NodeId, event: delivery::Event<Body>) {
+        if let Some(hold) = self.holds.get_mut(receiver) {
+            return hold.later.push(event);
+        }
         let slept = self.readers.wake(receiver).into_iter();
         let slept = slept.map(|(topic, end_seq)| delivery::Event::Slept { topic, end_seq });
         let mut events: VecDeque<_> = slept.chain([event]).collect();
@@ -271,26 +284,28 @@ impl<T: Transport> Driver<T> {
 
     fn note_settled(&mut self, run: Run) {
         let (receiver, id, count) = (run.receiver.clone(), run.last_id, run.count);
-
-        match &run.how {
+        let told = match &run.how {
             Settled::Acknowledged => {
                 self.tally.delivered.add(count);
                 let whose = (&receiver, run.topic);
                 self.flights.acknowledged(self.store.meter(), whose, id, run.at_ms);
-                self.tell(Event::Delivered { receiver, id, count });
+                Event::Delivered { receiver: receiver.clone(), id, count }
             }
             Settled::Expired => {
                 self.tally.expired.add(count);
-                self.tell(Event::Expired { receiver, id, count });
+                Event::Expired { receiver: receiver.clone(), id, count }
             }
             Settled::Dead { reason } => {
                 self.tally.dead_lettered.add(count);
                 tracing::warn!(node = %self.me, %receiver, %id, reason, "dead letter");
-                self.tell(Event::DeadLettered { receiver, id, reason: reason.clone() });
+                Event::DeadLettered { receiver: receiver.clone(), id, reason: reason.clone() }
             }
-        }
-        self.settling.runs.add(run);
-        if self.settling.runs.is_urgent() {
+        };
+        self.settling.runs().add(run);
+        // Whoever hears of it may ask for its account at once.
+        self.tell(told);
+        let is_last = !self.receivers.get(&receiver).is_some_and(Delivery::is_busy);
+        if self.settling.runs().is_urgent() || (is_last && self.settled.receiver_count() > 0) {
             self.settle();
         } else {
             self.settle_soon();
@@ -299,7 +314,8 @@ impl<T: Transport> Driver<T> {
 
     /// These settlements are in the file: what waited for it goes on.
     pub(super) async fn recorded(&mut self) {
-        for Run { receiver, topic, last_seq: up_to_seq, how, .. } in self.settling.runs.written() {
+        let written = self.settling.runs().written();
+        for Run { receiver, topic, last_seq: up_to_seq, how, .. } in written {
             if how != Settled::Acknowledged {
                 let recorded = delivery::Event::Recorded { topic, up_to_seq };
                 self.deliver(&receiver, recorded).await;
@@ -325,8 +341,8 @@ impl<T: Transport> Driver<T> {
         self.settle_running = true;
         self.jobs.push(Box::pin(async move {
             let result = match settlements.is_empty() && attempts.is_empty() {
-                true => Ok(()),
-                false => store.settle(settlements, attempts.clone()).await,
+                true => Ok(Written::Nothing),
+                false => store.settle(settlements, attempts.clone()).await.map(|()| Written::Some),
             };
             Completion::Settled { result, attempts, waiters }
         }));

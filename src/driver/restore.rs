@@ -1,6 +1,6 @@
 //! A driver from what the file held.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use futures_util::stream::FuturesUnordered;
@@ -122,7 +122,9 @@ impl<T: Transport> Driver<T> {
             ahead: Ahead::default(),
             flights: Flights::default(),
             pages: Pages::default(),
-            settling: super::Settling::default(),
+            settling: super::Settling::new(store.under_way()),
+            holds: BTreeMap::new(),
+            leaving: VecDeque::new(),
             settle_running: false,
             settle_waiters: Vec::new(),
             settled: watch::Sender::new(0),

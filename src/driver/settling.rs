@@ -1,22 +1,33 @@
 //! Settlements and failed attempts on their way to the store.
 
-use crate::protocol::delivery::Settled;
-use crate::protocol::settling::{self, Run};
-use crate::store::{Attempt, Outcome, Settlement};
+use std::sync::MutexGuard;
+
+use crate::protocol::settling;
+use crate::store::{Attempt, Settlement, UnderWay};
 
 /// Failed attempts that may wait to be written.
 const MAX_ATTEMPTS: usize = 10_000;
 
 /// What the store does not know yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Settling {
-    pub(super) runs: settling::Settling,
-    pub(super) attempts: Vec<Attempt>,
+    /// The store looks at them too, before it gives up what waits for a receiver.
+    runs: UnderWay,
+    attempts: Vec<Attempt>,
 }
 
 impl Settling {
+    pub(super) fn new(runs: UnderWay) -> Self {
+        Self { runs, attempts: Vec::new() }
+    }
+
+    /// Held for a moment only: the store's writer may want it.
+    pub(super) fn runs(&self) -> MutexGuard<'_, settling::Settling> {
+        self.runs.lock()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.attempts.is_empty()
+        self.runs().is_empty() && self.attempts.is_empty()
     }
 
     /// Notes a failed attempt, unless too many wait for a disk that is full: they tell why a message is late, and decide nothing.
@@ -28,24 +39,14 @@ impl Settling {
 
     /// All of it, to be written.
     pub(super) fn take(&mut self) -> (Vec<Settlement>, Vec<Attempt>) {
-        let runs = self.runs.take().into_iter().map(into_settlement).collect();
+        let runs = self.runs().take().into_iter().map(Settlement::from).collect();
         (runs, std::mem::take(&mut self.attempts))
     }
 
     /// It could not be written: it comes before what was added since.
     pub(super) fn failed(&mut self, mut attempts: Vec<Attempt>) {
-        self.runs.failed();
+        self.runs().failed();
         attempts.append(&mut self.attempts);
         self.attempts = attempts;
     }
-}
-
-fn into_settlement(run: Run) -> Settlement {
-    let Run { receiver, topic, first_seq, last_seq, last_id, count, how, at_ms } = run;
-    let outcome = match how {
-        Settled::Acknowledged => Outcome::Acknowledged,
-        Settled::Expired => Outcome::Expired,
-        Settled::Dead { reason } => Outcome::Dead { reason },
-    };
-    Settlement { receiver, topic, first_seq, last_seq, last_id, outcome, count, at_ms }
 }

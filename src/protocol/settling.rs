@@ -91,6 +91,16 @@ impl Settling {
         later.into_values().flatten().for_each(|run| self.add(run));
     }
 
+    /// What is not on record of this receiver: of each cursor in order.
+    pub fn of(&self, receiver: &NodeId) -> Vec<Run> {
+        let from = (receiver.clone(), TopicId(0));
+        let of = |runs: &Runs| -> Vec<Run> {
+            let its = runs.range(from.clone()..).take_while(|((node, _), _)| node == receiver);
+            its.flat_map(|(_, runs)| runs.clone()).collect()
+        };
+        [of(&self.writing), of(&self.waiting)].concat()
+    }
+
     /// The cursor is gone, or the file did not take its runs: they mean nothing any more.
     pub fn forget(&mut self, receiver: &NodeId, topic: TopicId) {
         let key = (receiver.clone(), topic);
@@ -218,7 +228,9 @@ mod tests {
         // The file has more: what is on its way was there already.
         let further = Position { acked_seq: 9, acked_id: Some(id(9)), skipped: 0 };
         assert_eq!(settling.ahead(&bob(), TOPIC, further), further);
+        assert_eq!(shape(&settling.of(&bob())), [(2, 2, 1), (3, 3, 1)]);
         settling.forget(&bob(), TOPIC);
+        assert_eq!(settling.of(&bob()), []);
         assert_eq!(settling.ahead(&bob(), TOPIC, at), at);
     }
 }

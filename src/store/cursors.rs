@@ -46,6 +46,18 @@ pub(super) fn settle(
     Ok(())
 }
 
+impl Group<'_> {
+    /// Takes over what the driver has seen of this receiver and not brought yet. Before anything of it is given up.
+    pub(super) fn settle_under_way(&mut self, receiver: &NodeId) -> Result<(), StoreError> {
+        let runs = self.settings.under_way.lock().of(receiver);
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let runs: Vec<Settlement> = runs.into_iter().map(Into::into).collect();
+        settle(self, &runs, &[])
+    }
+}
+
 /// What became of a run.
 enum Run {
     /// It is settled, or was before.
@@ -164,6 +176,7 @@ pub(super) fn close_all(
     node: &NodeId,
     channel: &ChannelName,
 ) -> Result<u64, StoreError> {
+    group.settle_under_way(node)?;
     let mut purged = 0;
     for topic in group.ledger.broadcasts(channel) {
         purged += group.purge(node, topic)?.map_or(0, |(_, count)| count);
@@ -181,6 +194,7 @@ pub(super) fn purge(
     receiver: &NodeId,
     channel: Option<&ChannelName>,
 ) -> Result<u64, StoreError> {
+    group.settle_under_way(receiver)?;
     let topics: Vec<TopicId> = group.ledger.cursors_of(receiver).map(|(topic, _)| topic).collect();
     let mut purged = 0;
     for topic in topics {
@@ -216,6 +230,7 @@ pub(super) fn purge_queue(group: &mut Group<'_>) -> Result<u64, StoreError> {
 
 /// Takes away all that was known of a receiver's progress. What waited for it is on record as purged.
 pub(super) fn forget(group: &mut Group<'_>, node: &NodeId) -> Result<Forgotten, StoreError> {
+    group.settle_under_way(node)?;
     let mut sum = Forgotten::default();
     let cursors: Vec<(TopicId, CursorState)> =
         group.ledger.cursors_of(node).map(|(topic, state)| (topic, *state)).collect();

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::fault::{self, JobError};
 use super::ledger::Ledger;
 use super::tx::Guard;
-use super::types::Notice;
+use super::types::{Notice, UnderWay};
 use crate::config::{Durability, Overflow};
 use crate::error::StoreError;
 
@@ -19,6 +19,7 @@ pub(super) struct Settings {
     pub(super) overflow: Overflow,
     pub(super) retention_ms: u64,
     pub(super) audit_retention_ms: u64,
+    pub(super) under_way: UnderWay,
 }
 
 /// The open transaction of a group of jobs.

@@ -41,9 +41,10 @@ pub(super) fn make_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(),
     for message in batch {
         // Who was full a moment ago most often still is.
         if let Some(node) = group.ledger.full(&audience(message)) {
-            let backlog = group.ledger.pending(node);
+            let node = node.clone();
+            let backlog = backlog_of(group, &node)?;
             if backlog >= limit {
-                let receiver = Some(node.clone());
+                let receiver = Some(node);
                 return Err(SendError::QueueFull { receiver, backlog, limit });
             }
         }
@@ -52,7 +53,10 @@ pub(super) fn make_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(),
     let waiting = waiting(group, batch);
     let mut over = Vec::new();
     for (receiver, more) in &waiting {
-        let pending = backlog(group, receiver)?;
+        let mut pending = backlog(group, receiver)?;
+        if let (Waiting::Node(node), true) = (receiver, pending + more.count > limit) {
+            pending = backlog_of(group, node)?;
+        }
         if pending + more.count > limit {
             over.push((receiver, more, pending));
         }
@@ -120,6 +124,12 @@ fn waiting(group: &Group<'_>, batch: &[Prepared]) -> BTreeMap<Waiting, More> {
         }
     }
     waiting
+}
+
+/// How many messages wait for this receiver once all is on record that is known.
+fn backlog_of(group: &mut Group<'_>, node: &NodeId) -> Result<u64, StoreError> {
+    group.settle_under_way(node)?;
+    Ok(group.ledger.pending(node))
 }
 
 /// How many messages wait for a receiver, or for a channel's first reader.

@@ -92,6 +92,7 @@ struct Inner {
     done: watch::Receiver<bool>,
     durability: Durability,
     inbox_durability: Durability,
+    under_way: UnderWay,
 }
 
 pub(crate) struct Opened {
@@ -160,12 +161,14 @@ impl Store {
             done,
         });
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
+        let under_way = UnderWay::default();
         let settings = Settings {
             queue_limit: u64::try_from(options.queue_limit).unwrap_or(u64::MAX),
             overflow: options.overflow,
             retention_ms: u64::try_from(options.retention.as_millis()).unwrap_or(u64::MAX),
             audit_retention_ms: u64::try_from(options.audit_retention.as_millis())
                 .unwrap_or(u64::MAX),
+            under_way: under_way.clone(),
         };
         let begin = Begin { shared: Arc::clone(&shared), settings, ledger, guard, file };
         let writer = Arc::new(Mutex::new(Writer::new(begin)));
@@ -188,6 +191,7 @@ impl Store {
             done: is_done,
             durability: options.durability,
             inbox_durability: options.inbox_durability,
+            under_way,
         };
         let store = Self { inner: Arc::new(inner) };
         Ok(Opened { store, notices: Notices(mailbox), restored, cut })

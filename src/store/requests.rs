@@ -8,7 +8,7 @@ use super::job::{Group, Settings, Task};
 use super::tx::{self, Tx};
 use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
-    Settlement, Start, Stray,
+    Settlement, Start, Stray, UnderWay,
 };
 use super::writer::{Alone, Message};
 use super::{
@@ -147,6 +147,11 @@ impl Store {
         self.run(durability, move |group| cursors::settle(group, &settlements, &attempts)).await
     }
 
+    /// Where the driver leaves what it knows to be settled until it is on record.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        self.inner.under_way.clone()
+    }
+
     pub(crate) async fn know_peer(&self, peer: Peer) -> Result<(), StoreError> {
         self.run(Durability::Normal, move |group| members::know_peer(group, &peer)).await
     }
@@ -163,19 +168,20 @@ impl Store {
         self.run(self.inner.durability, work).await
     }
 
-    /// The node has left the channel. Returns how many messages waited for it there, and are purged.
+    /// The node has left the channel. Returns how many messages waited for it there, and are purged. What the driver knows to be settled is taken
+    /// over first, with the durability that it has in `settle`; so do the next three.
     pub(crate) async fn unsubscribe(
         &self,
         node: NodeId,
         channel: ChannelName,
     ) -> Result<u64, StoreError> {
         let work = move |group: &mut Group<'_>| members::unsubscribe(group, &node, &channel);
-        self.run(Durability::Normal, work).await
+        self.run(self.inner.durability, work).await
     }
 
     /// Forgets a peer, with what it read and what waited for it.
     pub(crate) async fn forget(&self, node: NodeId) -> Result<Forgotten, StoreError> {
-        self.run(Durability::Normal, move |group| members::forget(group, &node)).await
+        self.run(self.inner.durability, move |group| members::forget(group, &node)).await
     }
 
     /// Gives up what waits for a receiver, in one channel or in all. Returns how many messages that were.
@@ -185,12 +191,12 @@ impl Store {
         channel: Option<ChannelName>,
     ) -> Result<u64, StoreError> {
         let work = move |group: &mut Group<'_>| cursors::purge(group, &receiver, channel.as_ref());
-        self.run(Durability::Normal, work).await
+        self.run(self.inner.durability, work).await
     }
 
     /// The same for all receivers that are known.
     pub(crate) async fn purge_queue(&self) -> Result<u64, StoreError> {
-        self.run(Durability::Normal, cursors::purge_queue).await
+        self.run(self.inner.durability, cursors::purge_queue).await
     }
 
     /// How many messages wait, for all receivers together, and for first readers.
@@ -259,6 +265,13 @@ impl Store {
             Account { oldest_pending_ms: oldest.copied(), ..account }
         });
         Ok(aged.collect())
+    }
+
+    /// The same without the ages, which cost a look at the log.
+    pub(crate) async fn accounts_without_ages(&self) -> Result<Vec<Account>, StoreError> {
+        let counted = |group: &mut Group<'_>| Ok::<_, StoreError>(cursors::accounts(group));
+        let counted = self.run(Durability::Normal, counted).await?;
+        Ok(counted.into_iter().map(|(account, _)| account).collect())
     }
 
     /// The latest dead letters, the latest first.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::open::log::Lost;
@@ -10,7 +10,9 @@ use crate::config::{Durability, Overflow};
 use crate::message::{
     ChannelName, Entry, Incarnation, Kind, MessageId, NodeId, Priority, StoreId, TopicId,
 };
+use crate::protocol::delivery::Settled;
 use crate::protocol::election::Durable;
+use crate::protocol::settling::{Run, Settling};
 
 pub(crate) struct Options {
     pub(crate) path: PathBuf,
@@ -149,6 +151,30 @@ pub(crate) struct Settlement {
     /// How many of the topic's messages it covers.
     pub(crate) count: u64,
     pub(crate) at_ms: u64,
+}
+
+impl From<Run> for Settlement {
+    fn from(run: Run) -> Self {
+        let Run { receiver, topic, first_seq, last_seq, last_id, count, how, at_ms } = run;
+        let outcome = match how {
+            Settled::Acknowledged => Outcome::Acknowledged,
+            Settled::Expired => Outcome::Expired,
+            Settled::Dead { reason } => Outcome::Dead { reason },
+        };
+        Self { receiver, topic, first_seq, last_seq, last_id, outcome, count, at_ms }
+    }
+}
+
+/// What the driver knows to be settled and has not brought here. The writer takes it over before it gives up anything that waits for a
+/// receiver, so that what was acknowledged is never booked as purged.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UnderWay(Arc<Mutex<Settling>>);
+
+impl UnderWay {
+    /// Held for a moment only: the other thread may want it.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Settling> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One sending of a message that went wrong.

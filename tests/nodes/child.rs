@@ -73,6 +73,11 @@ impl Child {
         Self { process, lines, reader: Some(reader) }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().expect("not poisoned").clone()
