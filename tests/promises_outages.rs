@@ -94,6 +94,56 @@ async fn p6_a_half_open_connection_of_the_sender_is_noticed_and_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p6_a_connection_that_takes_nothing_more_holds_up_no_answer_and_no_shutdown() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let proxy = TcpProxy::start(server.port());
+    // What waits for the connection would wait for all of them, one after the other.
+    let names: Vec<_> = (0..60).map(|n| format!("reader-{n}")).collect();
+    let mut readers = Vec::new();
+    for name in &names {
+        readers.push(nodes::wire::Puppet::start(&server, name).await);
+    }
+    let patient = builder_at(&proxy.url(), &dir, "alice").ack_timeout(Duration::from_secs(60));
+    let alice = begin(patient.shutdown_timeout(Duration::from_secs(2))).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    for name in &names {
+        reader_is_known(&alice, "work", name).await;
+        peer_is(&alice, name, true).await;
+    }
+    proxy.one_way();
+    // The first fill all buffers on the way, the others find no room.
+    let large = vec![b'x'; 900_000];
+    for _ in 0..2 {
+        out.send(large.clone()).await.expect("sent: it needs the file alone");
+    }
+    for _ in 0..10 {
+        out.send("small").await.expect("sent");
+        let asked = tokio::time::timeout(Duration::from_secs(3), alice.topology()).await;
+        asked.expect("an answer, whatever waits").expect("it runs");
+    }
+    let sent = alice.statistics().await.expect("it runs").counters.sent;
+    assert!(sent < 60, "{sent} frames found room: the connection is not stuck");
+    tokio::time::timeout(Duration::from_secs(20), alice.shutdown()).await.expect("it ends in time");
+    // What could not be published was no attempt, and goes out when there is a way.
+    proxy.heal();
+    let alice = begin(builder_at(&proxy.url(), &dir, "alice").max_attempts(NonZeroU32::MIN)).await;
+    let mut answering = tokio::task::JoinSet::new();
+    for mut reader in readers {
+        answering.spawn(async move {
+            loop {
+                let frame = reader.next().await;
+                reader.answer(&frame, "ack").await;
+            }
+        });
+    }
+    settled(&alice).await;
+    let counters = alice.statistics().await.expect("it runs").counters;
+    assert_eq!((counters.dead_lettered, counters.expired), (0, 0));
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p6_a_half_open_connection_of_the_receiver_costs_no_attempt_that_counts() {
     let server = NatsServer::start();
     let dir = tempfile::tempdir().expect("a folder");

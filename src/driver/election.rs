@@ -334,7 +334,7 @@ impl<T: Transport> Driver<T> {
             return;
         }
         let to = Subject::Election { from: self.me.clone() };
-        let sent = self.transport.publish(&to, Wire::Election(frame).encode()).await;
+        let sent = self.transport.try_publish(&to, Wire::Election(frame).encode());
         if let Err(error @ PublishError::TooLarge { .. }) = sent {
             tracing::error!(node = %self.me, %error, "the master's state does not fit through the NATS server: raise its max_payload");
             self.tell(NodeEvent::Denied { reason: format!("the state does not fit: {error}") });

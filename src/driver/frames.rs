@@ -1,6 +1,6 @@
 //! Frames of messages: made, made ahead, published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -51,6 +51,35 @@ impl Ahead {
     /// This receiver is gone.
     pub(super) fn forget(&mut self, receiver: &NodeId) {
         self.take(receiver);
+    }
+}
+
+/// Receivers whose frames found no room in the connection, the first refused first.
+#[derive(Default)]
+pub(super) struct Waiting {
+    waiting: VecDeque<NodeId>,
+    known: BTreeSet<NodeId>,
+    /// The one that was taken out is being asked; others wait behind those that are here.
+    turn: bool,
+}
+
+impl Waiting {
+    fn add(&mut self, receiver: &NodeId) {
+        if self.known.insert(receiver.clone()) {
+            self.waiting.push_back(receiver.clone());
+        }
+    }
+
+    fn take_first(&mut self) -> Option<NodeId> {
+        let first = self.waiting.pop_front()?;
+        self.known.remove(&first);
+        Some(first)
+    }
+
+    /// The connection is gone, and all is sent again when it is back.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.known.clear();
     }
 }
 
@@ -115,11 +144,31 @@ impl<T: Transport> Driver<T> {
         }))
     }
 
-    pub(super) async fn publish_messages(
+    /// There is room again: those whose frames found none send them now, in the order in which they were refused.
+    pub(super) async fn send_unsent(&mut self) {
+        for _ in 0..self.unsent.waiting.len() {
+            let Some(receiver) = self.unsent.take_first() else { break };
+            self.unsent.turn = true;
+            self.deliver(&receiver, delivery::Event::Room).await;
+            self.unsent.turn = false;
+            // No room for it: it comes first the next time.
+            if self.unsent.waiting.back() == Some(&receiver) {
+                self.unsent.waiting.rotate_right(1);
+                break;
+            }
+        }
+    }
+
+    pub(super) fn publish_messages(
         &mut self,
         outgoing: Outgoing<'_>,
         repeated: usize,
     ) -> Option<delivery::Event<Body>> {
+        let is_behind = !self.unsent.turn && !self.unsent.waiting.is_empty();
+        if is_behind || !self.transport.has_room() {
+            self.unsent.add(outgoing.receiver);
+            return Some(delivery::Event::Unsent(Unsent::Busy));
+        }
         let Outgoing { receiver, topic, ref heads, attempt, previous, skipped } = outgoing;
         let is_it =
             |made: &(Foreseen<Body>, _)| made.0.is(topic, heads, attempt, (previous, skipped));
@@ -131,7 +180,7 @@ impl<T: Transport> Driver<T> {
         self.origin.sent(receiver, topic, newest(heads)?);
         let to = Subject::Message { to: receiver.clone(), from: self.me.clone() };
         let receiver = receiver.clone();
-        match self.transport.publish(&to, bytes).await {
+        match self.transport.try_publish(&to, bytes) {
             Ok(()) => {
                 self.ahead.candidates.push(receiver.clone());
                 let accepted = heads.iter().filter_map(|head| head.body.as_ref());
@@ -150,7 +199,10 @@ impl<T: Transport> Driver<T> {
                 None
             }
             Err(PublishError::NotConnected) => Some(delivery::Event::Unsent(Unsent::NotConnected)),
-            Err(PublishError::Busy) => Some(delivery::Event::Unsent(Unsent::Busy)),
+            Err(PublishError::Busy) => {
+                self.unsent.add(&receiver);
+                Some(delivery::Event::Unsent(Unsent::Busy))
+            }
             Err(PublishError::TooLarge { size, limit }) => {
                 Some(delivery::Event::Unsent(Unsent::TooLarge { size, limit }))
             }

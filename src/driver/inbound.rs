@@ -41,6 +41,7 @@ impl<T: Transport> Driver<T> {
                 tracing::error!(node = %self.me, reason, "the NATS server's permissions are too narrow");
                 self.tell(Event::Denied { reason });
             }
+            TransportEvent::Room => self.send_unsent().await,
             TransportEvent::Slow => {
                 tracing::warn!(node = %self.me, "too slow for the frames that arrive; some were dropped");
             }
@@ -272,9 +273,8 @@ impl<T: Transport> Driver<T> {
             last,
             verdict,
         };
-        let span = spans::ack(&answer);
-        let publish = self.transport.publish(&to, Frame::Answer(answer).encode());
+        let _entered = spans::ack(&answer).entered();
         // An answer that does not leave is asked for again by the sender.
-        let _ = publish.instrument(span).await;
+        let _ = self.transport.try_publish(&to, Frame::Answer(answer).encode());
     }
 }

@@ -53,6 +53,7 @@ impl<T: Transport> Driver<T> {
 
     async fn lost_link(&mut self) {
         self.link = false;
+        self.unsent.clear();
         self.meet(membership::Event::LinkDown).await;
         self.elect(election::Event::LinkDown).await;
         self.deliver_all(|| delivery::Event::LinkDown).await;
@@ -134,7 +135,7 @@ impl<T: Transport> Driver<T> {
     async fn say(&mut self, to: NodeId, frame: Frame) {
         let to = Subject::Management { to: Audience::Node(to), from: self.me.clone() };
         // A lost one is made good by the next keepalive.
-        let _ = self.transport.publish(&to, frame.encode()).await;
+        let _ = self.transport.try_publish(&to, frame.encode());
     }
 
     pub(super) async fn beat(&mut self, rival: Option<Incarnation>, goodbye: bool) {
@@ -143,7 +144,7 @@ impl<T: Transport> Driver<T> {
         }
         let keepalive = self.keepalive(rival, goodbye);
         let to = Subject::Keepalive { from: self.me.clone() };
-        match self.transport.publish(&to, Frame::Keepalive(keepalive).encode()).await {
+        match self.transport.try_publish(&to, Frame::Keepalive(keepalive).encode()) {
             Ok(()) => self.tally.keepalives_sent.add(1),
             Err(error @ PublishError::TooLarge { .. }) => {
                 tracing::error!(node = %self.me, %error, "nobody can find this node: it has joined too many channels for this server");

@@ -52,7 +52,7 @@ pub(crate) use line::{Commands, Line, line};
 
 use channels::Joined;
 use election::Office;
-use frames::Ahead;
+use frames::{Ahead, Waiting};
 use giving_up::{Hold, Leaving};
 use handlers::{Ended, Handlers};
 use inbound::Held;
@@ -138,6 +138,7 @@ pub(crate) struct Driver<T> {
     readers: Readers,
     receivers: BTreeMap<NodeId, Delivery<Arc<Entry>>>,
     ahead: Ahead,
+    unsent: Waiting,
     flights: Flights,
     pages: Pages,
     settling: Settling,

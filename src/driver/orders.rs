@@ -326,7 +326,7 @@ impl<T: Transport> Driver<T> {
         }
         let to = Subject::Management { to: Audience::Node(to), from: self.me.clone() };
         // One that is lost is asked for again.
-        let _ = self.transport.publish(&to, Frame::Outcome(outcome).encode()).await;
+        let _ = self.transport.try_publish(&to, Frame::Outcome(outcome).encode());
     }
 
     pub(super) async fn give_order(
@@ -386,7 +386,7 @@ impl<T: Transport> Driver<T> {
         }
         self.asked.ask(Instant::now(), number, node, asking.within);
         if !is_mine {
-            let _ = self.transport.publish(&asking.to, asking.frame.clone().encode()).await;
+            let _ = self.transport.try_publish(&asking.to, asking.frame.clone().encode());
         }
         self.asking.insert(number, asking);
         let wake_at = self.asked.wake_at();
@@ -398,7 +398,7 @@ impl<T: Transport> Driver<T> {
         for number in due.again {
             let Some(asking) = self.asking.get(&number) else { continue };
             if asking.node != self.me {
-                let _ = self.transport.publish(&asking.to, asking.frame.clone().encode()).await;
+                let _ = self.transport.try_publish(&asking.to, asking.frame.clone().encode());
             }
         }
         for number in due.over {

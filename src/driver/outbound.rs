@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::Instrument;
-
 use super::frames::Outgoing;
 use super::jobs::Written;
 use super::pages::BUFFER_BYTES_EACH;
@@ -249,7 +247,8 @@ impl<T: Transport> Driver<T> {
                 let id = outgoing.heads.first()?.id;
                 let count = outgoing.heads.len();
                 let span = spans::publish((&self.me, receiver), id, count, attempt);
-                self.publish_messages(outgoing, repeated).instrument(span).await
+                let _entered = span.entered();
+                self.publish_messages(outgoing, repeated)
             }
             Action::Settle { topic, first_seq, last_seq, last_id, count, how } => {
                 let receiver = receiver.clone();

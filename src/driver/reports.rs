@@ -111,6 +111,6 @@ impl<T: Transport> Driver<T> {
         let to = Audience::Node(report.to.clone());
         let to = Subject::Management { to, from: self.me.clone() };
         // Whoever asked asks again.
-        let _ = self.transport.publish(&to, Frame::Report(Box::new(report)).encode()).await;
+        let _ = self.transport.try_publish(&to, Frame::Report(Box::new(report)).encode());
     }
 }

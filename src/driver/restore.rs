@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::callbacks::Callbacks;
 use super::election::Office;
-use super::frames::Ahead;
+use super::frames::{Ahead, Waiting};
 use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
 use super::pages::Pages;
@@ -120,6 +120,7 @@ impl<T: Transport> Driver<T> {
             readers: Readers::default(),
             receivers: BTreeMap::new(),
             ahead: Ahead::default(),
+            unsent: Waiting::default(),
             flights: Flights::default(),
             pages: Pages::default(),
             settling: super::Settling::new(store.under_way()),

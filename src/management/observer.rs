@@ -184,7 +184,7 @@ impl Observer {
             servers: "the server".to_owned(),
             reason,
         };
-        let asked = self.transport.publish(&to, Frame::Query(query).encode()).await;
+        let asked = self.transport.try_publish(&to, Frame::Query(query).encode());
         asked.map_err(|error| lost(error.to_string()))?;
         let mut reports: BTreeMap<NodeId, Report> = BTreeMap::new();
         let mut end = Instant::now() + within;

@@ -55,7 +55,7 @@ async fn probe(
                 found.server = Some(ServerCheck::new(server, max_payload));
                 for (subject, frame) in attempts(node, config.election != Election::Off) {
                     // A refusal comes as an event; one that did not leave is told by the loss of the connection.
-                    let _ = transport.publish(&subject, frame.encode()).await;
+                    let _ = transport.try_publish(&subject, frame.encode());
                 }
                 end = Instant::now() + QUIET;
             }
@@ -67,7 +67,10 @@ async fn probe(
                 return Err(ObserveError::Unauthorized { reason });
             }
             TransportEvent::Down { reason } => last = reason,
-            TransportEvent::Slow | TransportEvent::Stray | TransportEvent::Frame { .. } => {}
+            TransportEvent::Room
+            | TransportEvent::Slow
+            | TransportEvent::Stray
+            | TransportEvent::Frame { .. } => {}
         }
     }
     match found.server.is_some() || !found.refused.is_empty() {

@@ -285,7 +285,7 @@ impl Transport for MemoryTransport {
         }
     }
 
-    async fn publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError> {
+    fn try_publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError> {
         let mut state = self.network.state();
         if !state.endpoints.get(&self.endpoint).is_some_and(|endpoint| endpoint.up) {
             return Err(PublishError::NotConnected);
@@ -296,6 +296,11 @@ impl Transport for MemoryTransport {
         }
         state.publish(to, &frame);
         Ok(())
+    }
+
+    /// What does not fit any more is lost on its way.
+    fn has_room(&mut self) -> bool {
+        true
     }
 
     /// What was published is under way already.
@@ -365,7 +370,7 @@ mod tests {
         let (mut alice, mut bob) = (up(&network, "alice").await, up(&network, "bob").await);
         for n in 0..100 {
             let frame = Bytes::from(vec![n]);
-            alice.publish(&message("bob", "alice"), frame).await.expect("connected");
+            alice.try_publish(&message("bob", "alice"), frame).expect("connected");
         }
         drain(&mut bob).await
     }
@@ -392,23 +397,23 @@ mod tests {
         let network = MemoryNetwork::new(1, Faults::default());
         let (mut alice, mut bob) = (up(&network, "alice").await, up(&network, "bob").await);
         let frame = || Bytes::from_static(b"x");
-        alice.publish(&message("bob", "alice"), frame()).await.expect("connected");
+        alice.try_publish(&message("bob", "alice"), frame()).expect("connected");
         network.cut(&node("bob"));
-        alice.publish(&message("bob", "alice"), frame()).await.expect("connected");
+        alice.try_publish(&message("bob", "alice"), frame()).expect("connected");
         assert!(matches!(bob.next().await, TransportEvent::Down { .. }));
-        let refused = bob.publish(&message("alice", "bob"), frame()).await;
+        let refused = bob.try_publish(&message("alice", "bob"), frame());
         assert_eq!(refused, Err(PublishError::NotConnected));
         network.set_max_payload(3);
         network.heal(&node("bob"));
         assert!(matches!(bob.next().await, TransportEvent::Up { max_payload: 3, .. }));
         assert_eq!(drain(&mut bob).await, b"");
-        let refused = bob.publish(&message("alice", "bob"), Bytes::from_static(b"four")).await;
+        let refused = bob.try_publish(&message("alice", "bob"), Bytes::from_static(b"four"));
         assert_eq!(refused, Err(PublishError::TooLarge { size: 4, limit: 3 }));
         network.part(&node("alice"), &node("bob"));
-        bob.publish(&message("alice", "bob"), frame()).await.expect("connected");
+        bob.try_publish(&message("alice", "bob"), frame()).expect("connected");
         assert_eq!(drain(&mut alice).await, b"");
         network.join_all();
-        bob.publish(&message("alice", "bob"), frame()).await.expect("connected");
+        bob.try_publish(&message("alice", "bob"), frame()).expect("connected");
         assert_eq!(drain(&mut alice).await, b"x");
     }
 
@@ -420,7 +425,7 @@ mod tests {
         assert!(matches!(looker.next().await, TransportEvent::Up { .. }));
         let keepalive = Subject::Keepalive { from: node("alice") };
         for _ in 0..CAPACITY + 10 {
-            alice.publish(&keepalive, Bytes::from_static(b"k")).await.expect("connected");
+            alice.try_publish(&keepalive, Bytes::from_static(b"k")).expect("connected");
         }
         assert_eq!(twin.next().await, TransportEvent::Slow);
         for transport in [&mut alice, &mut twin, &mut looker] {

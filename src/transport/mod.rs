@@ -15,21 +15,21 @@ use bytes::Bytes;
 
 pub(crate) use subjects::{Audience, Role, Subject, Subjects};
 
-/// How long [`Transport::publish`] may wait for the client to take a frame.
-pub(crate) const PUBLISH_TIMEOUT: Duration = Duration::from_millis(100);
-
 /// Carries frames. One loop on a current-thread runtime owns it, so it need not be `Send`.
 pub(crate) trait Transport {
     /// The next thing that happened. Cancelling loses nothing, and it never ends before `close`.
     async fn next(&mut self) -> TransportEvent;
 
-    /// Hands a frame to the connection. `Ok` means that it was taken, not that it arrived. Cancelling may or may not
-    /// have sent it.
+    /// Hands a frame to the connection, without waiting. `Ok` means that it was taken, not that it arrived. Frames that are no messages
+    /// go ahead of messages.
     ///
     /// # Errors
-    /// There is no connection, the frame is larger than the server allows, or it was not taken within
-    /// [`PUBLISH_TIMEOUT`]. In all three nothing was queued.
-    async fn publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError>;
+    /// There is no connection, the frame is larger than the server allows, or the connection takes no more at the moment. In all three
+    /// nothing was queued. After [`PublishError::Busy`], [`TransportEvent::Room`] follows, or a `Down`.
+    fn try_publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError>;
+
+    /// Whether the connection takes messages at the moment. Where it does not, [`TransportEvent::Room`] follows, or a `Down`.
+    fn has_room(&mut self) -> bool;
 
     /// Lets what was published reach the server, waiting for `within` at most, then closes.
     async fn close(self, within: Duration);
@@ -61,6 +61,8 @@ pub(crate) enum TransportEvent {
         /// What the server said.
         reason: String,
     },
+    /// The connection takes messages again, after it had refused some.
+    Room,
     /// Frames for us were dropped because we were too slow to take them.
     Slow,
     /// A frame, whose bytes nobody has looked at yet.
@@ -92,6 +94,6 @@ pub(crate) enum PublishError {
     NotConnected,
     #[error("a frame of {size} bytes, and the server takes {limit}: raise its max_payload")]
     TooLarge { size: usize, limit: usize },
-    #[error("the connection did not take the frame in time")]
+    #[error("the connection takes nothing more at the moment")]
     Busy,
 }

@@ -12,7 +12,9 @@
 //! blocking thread that no runtime can interrupt: end the runtime with `shutdown_timeout`, not with a plain drop.
 
 mod echo;
+mod life;
 mod options;
+mod outbox;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -31,17 +33,20 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use self::echo::{Echo, Token};
+use self::life::{Life, Seen};
 pub use self::options::ConnectError;
+use self::outbox::{Counts, Outbox, Size};
 use self::signals::{Signals, Trouble};
 use super::{
-    Audience, PUBLISH_TIMEOUT, PublishError, Role, ServerInfo, Subject, Subjects, Transport,
-    TransportEvent,
+    Audience, PublishError, Role, ServerInfo, Subject, Subjects, Transport, TransportEvent,
 };
 use crate::config::Config;
 use crate::message::NodeId;
 
 /// How often the client's state is read, should its events have been lost.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often at most it is looked whether the client has written something, while something waits for that.
+const PUMP_INTERVAL: Duration = Duration::from_millis(16);
 /// A connection that was up for this long is stable: a loss after it is tried again at once.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// Before a client that has ended by itself, which it should not, is replaced.
@@ -61,6 +66,10 @@ pub(crate) struct NatsTransport {
     /// The client's count of connections at the last look: one that was replaced between two looks is noticed by it.
     connects: u64,
     echo: Echo,
+    outbox: Outbox,
+    life: Life,
+    /// How often it was waited for room since there was some.
+    waits: u32,
     standing: Standing,
     told_denials: Vec<String>,
     events: VecDeque<TransportEvent>,
@@ -123,6 +132,9 @@ impl NatsTransport {
             link: Link::Down,
             connects: 0,
             echo: Echo::new(),
+            outbox: Outbox::default(),
+            life: Life::new(Instant::now()),
+            waits: 0,
             standing: Standing::Nothing,
             told_denials: Vec::new(),
             events: VecDeque::new(),
@@ -138,11 +150,44 @@ impl NatsTransport {
         self.look_at_signals();
         match self.link {
             Link::Proving if self.echo.is_due(now) => self.send_echo(now),
-            Link::Up { since } if now.duration_since(since) >= STABLE_AFTER => {
-                self.open.signals.stable();
+            Link::Up { since } => {
+                if now.duration_since(since) >= STABLE_AFTER {
+                    self.open.signals.stable();
+                }
+                self.look_at_life(now);
             }
-            _ => {}
+            // A subject that is denied to us echoes on no connection.
+            Link::Proving if self.told_denials.is_empty() => self.look_at_life(now),
+            Link::Down | Link::Proving => {}
         }
+    }
+
+    fn look_at_life(&mut self, now: Instant) {
+        let counts = self.open.counts();
+        self.life.look(
+            now,
+            Seen {
+                in_bytes: self.open.statistics.in_bytes.load(Ordering::Relaxed),
+                in_messages: self.open.statistics.in_messages.load(Ordering::Relaxed),
+                unwritten: self.outbox.unwritten(counts),
+                written: self.outbox.written(counts),
+            },
+        );
+        if self.life.is_over(now, self.echo.oldest()) {
+            self.abandon();
+        } else if self.life.is_due(now, self.echo.newest()) {
+            self.send_echo(now);
+        }
+    }
+
+    /// The link is dead, whatever the client thinks of it. Asked to connect anew it would first say farewell over that link, where that is
+    /// encrypted, and never come back from it.
+    fn abandon(&mut self) {
+        let time = life::PATIENCE.as_secs();
+        self.lost(format!("the server gave no answer for {time} s"));
+        self.open.signals.marks().abandoned = true;
+        self.open.subscribers.clear();
+        self.reopen_at = Some(Instant::now());
     }
 
     fn look_at_state(&mut self, now: Instant) {
@@ -155,8 +200,10 @@ impl NatsTransport {
         if self.link == Link::Down && connected {
             self.connects = connects;
             self.link = Link::Proving;
+            self.life = Life::new(now);
             self.told_denials.clear();
             self.echo.restart(connects);
+            self.outbox.restart(self.open.counts());
             self.send_echo(now);
         }
     }
@@ -168,6 +215,7 @@ impl NatsTransport {
             self.events.push_back(TransportEvent::Down { reason });
         }
         self.link = Link::Down;
+        self.outbox.restart(self.open.counts());
     }
 
     fn look_at_signals(&mut self) {
@@ -188,6 +236,7 @@ impl NatsTransport {
             }
         }
         if slow {
+            self.life.excuse(Instant::now());
             self.events.push_back(TransportEvent::Slow);
         }
         if lame_duck && !matches!(self.open.client.force_reconnect().now_or_never(), Some(Ok(()))) {
@@ -216,18 +265,22 @@ impl NatsTransport {
         }
     }
 
-    /// A token that does not find room in the client is lost, and sent again in time.
+    /// A token that does not find room is lost, and sent again in time.
     fn send_echo(&mut self, now: Instant) {
-        let token = self.echo.send(now).to_bytes();
+        let token = self.echo.send(now, self.outbox.handed() + 1).to_bytes();
         let to = self.subjects.render(&self.own);
-        if !matches!(self.open.client.publish(to, token).now_or_never(), Some(Ok(()))) {
+        if self.send(to, token).is_err() {
             tracing::debug!("the client took no echo");
         }
     }
 
     fn echo_came(&mut self, token: Token) {
         self.look();
-        let Some(rtt) = self.echo.returned(token, Instant::now()) else { return };
+        let Some(sent) = self.echo.returned(token) else { return };
+        if sent.handed == self.outbox.handed() {
+            self.outbox.all_is_written(self.open.counts());
+        }
+        self.life.proven(sent.at);
         if self.link != Link::Proving {
             return;
         }
@@ -238,12 +291,81 @@ impl NatsTransport {
         marks.last_error = None;
         let address = marks.address.clone();
         drop(marks);
-        self.link = Link::Up { since: Instant::now() };
+        let now = Instant::now();
+        let rtt = now.duration_since(sent.at);
+        self.link = Link::Up { since: now };
+        self.life = Life::new(now);
         self.standing = Standing::Up;
         self.events.push_back(TransportEvent::Up {
             max_payload: self.open.client.max_payload(),
             server: ServerInfo { name: info.server_name, version: info.version, address, rtt },
         });
+    }
+
+    /// A frame that is no message: at once, or as soon as there is room.
+    fn send(&mut self, subject: String, frame: Bytes) -> Result<(), PublishError> {
+        let size = Size::of(&subject, &frame);
+        if !self.outbox.is_waiting() && self.outbox.fits(self.open.counts(), size) {
+            return self.hand_over(subject, frame, size);
+        }
+        match self.outbox.wait(subject, frame) {
+            true => Ok(()),
+            false => Err(PublishError::Busy),
+        }
+    }
+
+    fn send_message(&mut self, subject: String, frame: Bytes) -> Result<(), PublishError> {
+        let size = Size::of(&subject, &frame);
+        if !self.outbox.fits_message(self.open.counts(), size) {
+            return Err(PublishError::Busy);
+        }
+        let handed = self.hand_over(subject, frame, size);
+        if handed == Err(PublishError::Busy) {
+            self.outbox.refuse(0);
+        }
+        handed
+    }
+
+    /// Gives a frame to the client, which has a place for it, unless something of an earlier connection is left in its queue.
+    fn hand_over(&mut self, subject: String, frame: Bytes, size: Size) -> Result<(), PublishError> {
+        let bytes = frame.len();
+        let published = self.open.client.publish(subject, frame);
+        // The budget of the task would make a client with room look full.
+        match tokio::task::unconstrained(published).now_or_never() {
+            Some(Ok(())) => {
+                self.outbox.gave(size);
+                Ok(())
+            }
+            Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                Err(PublishError::TooLarge { size: bytes, limit: self.open.client.max_payload() })
+            }
+            Some(Err(_)) => Err(PublishError::NotConnected),
+            None => Err(PublishError::Busy),
+        }
+    }
+
+    /// Gives the client what waits and now fits, and tells of room for messages.
+    fn pump(&mut self) {
+        if !self.outbox.wants_room() {
+            return;
+        }
+        while let Some((subject, frame)) = self.outbox.next_waiting(self.open.counts()) {
+            self.waits = 0;
+            let size = Size::of(&subject, &frame);
+            if let Err(error) = self.hand_over(subject, frame, size) {
+                tracing::debug!(%error, "a frame that waited did not leave");
+            }
+        }
+        if self.outbox.take_room(self.open.counts()) {
+            self.waits = 0;
+            self.events.push_back(TransportEvent::Room);
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+            && self.open.is_connected()
+            && self.open.connects() == self.connects
     }
 
     /// `None` for an echo.
@@ -257,6 +379,11 @@ impl NatsTransport {
         {
             self.echo_came(token);
             return None;
+        }
+        if *from.from() == self.me
+            && let Some(sent) = self.echo.broadcast_came(&message.payload)
+        {
+            self.life.proven(sent);
         }
         Some(TransportEvent::Frame { from, bytes: message.payload })
     }
@@ -273,6 +400,7 @@ impl NatsTransport {
             Ok(open) => {
                 self.open = open;
                 self.echo = Echo::new();
+                self.outbox = Outbox::default();
                 self.connects = 0;
                 self.reopen_at = None;
             }
@@ -284,9 +412,19 @@ impl NatsTransport {
     }
 }
 
+/// Lets the client's task write; it does not tell when it has.
+async fn until_written(waits: &mut u32) {
+    match waits.checked_sub(1) {
+        None => tokio::task::yield_now().await,
+        Some(n) => sleep(Duration::from_millis(1 << n.min(4)).min(PUMP_INTERVAL)).await,
+    }
+    *waits = waits.saturating_add(1);
+}
+
 impl Transport for NatsTransport {
     async fn next(&mut self) -> TransportEvent {
         loop {
+            self.pump();
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
@@ -305,30 +443,35 @@ impl Transport for NatsTransport {
                 },
                 () = signals.wake.notified() => self.look(),
                 _ = self.tick.tick() => self.look(),
+                () = until_written(&mut self.waits), if self.outbox.wants_room() => {}
             }
         }
     }
 
-    async fn publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError> {
-        let up = matches!(self.link, Link::Up { .. })
-            && self.open.is_connected()
-            && self.open.connects() == self.connects;
-        if !up {
+    fn try_publish(&mut self, to: &Subject, frame: Bytes) -> Result<(), PublishError> {
+        if !self.is_up() {
             return Err(PublishError::NotConnected);
         }
         let (size, limit) = (frame.len(), self.open.client.max_payload());
         if size > limit {
             return Err(PublishError::TooLarge { size, limit });
         }
-        let published = self.open.client.publish(self.subjects.render(to), frame);
-        match timeout(PUBLISH_TIMEOUT, published).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                Err(PublishError::TooLarge { size, limit })
+        let subject = self.subjects.render(to);
+        match to {
+            Subject::Message { .. } => self.send_message(subject, frame),
+            Subject::Keepalive { .. } | Subject::Election { .. } => {
+                self.echo.broadcast(frame.clone(), Instant::now());
+                self.send(subject, frame)
             }
-            Ok(Err(_)) => Err(PublishError::NotConnected),
-            Err(_) => Err(PublishError::Busy),
+            Subject::Ack { .. } | Subject::Order { .. } | Subject::Management { .. } => {
+                self.send(subject, frame)
+            }
         }
+    }
+
+    fn has_room(&mut self) -> bool {
+        // Without a connection the answer is another one.
+        !self.is_up() || self.outbox.has_room(self.open.counts())
     }
 
     async fn close(mut self, within: Duration) {
@@ -336,14 +479,16 @@ impl Transport for NatsTransport {
         self.open.signals.marks().closed = true;
         if matches!(self.link, Link::Up { .. }) {
             // The echo's return shows that all before it reached the server, which no flush does.
-            let token = self.echo.send(Instant::now());
+            let token = self.echo.send(Instant::now(), 0);
             let to = self.subjects.render(&self.own);
             let proof = async {
-                if self.open.client.publish(to, token.to_bytes()).await.is_err() {
+                if self.send(to, token.to_bytes()).is_err() {
                     return;
                 }
                 while self.open.is_connected() {
-                    let message = timeout(LOOK_INTERVAL, self.open.next_message()).await;
+                    self.pump();
+                    let wait = if self.outbox.wants_room() { PUMP_INTERVAL } else { LOOK_INTERVAL };
+                    let message = timeout(wait, self.open.next_message()).await;
                     match message {
                         Ok(Some(message)) if Token::read(&message.payload) == Some(token) => return,
                         Ok(None) => return,
@@ -414,6 +559,13 @@ impl Open {
 
     fn connects(&self) -> u64 {
         self.statistics.connects.load(Ordering::Relaxed)
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            messages: self.statistics.out_messages.load(Ordering::Relaxed),
+            bytes: self.statistics.out_bytes.load(Ordering::Relaxed),
+        }
     }
 
     /// The next message of any subscription; `None` when the client has ended. Cancelling loses nothing.

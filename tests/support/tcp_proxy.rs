@@ -16,6 +16,8 @@ enum Wire {
     Cut,
     /// Connections stay, new ones are accepted, and nothing passes.
     HalfOpen,
+    /// As half open, but only from the client to the server: what the server says still comes.
+    OneWay,
     /// The proxy ends.
     Gone,
 }
@@ -66,6 +68,11 @@ impl TcpProxy {
         self.wire.send_replace(Wire::HalfOpen);
     }
 
+    /// Stops taking bytes from clients. What the server says goes on, and all sockets stay open.
+    pub fn one_way(&self) {
+        self.wire.send_replace(Wire::OneWay);
+    }
+
     /// All is well again. What a half-open wire held back passes.
     pub fn heal(&self) {
         self.wire.send_replace(Wire::Whole);
@@ -112,8 +119,8 @@ async fn join(client: TcpStream, target: u16, mut state: watch::Receiver<Wire>) 
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
     tokio::select! {
-        () = forward(from_client, to_server, state.clone()) => {}
-        () = forward(from_server, to_client, state.clone()) => {}
+        () = forward(from_client, to_server, state.clone(), &[Wire::Whole]) => {}
+        () = forward(from_server, to_client, state.clone(), &[Wire::Whole, Wire::OneWay]) => {}
         _ = state.wait_for(broken) => {}
     }
 }
@@ -122,11 +129,12 @@ async fn forward(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut state: watch::Receiver<Wire>,
+    passes: &[Wire],
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let whole = state.wait_for(|wire| *wire == Wire::Whole).await.is_ok();
-        if !whole || to.write_all(&buffer[..count]).await.is_err() {
+        let passes = state.wait_for(|wire| passes.contains(wire)).await.is_ok();
+        if !passes || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

@@ -73,7 +73,7 @@ impl Observer {
                 for order in waiting.values() {
                     let to = Subject::Order { to: order.to.clone(), from: self.me.clone() };
                     // It is said again.
-                    let _ = self.transport.publish(&to, Frame::Order(order.clone()).encode()).await;
+                    let _ = self.transport.try_publish(&to, Frame::Order(order.clone()).encode());
                 }
             }
             let next = tokio::time::timeout_at(again.min(end), self.transport.next());

@@ -71,6 +71,8 @@ pub enum Event<B> {
     LinkDown,
     /// The frame did not leave.
     Unsent(Unsent),
+    /// A frame that did not leave because the transport was busy may leave now.
+    Room,
     /// Messages from this one on travel under another store id from now on.
     StoreChanged {
         from: MessageId,

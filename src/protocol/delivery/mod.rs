@@ -43,8 +43,8 @@ pub struct Limits {
     pub buffer_bytes: usize,
 }
 
-/// Pause after the transport could not take a frame.
-const SHORT_REST: Duration = Duration::from_millis(50);
+/// When a frame that the transport could not take is tried again at the latest; it tells when it has room.
+const BUSY_REST: Duration = Duration::from_secs(1);
 /// Pause after a page could not be read.
 const LOAD_REST: Duration = Duration::from_secs(1);
 
@@ -58,6 +58,10 @@ struct Flight<B> {
     excused: bool,
     /// To be repeated as soon as it is on record what became of the messages before it.
     held: bool,
+    /// It did not leave.
+    unsent: bool,
+    /// Up to where the topic had been published before it.
+    published_before: u64,
 }
 
 /// One receiver.
@@ -141,6 +145,11 @@ impl<B: Clone> Delivery<B> {
             Event::Restarted => self.due(now),
             Event::StoreChanged { from } => self.store_changed(now, from),
             Event::Unsent(reason) => self.unsent(now, reason, out),
+            Event::Room => {
+                if let Some(flight) = self.flight.as_mut().filter(|flight| flight.unsent) {
+                    flight.deadline = now.mono;
+                }
+            }
             Event::Recorded { topic, up_to_seq } => self.recorded(now, topic, up_to_seq),
             Event::Dropped { topic, up_to_seq, count } => self.dropped(topic, up_to_seq, count),
             Event::Woke => {}
@@ -345,8 +354,12 @@ impl<B: Clone> Delivery<B> {
             Unsent::NotConnected => self.link = false,
             Unsent::Busy => {
                 if let Some(flight) = &mut self.flight {
-                    flight.deadline = now.mono + SHORT_REST;
+                    flight.deadline = now.mono + BUSY_REST;
                     flight.excused = true;
+                    flight.unsent = true;
+                    if let Some(queue) = self.queues.get_mut(&flight.topic) {
+                        queue.published_seq = flight.published_before;
+                    }
                 }
             }
             Unsent::TooLarge { size, limit } => {

@@ -204,7 +204,8 @@ impl<B: Clone> Delivery<B> {
     fn publish(&mut self, now: Now, topic: TopicId, heads: Vec<Head<B>>, out: &mut Vec<Action<B>>) {
         let Some(queue) = self.queues.get_mut(&topic) else { return };
         let attempt = queue.attempts.max(1);
-        let repeated = heads.partition_point(|head| head.seq <= queue.published_seq);
+        let published_before = queue.published_seq;
+        let repeated = heads.partition_point(|head| head.seq <= published_before);
         queue.published_seq = heads.last().map_or(0, |head| head.seq).max(queue.published_seq);
         let mut patience = self.limits.ack_timeout;
         if attempt > 1 {
@@ -220,7 +221,9 @@ impl<B: Clone> Delivery<B> {
         });
         self.heard = false;
         let deadline = now.mono + patience;
-        self.flight = Some(Flight { topic, heads, deadline, excused: false, held: false });
+        let (excused, held, unsent) = (false, false, false);
+        self.flight =
+            Some(Flight { topic, heads, deadline, excused, held, unsent, published_before });
     }
 
     /// Asks for the next page where memory runs low. What cannot be sent now is loaded only so far that its expiry is noticed.

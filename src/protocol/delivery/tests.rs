@@ -113,6 +113,14 @@ impl Bench {
     }
 }
 
+/// How many messages of the last frame went out before, and how many there are.
+fn repeated(actions: &[Action<()>]) -> (usize, usize) {
+    match actions.last() {
+        Some(Action::Publish { repeated, heads, attempt: 1, .. }) => (*repeated, heads.len()),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The messages that are published, with their attempts.
 fn sent(actions: &[Action<()>]) -> Vec<(u64, u32)> {
     actions
@@ -375,10 +383,6 @@ fn a_restarted_receiver_gets_what_was_in_flight_at_once() {
 #[test]
 fn a_repetition_is_told_from_a_first_sending_also_where_it_is_no_attempt() {
     let mut bench = Bench::new(limits());
-    let repeated = |actions: &[Action<()>]| match actions.last() {
-        Some(Action::Publish { repeated, heads, attempt: 1, .. }) => (*repeated, heads.len()),
-        other => panic!("{other:?}"),
-    };
     assert_eq!(repeated(&bench.append(A, 1)), (0, 1));
     assert_eq!(repeated(&bench.say(Event::Restarted)), (1, 1));
     bench.append(A, 2);
@@ -405,7 +409,16 @@ fn a_busy_transport_is_tried_again_and_is_no_attempt() {
     let mut bench = Bench::new(limits());
     bench.append(A, 1);
     assert_eq!(bench.say(Event::Unsent(Unsent::Busy)), []);
+    let again = bench.say(Event::Room);
+    assert_eq!((sent(&again), repeated(&again)), (vec![(1, 1)], (0, 1)));
+    assert_eq!(bench.say(Event::Room), [], "it has left");
+    // If the transport's word did not come.
+    assert_eq!(bench.say(Event::Unsent(Unsent::Busy)), []);
     assert_eq!(sent(&bench.wake()), [(1, 1)]);
+    assert_eq!(sent(&bench.say(Event::Restarted)), [(1, 1)]);
+    // It had left once before it was refused.
+    bench.say(Event::Unsent(Unsent::Busy));
+    assert_eq!(repeated(&bench.say(Event::Room)), (1, 1));
 }
 
 #[test]

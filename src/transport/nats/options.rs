@@ -17,12 +17,12 @@ use crate::config::{Auth, Config, Tls, mask_url};
 use crate::exposure::warn_of;
 use crate::message::NodeId;
 
-/// A dead link is noticed at the third ping that stays unanswered, so after three of these.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// The client notices a dead link at the third ping that stays unanswered, so after three of these. Only a backstop: see `life`.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// For one server: connecting, encryption and its greeting together.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Commands that may wait in the client. Few, because what waits when the connection breaks is sent late.
-const CLIENT_CAPACITY: usize = 256;
+/// Commands that may wait in the client, a little more than the outbox gives it.
+const CLIENT_CAPACITY: usize = 512;
 /// Frames that may wait in one subscription before the client drops them.
 const SUBSCRIPTION_CAPACITY: usize = 1_024;
 

@@ -14,6 +14,8 @@ use crate::config::mask_url;
 
 const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Between the tries of a client that is to connect only in order to end.
+const ABANDONED_DELAY: Duration = Duration::from_secs(30);
 /// Refusals kept until the next look.
 const MAX_DENIED: usize = 16;
 
@@ -49,6 +51,8 @@ pub(super) struct Marks {
     pub(super) address: String,
     /// The transport is closed: the client is to try nothing more.
     pub(super) closed: bool,
+    /// The transport has another client. This one was deaf; it ends with the first connection that it makes.
+    pub(super) abandoned: bool,
 }
 
 impl Signals {
@@ -74,8 +78,12 @@ impl Signals {
             marks.trouble = Some(trouble);
             self.wake.notify_one();
         }
-        if marks.closed || servers.is_empty() {
+        if servers.is_empty() || (marks.closed && !marks.abandoned) {
             return None;
+        }
+        if marks.abandoned {
+            let addr = servers[fastrand::usize(..servers.len())].addr.clone();
+            return Some(ReconnectToServer { addr, delay: Some(ABANDONED_DELAY) });
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let server = &servers[turn % servers.len()];

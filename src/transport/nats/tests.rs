@@ -121,7 +121,7 @@ async fn every_kind_of_subject_arrives_once_as_it_was_published() {
         Subject::Management { to: Audience::Node(to), from: from.clone() },
         Subject::Management { to: Audience::All, from },
     ] {
-        alice.publish(&subject, Bytes::from_static(b"x")).await.expect("connected");
+        alice.try_publish(&subject, Bytes::from_static(b"x")).expect("connected");
         let expected = TransportEvent::Frame { from: subject, bytes: Bytes::from_static(b"x") };
         assert_eq!(next(&mut bob).await, expected);
     }
@@ -141,7 +141,7 @@ async fn a_killed_server_is_told_and_its_return_doubles_nothing() {
         server.kill();
         let down = next(&mut bob).await;
         assert!(is_down(&down), "{down:?}");
-        let refused = bob.publish(&message("eve", "bob"), Bytes::from_static(b"x")).await;
+        let refused = bob.try_publish(&message("eve", "bob"), Bytes::from_static(b"x"));
         assert_eq!(refused, Err(PublishError::NotConnected));
         server.restart();
         up(&mut bob).await;
@@ -163,7 +163,7 @@ async fn a_server_that_appears_later_is_found() {
     let mut server = NatsServer::start();
     server.stop();
     let mut bob = connect(&config(&server.url()), "bob").await;
-    let refused = bob.publish(&message("eve", "bob"), Bytes::from_static(b"x")).await;
+    let refused = bob.try_publish(&message("eve", "bob"), Bytes::from_static(b"x"));
     assert_eq!(refused, Err(PublishError::NotConnected));
     match next(&mut bob).await {
         TransportEvent::Down { reason } => assert!(reason.contains(&server.url()), "{reason}"),
@@ -213,19 +213,139 @@ async fn a_half_open_link_is_noticed_and_a_cut_one_at_once() {
     until(&mut bob, Duration::from_secs(30), is_up).await;
 }
 
+/// Something comes in all the time, which the client takes for life.
+async fn chatter(stranger: Client) {
+    loop {
+        stranger.publish("waypost.msg.bob.eve", Bytes::from_static(b"x")).await.expect("published");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dead_way_out_is_noticed_whatever_comes_in() {
+    let server = NatsServer::start();
+    let proxy = TcpProxy::start(server.port());
+    let mut bob = connect(&config(&proxy.url()), "bob").await;
+    up(&mut bob).await;
+    let chatter = tokio::spawn(chatter(stranger(&server).await));
+    proxy.one_way();
+    let told = until(&mut bob, Duration::from_secs(25), is_down).await;
+    assert!(
+        matches!(&told, TransportEvent::Down { reason } if reason.contains("no answer")),
+        "{told:?}"
+    );
+    proxy.heal();
+    until(&mut bob, Duration::from_secs(30), is_up).await;
+    // For longer than it takes to notice.
+    let quiet = timeout(Duration::from_secs(16), until(&mut bob, Duration::MAX, is_down)).await;
+    assert!(quiet.is_err(), "a link that is well is left alone: {quiet:?}");
+    chatter.abort();
+}
+
+#[tokio::test]
+async fn publishing_never_waits_and_a_stuck_client_is_replaced() {
+    let server = NatsServer::start();
+    let proxy = TcpProxy::start(server.port());
+    let mut bob = connect(&config(&proxy.url()), "bob").await;
+    up(&mut bob).await;
+    let chatter = tokio::spawn(chatter(stranger(&server).await));
+    proxy.one_way();
+    let (big, keepalive) =
+        (Bytes::from(vec![1; 900_000]), Subject::Keepalive { from: node("bob") });
+    let mut taken = 0;
+    // More than the buffers of all sockets on the way hold. A client with so much before it hears nothing any more.
+    let stuck = async {
+        loop {
+            match bob.try_publish(&message("eve", "bob"), big.clone()) {
+                Ok(()) => taken += 1,
+                Err(PublishError::Busy) => {
+                    assert!(!bob.has_room());
+                    let room = timeout(Duration::from_secs(1), async {
+                        while bob.next().await != TransportEvent::Room {}
+                    });
+                    if room.await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    timeout(SOON, stuck).await.expect("at some time nothing fits any more");
+    assert!((1..100).contains(&taken), "{taken}");
+    // Frames that are no messages are taken, and wait; of them, too, not without end.
+    for _ in 0..100 {
+        bob.try_publish(&keepalive, Bytes::from_static(b"k")).expect("there is room for these");
+    }
+    let heavy = Bytes::from(vec![2; 500_000]);
+    let full = (0..10).any(|_| bob.try_publish(&keepalive, heavy.clone()).is_err());
+    assert!(full, "what waits is bounded");
+    let signals = Arc::downgrade(&bob.open.signals);
+    until(&mut bob, Duration::from_secs(25), is_down).await;
+    let refused = bob.try_publish(&message("eve", "bob"), Bytes::from_static(b"x"));
+    assert_eq!(refused, Err(PublishError::NotConnected));
+    proxy.heal();
+    until(&mut bob, Duration::from_secs(30), is_up).await;
+    assert!(!signals.upgrade().is_some_and(|signals| Arc::ptr_eq(&signals, &bob.open.signals)));
+    bob.try_publish(&message("bob", "bob"), Bytes::from_static(b"x")).expect("connected");
+    let own = message("bob", "bob");
+    until(
+        &mut bob,
+        SOON,
+        |event| matches!(event, TransportEvent::Frame { from, .. } if *from == own),
+    )
+    .await;
+    chatter.abort();
+}
+
+#[tokio::test]
+async fn closing_a_stuck_connection_takes_no_longer_than_it_may() {
+    let server = NatsServer::start();
+    let proxy = TcpProxy::start(server.port());
+    let mut bob = connect(&config(&proxy.url()), "bob").await;
+    up(&mut bob).await;
+    proxy.one_way();
+    for _ in 0..20 {
+        // What does not fit is refused.
+        let _ = bob.try_publish(&message("eve", "bob"), Bytes::from(vec![1; 900_000]));
+        let _ = timeout(Duration::from_millis(50), bob.next()).await;
+    }
+    timeout(SOON, bob.close(Duration::from_millis(500))).await.expect("closed");
+}
+
+#[tokio::test]
+async fn what_is_unwritten_is_told_by_the_clients_counters() {
+    let server = NatsServer::start();
+    let mut bob = connect(&config(&server.url()), "bob").await;
+    up(&mut bob).await;
+    for round in 0..20_usize {
+        for n in 0..40_usize {
+            let frame = Bytes::from(vec![0; round * n + n]);
+            bob.try_publish(&message("eve", "bob"), frame).expect("room for some small ones");
+        }
+        assert!(bob.outbox.unwritten(bob.open.counts()) > 0);
+        let written = async {
+            while bob.outbox.unwritten(bob.open.counts()) > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SOON, written).await.expect("all of it is written, to the byte");
+    }
+}
+
 #[tokio::test]
 async fn a_frame_over_the_servers_limit_is_refused_and_the_limit_is_learnt_anew() {
     let mut server = NatsServer::with_config("max_payload: 1000");
     let mut bob = connect(&config(&server.url()), "bob").await;
     assert_eq!(up(&mut bob).await.0, 1_000);
     let frame = |size| Bytes::from(vec![0; size]);
-    bob.publish(&message("bob", "bob"), frame(1_000)).await.expect("just fits");
-    let refused = bob.publish(&message("bob", "bob"), frame(1_001)).await;
+    bob.try_publish(&message("bob", "bob"), frame(1_000)).expect("just fits");
+    let refused = bob.try_publish(&message("bob", "bob"), frame(1_001));
     assert_eq!(refused, Err(PublishError::TooLarge { size: 1_001, limit: 1_000 }));
     server.restart_with("max_payload: 2000");
     let back = until(&mut bob, SOON, is_up).await;
     assert!(matches!(back, TransportEvent::Up { max_payload: 2_000, .. }), "{back:?}");
-    bob.publish(&message("bob", "bob"), frame(1_001)).await.expect("fits now");
+    bob.try_publish(&message("bob", "bob"), frame(1_001)).expect("fits now");
 }
 
 #[tokio::test]
@@ -235,7 +355,7 @@ async fn strangers_subjects_and_payloads_do_no_harm() {
     up(&mut bob).await;
     let stranger = stranger(&server).await;
     let own = "waypost.mgmt.node.bob.bob";
-    let foreign = Echo::new().send(Instant::now()).to_bytes();
+    let foreign = Echo::new().send(Instant::now(), 1).to_bytes();
     for subject in [
         "waypost.msg.bob.".to_owned() + &"x".repeat(300),
         "waypost.msg.bob.ü".to_owned(),
@@ -246,8 +366,7 @@ async fn strangers_subjects_and_payloads_do_no_harm() {
     }
     // Another process with our name, or somebody who plays it: no frame, and no proof of anything.
     stranger.publish(own, foreign).await.expect("published");
-    for bytes in [Bytes::new(), Bytes::from_static(b"\0waypost-echo\0"), vec![0xff; 1 << 20].into()]
-    {
+    for bytes in [Bytes::new(), Bytes::from_static(b"\0echo"), vec![0xff; 1 << 20].into()] {
         stranger.publish(own, bytes.clone()).await.expect("published");
         assert_eq!(next(&mut bob).await, TransportEvent::Frame { from: bob.own.clone(), bytes });
     }
@@ -333,7 +452,7 @@ async fn closing_lets_the_last_frames_arrive_and_leaves_no_task() {
     up(&mut alice).await;
     up(&mut bob).await;
     for n in 0..200 {
-        alice.publish(&message("bob", "alice"), Bytes::from(vec![n])).await.expect("connected");
+        alice.try_publish(&message("bob", "alice"), Bytes::from(vec![n])).expect("connected");
     }
     let signals = Arc::downgrade(&alice.open.signals);
     alice.close(Duration::from_secs(5)).await;
@@ -393,6 +512,6 @@ async fn a_client_that_ends_by_itself_is_replaced() {
     bob.open.client.drain().await.expect("the client runs");
     assert!(is_down(&until(&mut bob, SOON, is_down).await));
     up(&mut bob).await;
-    bob.publish(&message("bob", "bob"), Bytes::from_static(b"x")).await.expect("connected");
+    bob.try_publish(&message("bob", "bob"), Bytes::from_static(b"x")).expect("connected");
     assert!(matches!(next(&mut bob).await, TransportEvent::Frame { .. }));
 }

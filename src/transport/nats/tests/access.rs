@@ -74,7 +74,7 @@ async fn a_denied_subject_is_told_once() {
     assert!(denied(&told, "waypost.msg.bob.*"), "{told:?}");
     up(&mut bob).await;
     for _ in 0..3 {
-        let published = bob.publish(&message("eve", "bob"), Bytes::from_static(b"x")).await;
+        let published = bob.try_publish(&message("eve", "bob"), Bytes::from_static(b"x"));
         published.expect("taken by the client");
     }
     let told = next(&mut bob).await;
@@ -123,7 +123,7 @@ async fn encryption_that_we_require_is_not_done_without() {
     let mut bob = connect(&settings, "bob").await;
     assert!(is_down(&next(&mut bob).await));
     let token = Bytes::from_static(b"x");
-    assert_eq!(bob.publish(&message("eve", "bob"), token).await, Err(PublishError::NotConnected));
+    assert_eq!(bob.try_publish(&message("eve", "bob"), token), Err(PublishError::NotConnected));
 }
 
 /// Passes a connection on to a server, whose greeting, which always comes in the clear, it makes tell of another server; ends it
