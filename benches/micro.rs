@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
-use inside::{config, election, error, event, exposure, management, message, metering};
+use inside::{config, election, error, event, exposure, management, message, metering, reason};
 use meter::{Instructions, Meter, Times};
 use store::inspect;
 
@@ -47,6 +47,7 @@ mod inside {
     pub(crate) mod management;
     pub(crate) mod message;
     pub(crate) mod metering;
+    pub(crate) mod reason;
 }
 
 fn main() -> ExitCode {

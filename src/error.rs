@@ -1,6 +1,6 @@
 //! What can go wrong at the crate's boundaries: one enum each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use crate::config::ConfigError;
 pub use crate::inspect::InspectError;
@@ -9,6 +9,7 @@ use crate::message::{ChannelName, Incarnation, MessageId, NodeId};
 pub use crate::message::{InvalidMessage, NameError};
 pub use crate::protocol::election::StaleToken;
 use crate::protocol::election::Term;
+use crate::reason::Reason;
 pub use crate::store::open::OpenError;
 pub use crate::transport::nats::ConnectError;
 
@@ -17,17 +18,13 @@ pub use crate::transport::nats::ConnectError;
 #[non_exhaustive]
 pub enum StoreError {
     /// There is no space for it.
-    #[error(
-        "no space left for {path}: free some; writing goes on by itself once there is space again"
-    )]
+    #[error("{}", Reason::DiskFull { path: path.display().to_string() })]
     Full {
         /// The node's file.
         path: PathBuf,
     },
     /// Reading or writing failed below SQLite. The file is checked and opened again before anything else is written.
-    #[error(
-        "{path} cannot be read or written ({reason}): look at the disk; the node tries again by itself"
-    )]
+    #[error("{}", Reason::FileFailed { path: path.display().to_string(), said: reason.clone() })]
     Failed {
         /// The node's file.
         path: PathBuf,
@@ -35,9 +32,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The file's structure is damaged.
-    #[error(
-        "{path} is damaged ({reason}): stop the node, run `waypost db check`, restore a backup if it is confirmed"
-    )]
+    #[error("{}", Reason::FileDamaged { path: path.display().to_string(), said: reason.clone() })]
     Corrupt {
         /// The node's file.
         path: PathBuf,
@@ -45,9 +40,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The file was deleted, or another one stands in its place, while it was open. What is written now would be lost, so nothing is.
-    #[error(
-        "{path} was deleted or replaced while it was open: put the right file back, then restart the node"
-    )]
+    #[error("{}", Reason::FileReplaced { path: path.display().to_string() })]
     Replaced {
         /// The node's file.
         path: PathBuf,
@@ -181,6 +174,23 @@ pub enum HandOverError {
 }
 
 impl StoreError {
+    /// Why nothing can be written as long as this lasts; none for what is wrong with one call only.
+    pub fn reason(&self) -> Option<Reason> {
+        let shown = |path: &Path| path.display().to_string();
+        Some(match self {
+            Self::Full { path } => Reason::DiskFull { path: shown(path) },
+            Self::Failed { path, reason } => {
+                Reason::FileFailed { path: shown(path), said: reason.clone() }
+            }
+            Self::Corrupt { path, reason } => {
+                Reason::FileDamaged { path: shown(path), said: reason.clone() }
+            }
+            Self::Replaced { path } => Reason::FileReplaced { path: shown(path) },
+            Self::Closed => Reason::Ended {},
+            Self::Unanswered | Self::Interrupted | Self::Sql { .. } => return None,
+        })
+    }
+
     /// Whether the same call may succeed later without anyone changing the program.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -210,9 +220,7 @@ pub enum SendError {
         channel: ChannelName,
     },
     /// A receiver has as many messages waiting as the configuration allows.
-    #[error(
-        "{backlog} messages wait for {}, limit {limit}: wait until it takes some, raise queue_limit, or purge", shown(.receiver.as_ref())
-    )]
+    #[error("{}", Reason::QueueFull { receiver: receiver.clone(), waiting: *backlog, limit: *limit })]
     QueueFull {
         /// Who they wait for; `None`: for the channel's first reader.
         receiver: Option<NodeId>,
@@ -222,9 +230,7 @@ pub enum SendError {
         limit: u64,
     },
     /// The node was kicked, from all channels or from this one.
-    #[error(
-        "{by} kicked this node from {channel:?}: it takes part again after readmit, or a restart"
-    )]
+    #[error("{}", Reason::KickedFrom { by: by.clone(), channel: channel.clone() })]
     Kicked {
         /// From where.
         channel: ChannelName,
@@ -232,17 +238,13 @@ pub enum SendError {
         by: NodeId,
     },
     /// The node is being drained: it delivers what it has, and takes no more.
-    #[error(
-        "this node is being drained by {by}: it takes messages again after readmit, or a restart"
-    )]
+    #[error("{}", Reason::Draining { by: by.clone() })]
     Draining {
         /// Who.
         by: NodeId,
     },
     /// There is no space for it.
-    #[error(
-        "no space left for {path}: free some; sending works again by itself once there is space"
-    )]
+    #[error("{}", Reason::DiskFull { path: path.display().to_string() })]
     StorageFull {
         /// The node's file.
         path: PathBuf,
@@ -253,10 +255,6 @@ pub enum SendError {
     /// The node has been shut down.
     #[error("the node has been shut down")]
     Closed,
-}
-
-fn shown(receiver: Option<&NodeId>) -> &str {
-    receiver.map_or("a first reader", NodeId::as_str)
 }
 
 impl SendError {
@@ -447,9 +445,7 @@ pub enum ChannelError {
         limit: usize,
     },
     /// The node was kicked, from all channels or from this one.
-    #[error(
-        "{by} kicked this node from {channel:?}: it can join again after readmit, or a restart"
-    )]
+    #[error("{}", Reason::KickedFrom { by: by.clone(), channel: channel.clone() })]
     Kicked {
         /// From where.
         channel: ChannelName,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::election::ElectionEvent;
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId, Priority};
+use crate::reason::Reason;
 use crate::store::LogCut;
 
 /// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
@@ -16,6 +17,17 @@ use crate::store::LogCut;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
+    /// Something is in the way of messages, now or, where that often passes by itself, for ten seconds. Each is told once, and at most once a
+    /// minute. [`Status::reasons`] has all that hold.
+    Stalled {
+        /// What, and what to do.
+        reason: Reason,
+    },
+    /// What was told as [`Stalled`](Self::Stalled) is over.
+    Resumed {
+        /// What it was.
+        reason: Reason,
+    },
     /// Connected to a NATS server, and every subscription is proven live.
     Connected {
         /// The server's name and version.
@@ -410,6 +422,16 @@ impl Link {
     pub const fn is_connected(&self) -> bool {
         matches!(self, Self::Connected { .. })
     }
+
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::Connected { .. } => return None,
+            Self::Connecting => Reason::NoServer { said: "no answer yet".to_owned() },
+            Self::Disconnected { reason } => Reason::NoServer { said: reason.clone() },
+            Self::Unauthorized { reason } => Reason::Unauthorized { said: reason.clone() },
+            Self::Conflict { host } => Reason::NameTaken { host: host.clone() },
+        })
+    }
 }
 
 /// A node's state in short.
@@ -424,6 +446,9 @@ pub struct Status {
     pub link: Link,
     /// The file.
     pub storage: crate::store::Health,
+    /// Why messages don't move, as last looked at, the most important first; empty where nothing is in the way. At most 100.
+    /// [`Node::reasons`](crate::Node::reasons) looks anew and gives all.
+    pub reasons: Vec<Reason>,
     /// What was missing of the file when the node was started, if anything was.
     pub log_cut: Option<LogCut>,
     /// How many peers are online.

@@ -5,6 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::SendError;
 use crate::message::{ChannelName, NodeId};
+use crate::reason::Reason;
 
 /// Shared by the driver, which changes it, and the channels, which look before they send.
 #[derive(Debug, Default)]
@@ -19,6 +20,16 @@ pub(crate) struct Closed {
 }
 
 impl Closed {
+    /// What hinders a node that is kept out so.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = Reason> {
+        let kicked = self.kicked.iter().map(|by| Reason::Kicked { by: by.clone() });
+        let channels = self.channels.iter();
+        let channels = channels.map(|(channel, by)| (channel.clone(), by.clone()));
+        let channels = channels.map(|(channel, by)| Reason::KickedFrom { by, channel });
+        let draining = self.draining.iter().map(|by| Reason::Draining { by: by.clone() });
+        kicked.chain(channels).chain(draining)
+    }
+
     /// Who keeps the node out of this channel.
     pub(crate) fn out_of(&self, channel: &ChannelName) -> Option<&NodeId> {
         self.kicked.as_ref().or_else(|| self.channels.get(channel))

@@ -101,7 +101,7 @@
 //!
 //! - [`Node`]: start, join, transactions, looking around, shutdown. [`Builder`] and [`Config`]: settings.
 //! - [`Channel`]: sending and receiving. [`NewMessage`]: a message to be sent. [`Message`]: one that arrived.
-//! - [`Event`]: what a node tells its monitors. [`management`]: peers, accounts, and asking nodes over the network.
+//! - [`Event`]: what a node tells its monitors. [`Reason`]: why messages don't move, and what to do. [`management`]: peers, accounts, and asking nodes over the network.
 //! - [`election`]: one of the nodes leads, the others know which, and its state outlives it.
 //! - [`inspect`]: what a file holds, its node running or not. [`error`]: what can go wrong.
 //!
@@ -118,6 +118,7 @@ pub mod election;
 pub mod error;
 pub mod event;
 pub mod management;
+pub mod reason;
 
 mod channel;
 mod clock;
@@ -150,6 +151,7 @@ pub use message::{
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use node::{Builder, ElectionEvents, Events, Node};
+pub use reason::Reason;
 pub use store::inspect;
 pub use store::{DeadLetter, Health, LogCut, Tx};
 

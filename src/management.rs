@@ -6,6 +6,7 @@ use crate::election::{ElectionInfo, Version};
 pub use crate::event::Counters;
 use crate::event::Link;
 use crate::message::{ChannelName, Incarnation, Mode, NodeId, StoreId};
+use crate::reason::Told;
 
 mod observer;
 mod orders;
@@ -74,6 +75,9 @@ pub struct Report {
     /// The newest state of a master that it has, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<ReportedState>,
+    /// Why messages don't move there, the most important first. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Told>,
     /// How long what it does takes; none where it is built without the feature `metrics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
@@ -215,7 +219,7 @@ pub struct Statistics {
 pub struct Readiness {
     /// The node.
     pub node: NodeId,
-    /// `node`, `file`, `intake`, `queues` and `nats`.
+    /// `node`, `file`, `queues`, `intake`, `nats` and `receivers`; several of one kind where there is more than one reason.
     pub checks: Vec<Check>,
 }
 
@@ -234,8 +238,11 @@ pub struct Check {
     pub check: &'static str,
     /// How it is.
     pub state: CheckState,
-    /// What was found.
+    /// What was found; where something is in the way, its sentence and remedy.
     pub reason: String,
+    /// The name of the [`Reason`](crate::Reason), where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'static str>,
 }
 
 /// How something is that a node needs, the worst last.

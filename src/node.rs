@@ -18,6 +18,7 @@ use crate::event::{Event, Status, Tally};
 use crate::gate::Gate;
 use crate::management::{Account, ChannelInfo, Flushed, PeerInfo, Statistics, Topology, Waiting};
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt};
+use crate::reason::{self, Reason};
 use crate::store::{DeadLetter, Store, Tx};
 
 mod builder;
@@ -132,7 +133,22 @@ impl Node {
         let mut status = self.shared.status.borrow().clone();
         status.uptime = self.shared.started.elapsed();
         status.storage = self.shared.store.health();
+        // The file's state is newer than the driver's last look.
+        status.reasons.retain(|reason| !reason.is_about_the_file());
+        status.reasons.extend(status.storage.reason(self.shared.store.path()));
+        if self.shared.line.has_ended() {
+            status.reasons = vec![Reason::Ended {}];
+        }
+        reason::sort(&mut status.reasons);
         status
+    }
+
+    /// Why messages don't move, looked at anew, the most important first; empty where nothing is in the way. Cancelling is safe.
+    ///
+    /// # Errors
+    /// The node is shut down.
+    pub async fn reasons(&self) -> Result<Vec<Reason>, NodeError> {
+        self.shared.line.ask(|reply| Command::Reasons { reply }).await
     }
 
     /// What the node counts and measures, as Prometheus text.

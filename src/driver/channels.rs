@@ -26,6 +26,11 @@ impl Joined {
     pub(super) fn is_ready(&self) -> bool {
         self.mode.reads() && !self.paused && !self.held && !self.consumers.is_empty()
     }
+
+    /// Whether it is by this program's own doing that nothing is taken.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.mode.reads() && (self.paused || self.consumers.is_empty())
+    }
 }
 
 impl<T: Transport> Driver<T> {
@@ -78,6 +83,7 @@ impl<T: Transport> Driver<T> {
                 // It may have been left before.
                 let _ = self.change(channel, gone).await;
             }
+            Command::Reasons { reply } => self.ask_for_reasons(reply),
             Command::Topology { reply } => {
                 let _ = reply.send(self.topology());
             }

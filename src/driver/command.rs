@@ -13,6 +13,7 @@ use crate::incoming::{HandlerResult, Message};
 use crate::management::{Done, OrderError, Report, Task, Topology};
 use crate::message::{ChannelName, Mode, NodeId, StartAt};
 use crate::protocol::election::Version;
+use crate::reason::Reason;
 
 /// What a handler's call gives.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
@@ -82,6 +83,10 @@ pub(crate) enum Command {
     Detach {
         channel: ChannelName,
         consumer: ConsumerId,
+    },
+    /// Why messages don't move, looked at anew.
+    Reasons {
+        reply: Reply<Vec<Reason>>,
     },
     Topology {
         reply: Reply<Topology>,

@@ -22,6 +22,7 @@ use crate::protocol::election::{
     State, Term, Token, Version,
 };
 use crate::protocol::frame::Frame as Wire;
+use crate::reason::Reason;
 use crate::store::Entry;
 use crate::transport::{PublishError, Subject, Transport};
 
@@ -186,6 +187,21 @@ impl Office {
             state_bytes: state.json.len() as u64,
             refused: election.refused(),
         }
+    }
+
+    /// Whether too few voters are there to elect a master, where there is none.
+    pub(super) fn stall(&self, me: &NodeId, is_online: impl Fn(&NodeId) -> bool) -> Option<Reason> {
+        if self.visible || self.election.master(clock::now()).is_some() {
+            return None;
+        }
+        let online = self.voters.iter().filter(|voter| *voter == me || is_online(voter)).count();
+        let needed = self.voters.len() / 2 + 1;
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        (online < needed).then(|| Reason::NoQuorum {
+            online: wide(online),
+            voters: wide(self.voters.len()),
+            needed: wide(needed),
+        })
     }
 
     /// The newest state, where a report has room for it.

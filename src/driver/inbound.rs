@@ -38,7 +38,7 @@ impl<T: Transport> Driver<T> {
             TransportEvent::Down { reason } => self.link_down(reason).await,
             TransportEvent::Unauthorized { reason } => self.unauthorized(reason).await,
             TransportEvent::Denied { reason } => {
-                tracing::error!(node = %self.me, reason, "the NATS server's permissions are too narrow");
+                self.denied(reason.clone());
                 self.tell(Event::Denied { reason });
             }
             TransportEvent::Room => self.send_unsent().await,

@@ -14,7 +14,7 @@ use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::membership;
-use crate::store::{Attempt, Forgotten, Page, PageRequest, again};
+use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, again};
 use crate::transport::Transport;
 
 pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
@@ -95,6 +95,7 @@ pub(super) enum Completion {
     Obeyed(Obeyed),
     Waiting(Result<u64, StoreError>),
     Laggards(Result<Vec<crate::management::Account>, StoreError>),
+    Pending(Result<Vec<Pending>, StoreError>),
 }
 
 impl<T: Transport> Driver<T> {
@@ -170,6 +171,7 @@ impl<T: Transport> Driver<T> {
             Completion::Obeyed(obeyed) => self.obeyed(obeyed).await,
             Completion::Waiting(waiting) => self.still_waiting(waiting),
             Completion::Laggards(accounts) => self.found_laggards(accounts),
+            Completion::Pending(pending) => self.found_pending(pending),
             Completion::Report(report) => self.send_report(*report).await,
         }
     }

@@ -26,6 +26,7 @@ impl<T: Transport> Driver<T> {
             return;
         }
         self.link = true;
+        self.stalls.denied.clear();
         self.set_link(Link::Connected { server: server.clone() });
         self.tell(Event::Connected { server });
         if self.contact.is_some() {
@@ -37,17 +38,18 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn link_down(&mut self, reason: String) {
-        self.lost_link().await;
+        self.link = false;
         if !self.conflict {
             self.set_link(Link::Disconnected { reason: reason.clone() });
         }
+        self.lost_link().await;
         self.tell(Event::Disconnected { reason });
     }
 
     pub(super) async fn unauthorized(&mut self, reason: String) {
-        self.lost_link().await;
-        tracing::error!(node = %self.me, reason, "the NATS server refuses our credentials");
+        self.link = false;
         self.set_link(Link::Unauthorized { reason: reason.clone() });
+        self.lost_link().await;
         self.tell(Event::Unauthorized { reason });
     }
 
@@ -112,7 +114,9 @@ impl<T: Transport> Driver<T> {
     }
 
     async fn rival(&mut self, host: String, incarnation: Incarnation, stop: bool) {
-        tracing::error!(node = %self.me, host, %incarnation, "another node with our id is alive");
+        if !stop {
+            tracing::error!(node = %self.me, host, %incarnation, "another node with our id is alive");
+        }
         self.tell(Event::Conflict { host: host.clone(), incarnation, stopped: stop });
         if stop {
             let (store, detail) = (self.store.clone(), format!("on {host}, run {incarnation}"));

@@ -43,6 +43,7 @@ mod pages;
 mod reports;
 mod restore;
 mod settling;
+mod stalls;
 mod stopping;
 
 pub(crate) use callbacks::Callback;
@@ -61,6 +62,7 @@ use laggards::Laggards;
 use orders::Asking;
 use pages::Pages;
 use settling::Settling;
+use stalls::Stalls;
 use stopping::Stopping;
 
 /// Settlements reach the store this often.
@@ -103,6 +105,7 @@ enum Timer {
     Orders,
     Drain,
     Laggards,
+    Stalls,
     Stop,
 }
 
@@ -162,6 +165,7 @@ pub(crate) struct Driver<T> {
     asked: Asked,
     asking: HashMap<u64, Asking>,
     laggards: Laggards,
+    stalls: Stalls,
     last_consumer: u64,
 
     jobs: FuturesUnordered<Job>,
@@ -188,6 +192,7 @@ impl<T: Transport> Driver<T> {
             Some(Instant::now() + self.config.cleanup_interval.min(CLEAN_UP_FIRST)),
         );
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
+        self.look_for_stalls();
         self.elect(crate::protocol::election::Event::Woke).await;
         loop {
             match self.next().await {
@@ -286,6 +291,7 @@ impl<T: Transport> Driver<T> {
             Timer::Orders => self.look_at_orders().await,
             Timer::Drain => self.look_whether_drained(),
             Timer::Laggards => self.look_for_laggards(),
+            Timer::Stalls => self.look_for_stalls(),
             Timer::Stop => {
                 if let Some(stopping) = &mut self.stopping {
                     stopping.overdue = true;
@@ -298,6 +304,7 @@ impl<T: Transport> Driver<T> {
     fn made_contact(&mut self, result: Result<(), StartError>) {
         if let Some(contact) = self.contact.take() {
             let _ = contact.send(result);
+            self.tell_stalls();
         }
     }
 
@@ -309,6 +316,7 @@ impl<T: Transport> Driver<T> {
 
     fn set_link(&mut self, link: Link) {
         self.status.send_modify(|status| status.link = link);
+        self.tell_stalls();
     }
 
     /// Bytes from the network that are none of ours.

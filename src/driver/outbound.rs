@@ -104,11 +104,10 @@ impl<T: Transport> Driver<T> {
                     let known = received.into_iter().map(super::restore::received).collect();
                     self.receive(inbox::Event::Resumed { known }).await;
                 }
-                Notice::StorageFull => self.tell(Event::StorageFull),
-                Notice::StorageRecovered => self.tell(Event::StorageRecovered),
+                Notice::StorageFull => self.storage_changed(Event::StorageFull),
+                Notice::StorageRecovered => self.storage_changed(Event::StorageRecovered),
                 Notice::StorageFailed(reason) => {
-                    tracing::error!(node = %self.me, reason, "the file failed");
-                    self.tell(Event::StorageFailed { reason });
+                    self.storage_changed(Event::StorageFailed { reason });
                 }
                 Notice::LogCut(cut) => self.tell(Event::LogCut(cut)),
                 Notice::ClockJumped { by_ms } => self.tell(Event::ClockJumped { by_ms }),

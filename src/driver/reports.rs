@@ -80,7 +80,7 @@ impl<T: Transport> Driver<T> {
             storage: match self.store.health() {
                 Health::Healthy => "healthy".to_owned(),
                 Health::Full => "full".to_owned(),
-                Health::Failed(reason) => reason,
+                Health::Failed(reason) => reason.to_string(),
             },
             channels,
             peers,
@@ -88,6 +88,7 @@ impl<T: Transport> Driver<T> {
             counters: self.tally.read(),
             election,
             state,
+            reasons: self.told_reasons(),
             latency: self.store.meter().latency(),
             truncated,
         };

@@ -142,6 +142,7 @@ impl<T: Transport> Driver<T> {
             asked: Asked::default(),
             asking: HashMap::new(),
             laggards: super::Laggards::default(),
+            stalls: super::Stalls::default(),
             last_consumer: 0,
             jobs: FuturesUnordered::new(),
             timers: BTreeSet::new(),

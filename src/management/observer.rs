@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::{ConfigError, ConnectError};
 use crate::message::{Incarnation, NodeId};
 use crate::protocol::frame::Frame;
+use crate::reason::Reason;
 use crate::transport::nats::NatsTransport;
 use crate::transport::{Audience, Role, ServerInfo, Subject, Transport, TransportEvent};
 
@@ -43,17 +44,31 @@ pub enum ObserveError {
         reason: String,
     },
     /// The server refuses our credentials.
-    #[error("the NATS server refuses our credentials: {reason}")]
+    #[error("{}", Reason::Unauthorized { said: reason.clone() })]
     Unauthorized {
         /// What the server says.
         reason: String,
     },
     /// The server's permissions are too narrow.
-    #[error("the NATS server's permissions are too narrow: {reason}")]
+    #[error("{}", Reason::Denied { said: reason.clone() })]
     Denied {
         /// What the server says.
         reason: String,
     },
+}
+
+impl ObserveError {
+    /// What hinders a node with the same settings; none where the settings themselves are wrong.
+    pub fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::Config(_) | Self::Connect(_) => return None,
+            Self::NotConnected { servers, reason } => {
+                Reason::NoServer { said: format!("{servers}: {reason}") }
+            }
+            Self::Unauthorized { reason } => Reason::Unauthorized { said: reason.clone() },
+            Self::Denied { reason } => Reason::Denied { said: reason.clone() },
+        })
+    }
 }
 
 /// A server, as it was found.

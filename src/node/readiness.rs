@@ -5,88 +5,109 @@ use std::time::Duration;
 use super::Node;
 use crate::event::Link;
 use crate::management::{Check, CheckState, Readiness};
+use crate::reason::Reason;
 use crate::store::Health;
 
-/// How long the file may take for a transaction.
+/// How long the node and its file may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a node needs, in the order in which it is told, and what is said where nothing is in the way.
+const NEEDS: [(&str, &str); 6] = [
+    ("node", "runs"),
+    ("file", "writable"),
+    ("queues", "have room"),
+    ("intake", "takes messages"),
+    ("nats", "connected"),
+    ("receivers", "nothing is in the way"),
+];
 
 impl Node {
     /// Whether the node can do its work now, with reasons: it runs; its file takes a transaction, and the disk a few KiB beside it; it takes messages
-    /// from its program, and no queue has reached a limit at which it refuses them; it is connected or lets messages wait. Reasons can name
-    /// the file's path, the server and other nodes.
+    /// from its program, and no queue has reached a limit at which it refuses them; it is connected or lets messages wait. What is in the way
+    /// of single receivers is told, and does not count. Reasons can name the file's path, the server and other nodes.
     ///
     /// Writes nothing that stays. Takes at most two seconds. Must be called in a tokio runtime with time enabled. Cancelling is safe.
     pub async fn readiness(&self) -> Readiness {
-        let mut checks = vec![self.runs()];
-        checks.extend(self.file().await);
-        checks.extend([self.intake(), nats(&self.status().link)]);
+        let store = &self.shared.store;
+        let asked = async { tokio::join!(self.reasons(), store.pending(), store.can_write()) };
+        let mut checks = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok((Ok(reasons), file, beside)) => {
+                let mut checks: Vec<Check> = reasons.iter().map(check).collect();
+                let file = match (store.health(), file, beside) {
+                    (Health::Healthy, Err(error), _) => Some(error.to_string()),
+                    (Health::Healthy, Ok(_), Err(error)) => {
+                        Some(format!("nothing can be written beside the file: {error}"))
+                    }
+                    _ => None,
+                };
+                checks.extend(file.map(|reason| failed("file", reason)));
+                checks
+            }
+            Ok((Err(_), ..)) => vec![check(&Reason::Ended {})],
+            Err(_) => vec![failed("file", format!("no answer within {} s", PATIENCE.as_secs()))],
+        };
+        self.add_what_is_fine(&mut checks);
+        let place = |check: &Check| NEEDS.iter().position(|(need, _)| *need == check.check);
+        checks.sort_by_key(|check| place(check).unwrap_or(NEEDS.len()));
         Readiness { node: self.shared.id.clone(), checks }
     }
 
-    fn runs(&self) -> Check {
-        let (state, reason) = match self.shared.line.has_ended() {
-            true => (CheckState::Failed, "it has ended; only a restart helps"),
-            false => (CheckState::Passed, "runs"),
-        };
-        Check { check: "node", state, reason: reason.to_owned() }
-    }
-
-    /// The file, and the queues in it where it tells of them.
-    async fn file(&self) -> Vec<Check> {
-        let store = &self.shared.store;
-        let asked = async { tokio::join!(store.full_queue(), store.can_write()) };
-        let failed = |reason| vec![Check { check: "file", state: CheckState::Failed, reason }];
-        let Ok((queues, written)) = tokio::time::timeout(PATIENCE, asked).await else {
-            return failed(format!("no answer within {} s", PATIENCE.as_secs()));
-        };
-        let full = match (queues, written, store.health()) {
-            (Err(error), _, _) => return failed(error.to_string()),
-            (_, _, Health::Full) => return failed("the disk or the file is full".to_owned()),
-            (_, _, Health::Failed(reason)) => return failed(reason),
-            (_, Err(error), _) => {
-                return failed(format!("nothing can be written beside the file: {error}"));
-            }
-            (Ok(full), Ok(()), Health::Healthy) => full,
-        };
-        let (state, reason) = match full {
-            Some(receiver) => {
-                (CheckState::Failed, format!("the one for {receiver} is full: sends are refused"))
-            }
-            None => (CheckState::Passed, "have room".to_owned()),
-        };
-        let writable = "writable".to_owned();
-        vec![
-            Check { check: "file", state: CheckState::Passed, reason: writable },
-            Check { check: "queues", state, reason },
-        ]
-    }
-
-    fn intake(&self) -> Check {
-        let closed = self.shared.gate.look();
-        let (state, reason) = match (&closed.kicked, &closed.draining) {
-            (Some(by), _) => (CheckState::Failed, format!("kicked by {by}")),
-            (None, Some(by)) => (CheckState::Failed, format!("being drained, as {by} ordered")),
-            (None, None) => (CheckState::Passed, "takes messages".to_owned()),
-        };
-        Check { check: "intake", state, reason }
+    /// What nothing is said against. A node that has ended, or a file that does not answer, tells nothing else.
+    fn add_what_is_fine(&self, checks: &mut Vec<Check>) {
+        let is_silent = |check: &Check| matches!(check.check, "node" | "file");
+        let is_known = |need: &str| !checks.iter().any(is_silent) || need != "queues";
+        let has_ended = checks.iter().any(|check| check.check == "node");
+        let is_fine = |need: &str| !checks.iter().any(|check| check.check == need);
+        let fine =
+            NEEDS.into_iter().filter(|(need, _)| !has_ended && is_known(need) && is_fine(need));
+        let fine = fine.map(|(need, text)| match (need, self.status().link) {
+            ("nats", Link::Connected { server }) => passed(need, format!("connected to {server}")),
+            _ => passed(need, text.to_owned()),
+        });
+        let fine: Vec<Check> = fine.collect();
+        checks.extend(fine);
     }
 }
 
-fn nats(link: &Link) -> Check {
-    let (state, reason) = match link {
-        Link::Connected { server } => (CheckState::Passed, format!("connected to {server}")),
-        Link::Connecting => (CheckState::Waiting, "not connected yet; messages wait".to_owned()),
-        Link::Disconnected { reason } => {
-            (CheckState::Waiting, format!("not connected ({reason}); messages wait"))
+fn passed(check: &'static str, reason: String) -> Check {
+    Check { check, state: CheckState::Passed, reason, name: None }
+}
+
+fn failed(check: &'static str, reason: String) -> Check {
+    Check { check, state: CheckState::Failed, reason, name: None }
+}
+
+/// What a reason is about, and how bad it is.
+fn check(reason: &Reason) -> Check {
+    let (check, state) = match reason {
+        Reason::Ended { .. } | Reason::NotRunning { .. } | Reason::Silent { .. } => {
+            ("node", CheckState::Failed)
         }
-        Link::Unauthorized { reason } => {
-            (CheckState::Failed, format!("the server refuses our credentials ({reason})"))
+        Reason::Broken { .. }
+        | Reason::FileInUse { .. }
+        | Reason::FileLocked { .. }
+        | Reason::FileFailed { .. }
+        | Reason::FileDamaged { .. }
+        | Reason::FileReplaced { .. }
+        | Reason::DiskFull { .. } => ("file", CheckState::Failed),
+        Reason::QueueFull { .. } => ("queues", CheckState::Failed),
+        Reason::Kicked { .. } | Reason::Draining { .. } => ("intake", CheckState::Failed),
+        Reason::KickedFrom { .. } | Reason::PausedHere { .. } => ("intake", CheckState::Passed),
+        Reason::NoServer { .. } => ("nats", CheckState::Waiting),
+        Reason::NameTaken { .. } | Reason::Unauthorized { .. } | Reason::Denied { .. } => {
+            ("nats", CheckState::Failed)
         }
-        Link::Conflict { host } => {
-            (CheckState::Failed, format!("another node with this name is running on {host}"))
-        }
+        // An election that waits for voters is no reason to take a node out of service.
+        Reason::NoQuorum { .. } => ("election", CheckState::Passed),
+        Reason::NobodyYet { .. }
+        | Reason::NeverHeard { .. }
+        | Reason::Offline { .. }
+        | Reason::NotJoined { .. }
+        | Reason::Paused { .. }
+        | Reason::Refusing { .. }
+        | Reason::NoAnswer { .. } => ("receivers", CheckState::Passed),
     };
-    Check { check: "nats", state, reason }
+    Check { check, state, reason: reason.to_string(), name: Some(reason.name()) }
 }
 
 #[cfg(test)]
@@ -95,11 +116,12 @@ mod tests {
 
     #[test]
     fn an_outage_waits_and_what_does_not_heal_by_itself_fails() {
-        let reason = || "x".to_owned();
-        assert_eq!(nats(&Link::Connected { server: reason() }).state, CheckState::Passed);
-        assert_eq!(nats(&Link::Connecting).state, CheckState::Waiting);
-        assert_eq!(nats(&Link::Disconnected { reason: reason() }).state, CheckState::Waiting);
-        assert_eq!(nats(&Link::Unauthorized { reason: reason() }).state, CheckState::Failed);
-        assert_eq!(nats(&Link::Conflict { host: reason() }).state, CheckState::Failed);
+        let text = || "x".to_owned();
+        let state = |link: Link| link.reason().map(|reason| check(&reason).state);
+        assert_eq!(state(Link::Connected { server: text() }), None);
+        assert_eq!(state(Link::Connecting), Some(CheckState::Waiting));
+        assert_eq!(state(Link::Disconnected { reason: text() }), Some(CheckState::Waiting));
+        assert_eq!(state(Link::Unauthorized { reason: text() }), Some(CheckState::Failed));
+        assert_eq!(state(Link::Conflict { host: text() }), Some(CheckState::Failed));
     }
 }

@@ -69,6 +69,7 @@ pub(super) fn assemble(
         incarnation,
         link: Link::Connecting,
         storage: store.health(),
+        reasons: Vec::new(),
         log_cut: opened.cut,
         peers_online: 0,
         uptime: Duration::ZERO,

@@ -18,6 +18,7 @@ pub mod membership;
 pub mod orders;
 pub mod origin;
 pub mod settling;
+pub mod stalls;
 
 /// The time of an event: monotonic for deadlines, the file's clock for expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,8 @@ use serde::Serialize;
 use crate::message::{MessageId, NodeId, StoreId};
 use crate::store::fault::is_for_want_of_room;
 use crate::store::filesystem;
-use crate::store::lock::beside;
+use crate::store::lock::{self, beside};
+pub use crate::store::lock::{Holder, Use};
 use crate::store::migrate::user_version;
 use crate::store::open::OpenError;
 use crate::store::open::look::{self, BUSY_TIMEOUT, Identity, bytes, identify, measure, resolve};
@@ -138,6 +139,14 @@ impl Inspector {
     /// The file's one true path, links followed.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a node has the file open.
+    ///
+    /// # Errors
+    /// What the system says about the lock file beside it.
+    pub fn in_use(&self) -> std::io::Result<Use> {
+        lock::in_use(&self.path)
     }
 
     /// What the file is, in a few numbers.

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::types::{Cursor, Topic};
+use super::types::{Cursor, Pending, Topic};
 use crate::message::{ChannelName, MessageId, NodeId, Priority, TopicId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,6 +277,26 @@ impl Ledger {
             *lowest = state.acked_seq.min(*lowest);
         }
         passed
+    }
+
+    /// What waits in each topic, by receiver and for first readers.
+    pub(super) fn all_pending(&self) -> Vec<Pending> {
+        let for_receivers = self.cursors.iter().flat_map(|(receiver, cursors)| {
+            let states = cursors.iter().map(|(topic, state)| (self.topics.get(topic), state));
+            let states = states.filter_map(|(topic, state)| Some((&topic?.topic, state)));
+            states.map(move |(topic, state)| (Some(receiver), topic, state.pending(topic.accepted)))
+        });
+        let for_first_readers = self.topics.values().filter(|state| state.open == 0);
+        let for_first_readers =
+            for_first_readers.map(|state| (None, &state.topic, state.unclaimed));
+        let all = for_receivers.chain(for_first_readers).filter(|(_, _, count)| *count > 0);
+        all.map(|(receiver, topic, count)| Pending {
+            receiver: receiver.cloned(),
+            topic: topic.topic,
+            channel: topic.channel.clone(),
+            count,
+        })
+        .collect()
     }
 
     /// How many messages wait for a receiver, over all its topics.

@@ -111,6 +111,30 @@ impl Drop for FileLock {
     }
 }
 
+/// Whether somebody has a file open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Use {
+    /// Nobody has.
+    Free,
+    /// A node has, or a command that must not run beside one; none where the lock file does not say who.
+    By(Option<Holder>),
+}
+
+/// Whether the database at this path is open. A lock of an instant shows it, for which a node that starts then has to wait.
+pub(crate) fn in_use(database: &Path) -> io::Result<Use> {
+    let file = match File::open(lock_path(database)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Use::Free),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Use::Free),
+        Err(TryLockError::WouldBlock) => Ok(Use::By(read_holder(file))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Where the lock of the database at this path is.
 pub(crate) fn lock_path(database: &Path) -> PathBuf {
     beside(database, "-lock")
@@ -163,6 +187,19 @@ mod tests {
         }
         drop(lock);
         assert!(!lock_path(&path).exists());
+        acquire(&path, "bob");
+    }
+
+    #[test]
+    fn whether_a_file_is_in_use_can_be_asked_without_taking_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        assert_eq!(in_use(&path).expect("an answer"), Use::Free);
+        let lock = acquire(&path, "alice");
+        assert_eq!(in_use(&path).expect("an answer"), Use::By(Some(holder("alice"))));
+        drop(lock);
+        fs::write(lock_path(&path), "{}").expect("one that a killed node left behind");
+        assert_eq!(in_use(&path).expect("an answer"), Use::Free);
         acquire(&path, "bob");
     }
 

@@ -308,7 +308,7 @@ impl Store {
         let shared = &self.inner.shared;
         let failed = |reason| StoreError::Failed { path: shared.path.clone(), reason };
         if let Health::Failed(reason) = shared.health() {
-            return Err(failed(reason));
+            return Err(failed(reason.sentence()));
         }
         let readers = shared.readers.read().unwrap_or_else(PoisonError::into_inner);
         let pool = readers.as_ref().ok_or(StoreError::Closed)?;

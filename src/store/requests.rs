@@ -4,18 +4,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::fault::{self, JobError};
-use super::job::{Group, Settings, Task};
+use super::job::{Group, Task};
 use super::tx::{self, Tx};
 use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
-    Settlement, Start, Stray, UnderWay,
+    Pending, Settlement, Start, Stray, UnderWay,
 };
 use super::writer::{Alone, Message};
 use super::{
     Entry, Store, audit, cursors, dead_letters, election, inbox, members, meta, outbox, pager,
     strays,
 };
-use crate::config::{Durability, Overflow};
+use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::management::Account;
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId};
@@ -208,15 +208,9 @@ impl Store {
         self.run(Durability::Normal, counted).await
     }
 
-    /// The receiver that is furthest behind, if its queue has reached the limit, so that sends are refused. Waits until the file takes a transaction.
-    pub(crate) async fn full_queue(&self) -> Result<Option<NodeId>, StoreError> {
-        let look = |group: &mut Group<'_>| {
-            let Settings { queue_limit, overflow, .. } = *group.settings;
-            let furthest = group.ledger.receivers().max_by_key(|node| group.ledger.behind(node));
-            let full = furthest.filter(|node| group.ledger.pending(node) >= queue_limit);
-            Ok::<_, StoreError>(full.filter(|_| overflow == Overflow::Reject).cloned())
-        };
-        self.run(Durability::Normal, look).await
+    /// What waits in each topic, by receiver. Where a channel has no reader, what waits for a first one.
+    pub(crate) async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
+        self.run(Durability::Normal, |group| Ok::<_, StoreError>(group.ledger.all_pending())).await
     }
 
     /// Whether a little can be written beside the file.

@@ -1,18 +1,20 @@
 //! What goes into the store and comes out of it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::open::log::Lost;
 use crate::config::{Durability, Overflow};
+use crate::error::StoreError;
 use crate::message::{
     ChannelName, Entry, Incarnation, Kind, MessageId, NodeId, Priority, StoreId, TopicId,
 };
 use crate::protocol::delivery::Settled;
 use crate::protocol::election::Durable;
 use crate::protocol::settling::{Run, Settling};
+use crate::reason::Reason;
 
 pub(crate) struct Options {
     pub(crate) path: PathBuf,
@@ -177,6 +179,16 @@ impl UnderWay {
     }
 }
 
+/// What waits in one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// `None`: for a first reader, yet to come.
+    pub(crate) receiver: Option<NodeId>,
+    pub(crate) topic: TopicId,
+    pub(crate) channel: ChannelName,
+    pub(crate) count: u64,
+}
+
 /// One sending of a message that went wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
@@ -292,7 +304,7 @@ pub(crate) enum Loaded {
 
 /// How a node's file is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "state", content = "reason", rename_all = "snake_case")]
+#[serde(tag = "state", content = "why", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Health {
     /// It can be read and written.
@@ -300,7 +312,23 @@ pub enum Health {
     /// There is no space for messages; it is tried again with each.
     Full,
     /// It cannot be written; why, and what to do.
-    Failed(String),
+    Failed(Reason),
+}
+
+impl Health {
+    pub(crate) fn failed(error: &StoreError) -> Self {
+        let broken = || Reason::Broken { what: format!("the node's file ({error})") };
+        Self::Failed(error.reason().unwrap_or_else(broken))
+    }
+
+    /// What hinders a node whose file, at this path, is so.
+    pub(crate) fn reason(&self, path: &Path) -> Option<Reason> {
+        match self {
+            Self::Healthy => None,
+            Self::Full => Some(Reason::DiskFull { path: path.display().to_string() }),
+            Self::Failed(reason) => Some(reason.clone()),
+        }
+    }
 }
 
 /// SQLite could not read its write-ahead log to the end when the node was started, although committed transactions follow: what

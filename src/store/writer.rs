@@ -93,23 +93,16 @@ impl Shared {
         }
     }
 
-    /// Changes the state, and tells if it was another one. Once: a log line for every failed write would itself fill the disk.
+    /// Changes the state, and tells if it was another one.
     fn set_health(&self, health: Health) {
         let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == health {
             return;
         }
-        match &health {
-            Health::Healthy => {}
-            Health::Full => {
-                tracing::warn!(path = %self.path.display(), "no space left");
-            }
-            Health::Failed(reason) => tracing::error!(reason, "the node's file failed"),
-        }
         let notice = match &health {
             Health::Healthy => Notice::StorageRecovered,
             Health::Full => Notice::StorageFull,
-            Health::Failed(reason) => Notice::StorageFailed(reason.clone()),
+            Health::Failed(reason) => Notice::StorageFailed(reason.to_string()),
         };
         *current = health;
         drop(current);
@@ -337,8 +330,7 @@ impl Writer {
         }
         if self.file.is_some() && Identity::of(&self.shared.path) != self.identity {
             let error = StoreError::Replaced { path: self.shared.path.clone() };
-            tracing::error!(%error, "the node's file is gone");
-            self.shared.set_health(Health::Failed(error.to_string()));
+            self.shared.set_health(Health::failed(&error));
             self.shared.mailbox.put([Notice::Down]);
             self.down = Some(Down { error, for_good: true, tried: Instant::now() });
         }

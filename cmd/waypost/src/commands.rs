@@ -19,6 +19,7 @@ mod node;
 mod orders;
 mod peers;
 mod queue;
+mod reasons;
 mod recv;
 mod reports;
 mod send;

@@ -130,6 +130,7 @@ impl<B: Clone> Delivery<B> {
                 if attempt >= max_attempts {
                     self.kill_front(topic, format!("{answer} (attempt {attempt})"), out);
                 } else {
+                    queue.refused = true;
                     queue.rest_until = Some(now.mono + backoff.pause(attempt, &mut self.jitter));
                 }
             }

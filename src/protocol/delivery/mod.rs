@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::Now;
 use super::backoff::{Backoff, Jitter};
 use super::settling::Position;
+use super::stalls::Standing;
 use crate::message::{MessageId, Priority, TopicId};
 
 mod answers;
@@ -191,6 +192,20 @@ impl<B: Clone> Delivery<B> {
             && self.link
             && (self.flight.is_some()
                 || self.queues.values().any(|q| q.active && q.next_at_least().is_some()))
+    }
+
+    /// How it is with what waits in this topic, as far as the receiver is online and takes it.
+    pub fn standing(&self, topic: TopicId) -> Standing {
+        let Some(queue) = self.queues.get(&topic) else { return Standing::Moving };
+        let flight = self.flight.as_ref().filter(|flight| flight.topic == topic);
+        let head = flight.map_or_else(|| queue.front(), |flight| flight.heads.first());
+        let Some(id) = head.map(|head| head.id) else { return Standing::Moving };
+        let attempts = queue.attempts;
+        match queue.refused {
+            true if attempts > 0 => Standing::Refused { id, attempts },
+            false if attempts > 1 => Standing::Unanswered { id, attempts },
+            _ => Standing::Moving,
+        }
     }
 
     pub fn topics(&self) -> impl Iterator<Item = TopicId> {

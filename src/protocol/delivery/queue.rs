@@ -48,6 +48,8 @@ pub(crate) struct Queue<B> {
     pub gather_until: Option<Instant>,
     /// How often the message at the front was sent.
     pub attempts: u32,
+    /// The receiver's handler refused it the last time.
+    pub refused: bool,
     /// All up to here went out in this run.
     pub published_seq: u64,
     /// What waits and is in memory, in order; messages in flight are not here.
@@ -75,6 +77,7 @@ impl<B> Queue<B> {
             rest_until: None,
             gather_until: None,
             attempts: 0,
+            refused: false,
             published_seq: 0,
             waiting: VecDeque::new(),
             bytes: 0,
@@ -191,6 +194,7 @@ impl<B> Queue<B> {
         self.acked_seq = seq;
         self.known_to = self.known_to.max(seq);
         self.attempts = 0;
+        self.refused = false;
         self.rest_until = None;
         while self.waiting.front().is_some_and(|head| head.seq <= seq) {
             self.take_front();

@@ -71,6 +71,7 @@ impl<B: Clone> Delivery<B> {
                 return self.kill_front(topic, format!("no answer to {attempt} attempts"), out);
             }
             queue.attempts += 1;
+            queue.refused = false;
         }
         self.flight = Some(flight);
         self.drop_expired_of_flight(now, out);

@@ -241,6 +241,11 @@ impl Membership {
         self.peers.iter().filter(move |(_, peer)| elects(peer)).map(|(node, _)| node)
     }
 
+    /// When this peer was last heard, or where it is known from the file alone, when this run began; none where it is no peer.
+    pub fn last_heard(&self, node: &NodeId) -> Option<Instant> {
+        self.peers.get(node).map(|peer| peer.heard)
+    }
+
     pub fn is_online(&self, node: &NodeId) -> bool {
         self.peers.get(node).is_some_and(|peer| peer.online)
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
+use crate::reason::Reason;
 use crate::store::fault::{is_for_want_of_room, lacks_room};
 use crate::store::filesystem::filesystem;
 use crate::store::lock::Holder;
@@ -69,7 +70,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Another node, or this one a second time, has the file open.
-    #[error("{path:?} is in use by {who}: stop that one, or give this node a file of its own", who = in_use(.holder.as_ref()))]
+    #[error("{}", Reason::FileInUse { path: lossy(path), who: in_use(holder.as_ref()) })]
     InUse {
         /// The path.
         path: PathBuf,
@@ -77,9 +78,7 @@ pub enum OpenError {
         holder: Option<Holder>,
     },
     /// Another program holds a lock of SQLite's on it, or has written to it for long.
-    #[error(
-        "{path:?} is locked by another program: close what has it open (a database browser, a backup)"
-    )]
+    #[error("{}", Reason::FileLocked { path: lossy(path) })]
     Busy {
         /// The path.
         path: PathBuf,
@@ -160,9 +159,7 @@ pub enum OpenError {
     },
     /// No space for a new file, for what SQLite keeps beside it, or for a migration: the disk is full, a quota is used up, or a file may not
     /// become so large.
-    #[error(
-        "the disk of {path:?} is full: free some space (or raise the quota, or the limit on file sizes)"
-    )]
+    #[error("{}", Reason::DiskFull { path: lossy(path) })]
     Full {
         /// The path.
         path: PathBuf,
@@ -217,6 +214,10 @@ pub enum OpenError {
     },
 }
 
+fn lossy(path: &Path) -> String {
+    path.display().to_string()
+}
+
 fn in_use(holder: Option<&Holder>) -> String {
     match holder {
         Some(Holder { node, pid, host }) => format!("node {node} (process {pid} on {host})"),
@@ -225,6 +226,18 @@ fn in_use(holder: Option<&Holder>) -> String {
 }
 
 impl OpenError {
+    /// What keeps a node from its file, where that is no matter of the file itself.
+    pub fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::InUse { path, holder } => {
+                Reason::FileInUse { path: lossy(path), who: in_use(holder.as_ref()) }
+            }
+            Self::Busy { path } => Reason::FileLocked { path: lossy(path) },
+            Self::Full { path } => Reason::DiskFull { path: lossy(path) },
+            _ => return None,
+        })
+    }
+
     /// Sorts what SQLite said while this was tried into what the caller can do about it.
     pub(crate) fn sql(path: &Path, operation: &'static str, source: rusqlite::Error) -> Self {
         let path = path.to_owned();

@@ -54,7 +54,6 @@ async fn of_several_that_are_full_the_one_furthest_behind_is_named() {
     let error = bench.store.send(vec![text_to("d", "x")]).await.expect_err("full");
     let SendError::QueueFull { receiver, backlog: 4, limit: 4 } = error else { panic!("{error}") };
     assert_eq!(receiver, Some(node("slow")), "its oldest is older");
-    assert_eq!(bench.store.full_queue().await.expect("read"), Some(node("slow")));
 }
 
 #[tokio::test]

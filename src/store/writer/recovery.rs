@@ -67,7 +67,7 @@ impl Writer {
     /// After a failed write or fsync nobody knows what is on the disk: nothing is written before the file was opened again and
     /// checked.
     pub(super) fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
-        self.shared.set_health(Health::Failed(error.to_string()));
+        self.shared.set_health(Health::failed(&error));
         self.shared.mailbox.put([Notice::Down]);
         fail_all(jobs, &error);
         self.down = Some(Down { error, for_good: false, tried: Instant::now() });
@@ -123,7 +123,7 @@ impl Writer {
             Err((lock, error)) => {
                 self.lock = Some(lock);
                 let error = fault::sorted(error, &self.shared.path);
-                self.shared.set_health(Health::Failed(error.to_string()));
+                self.shared.set_health(Health::failed(&error));
                 self.down = Some(Down { error, for_good: false, tried: Instant::now() });
             }
         }

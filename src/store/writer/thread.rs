@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{LOOK_EVERY, Message, Shared, Writer};
+use crate::reason::Reason;
 use crate::store::job::Job;
 use crate::store::types::Health;
 
@@ -28,7 +29,7 @@ struct Ended(Arc<Shared>);
 impl Drop for Ended {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.set_health(Health::Failed("the writer panicked".to_owned()));
+            self.0.set_health(Health::Failed(Reason::Broken { what: "the writer".to_owned() }));
         }
         self.0.readers.write().unwrap_or_else(PoisonError::into_inner).take();
         self.0.done.send_replace(true);

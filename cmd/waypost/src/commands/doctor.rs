@@ -15,6 +15,7 @@ mod disk;
 mod machine;
 mod nats;
 mod privacy;
+mod waiting;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -63,7 +64,11 @@ pub(super) async fn run(
     checks.push(machine::clock(SystemTime::now()));
     checks.push(machine::sqlite());
     checks.push(privacy::check(config, &path, settings_file));
+    let is_connected = checks.iter().all(|check| check.verdict != Verdict::Fail);
     checks.extend(tokio::task::spawn_blocking(move || disk::checks(&path)).await?);
+    if is_connected {
+        checks.extend(waiting::checks(config).await);
+    }
     if output.json() {
         output.print_json(&checks).await?;
     } else {

@@ -3,14 +3,19 @@
 use anyhow::Context;
 use tokio::sync::watch;
 use tracing::{info, warn};
-use waypost::{Config, Event, Link, Node};
+use waypost::{Config, Event, Link, Node, Reason};
 
 /// Starts a node and reports from then on what its user should know.
 pub(super) async fn start(config: Config) -> anyhow::Result<(Node, Standing)> {
     let node = Node::builder().config(config).start().await.context("the node does not start")?;
     let mut events = node.events();
     let (stood_back, standing) = watch::channel(None);
-    note_link(&node.status().link, &stood_back);
+    match node.status().link {
+        Link::Connected { server } => info!("connected to {server}"),
+        Link::Conflict { host } => drop(stood_back.send_replace(Some(host))),
+        // The node's own log lines have told it.
+        _ => {}
+    }
     // Ends with the node's events.
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
@@ -28,47 +33,16 @@ impl Standing {
     /// Waits until this node has to stand back for another, and tells where that one runs. Cancelling loses nothing.
     pub(super) async fn lost(&mut self) -> anyhow::Error {
         match self.0.wait_for(Option::is_some).await.map(|host| host.clone()) {
-            Ok(Some(host)) => anyhow::anyhow!(
-                "another node with this name is running on {host}: give this one another --id (and its own --db)"
-            ),
+            Ok(Some(host)) => anyhow::anyhow!("{}", Reason::NameTaken { host }),
             // The node has stopped; whoever waits for it as well hears of that.
             _ => std::future::pending().await,
         }
     }
 }
 
-fn note_link(link: &Link, stood_back: &watch::Sender<Option<String>>) {
-    match link {
-        Link::Connected { server } => info!("connected to {server}"),
-        Link::Unauthorized { reason } => {
-            warn!(
-                "the NATS server refuses our credentials ({reason}); messages wait, it is tried again"
-            );
-        }
-        Link::Conflict { host } => {
-            stood_back.send_replace(Some(host.clone()));
-        }
-        Link::Disconnected { reason } => {
-            warn!("not connected to NATS ({reason}); messages wait, it is tried again");
-        }
-        _ => warn!("not connected to NATS yet; messages wait, it is tried again"),
-    }
-}
-
 fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
     match event {
         Event::Connected { server } => info!("connected to {server}"),
-        Event::Disconnected { reason } => {
-            warn!("the connection to NATS is gone ({reason}); messages wait");
-        }
-        Event::Unauthorized { reason } => {
-            warn!("the NATS server refuses our credentials ({reason})")
-        }
-        Event::Denied { reason } => {
-            warn!(
-                "the NATS server's permissions are too narrow ({reason}); `waypost doctor` tells more"
-            );
-        }
         Event::Conflict { host, stopped: true, .. } => {
             stood_back.send_replace(Some(host.clone()));
         }
@@ -101,10 +75,7 @@ fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
         Event::OutboxWentBack { receiver, .. } => {
             warn!("{receiver} knows newer messages of ours than this file: is it an older copy?");
         }
-        Event::StorageFull => warn!("the disk is full: nothing can be sent until there is room"),
-        Event::StorageRecovered => warn!("the disk has room again"),
-        Event::StorageFailed { reason } => warn!("the file failed: {reason}"),
-        // For monitors; the library's own log lines tell them with -v.
+        // For monitors, or told by the node itself as why messages don't move; the library's own log lines tell them with -v.
         _ => {}
     }
 }

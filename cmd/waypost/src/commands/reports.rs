@@ -23,12 +23,24 @@ pub(super) async fn ask(config: &Config, node: &NodeId) -> anyhow::Result<Option
     Ok(reports.into_iter().find(|report| &report.node == node))
 }
 
+/// The same, with the error as it is.
+pub(super) async fn ask_quietly(
+    config: &Config,
+    node: &NodeId,
+) -> Result<Option<Report>, ObserveError> {
+    let reports = observe(config, std::slice::from_ref(node)).await?;
+    Ok(reports.into_iter().find(|report| &report.node == node))
+}
+
 async fn ask_all(config: &Config, expected: &[NodeId]) -> anyhow::Result<Vec<Report>> {
-    let connecting = Observer::connect(config).await;
-    let mut observer = connecting.map_err(refused)?;
+    observe(config, expected).await.map_err(refused)
+}
+
+async fn observe(config: &Config, expected: &[NodeId]) -> Result<Vec<Report>, ObserveError> {
+    let mut observer = Observer::connect(config).await?;
     let reports = observer.reports(WITHIN, expected).await;
     observer.close().await;
-    reports.map_err(refused)
+    reports
 }
 
 pub(super) fn refused(error: ObserveError) -> anyhow::Error {

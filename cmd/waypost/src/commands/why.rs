@@ -1,10 +1,12 @@
 //! `waypost why`: one message's story.
 
 use anyhow::bail;
+use serde::Serialize;
 use waypost::inspect::{Accepted, InboxSpan, ReceiverState, ReceiverStory, Story};
-use waypost::{Config, MessageId};
+use waypost::reason::Told;
+use waypost::{Config, MessageId, NodeId};
 
-use super::queue;
+use super::{queue, reasons};
 use crate::output::{Output, age, bytes, printable, time_ms};
 use crate::run::Outcome;
 
@@ -18,12 +20,56 @@ pub(super) async fn run(
             "this file knows nothing of message {id}: it was neither sent nor received here, or was deleted after its retention"
         );
     };
-    if output.json() {
-        output.print_json(&story).await?;
-    } else {
+    if !output.json() {
         output.print(tell(&story).join("\n")).await?;
     }
+    let reasons = reasons(config, &story).await?;
+    if output.json() {
+        output.print_json(&Answer { story: &story, reasons: &reasons }).await?;
+    } else if let Some(reasons) = reasons {
+        output.print(because(&reasons).join("\n")).await?;
+    }
     Ok(Outcome::Done)
+}
+
+/// The story, and why it does not go on; none where it has ended.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    story: &'a Story,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasons: &'a Option<Vec<Told>>,
+}
+
+/// Why the message does not move for those for whom it waits; none where it waits for nobody.
+async fn reasons(config: &Config, story: &Story) -> anyhow::Result<Option<Vec<Told>>> {
+    let Some(accepted) = &story.accepted else { return Ok(None) };
+    let waits = |receiver: &&ReceiverStory| {
+        matches!(receiver.state, ReceiverState::Next | ReceiverState::Waiting { .. })
+    };
+    let waiting: Vec<&NodeId> =
+        story.receivers.iter().filter(waits).map(|receiver| &receiver.receiver).collect();
+    if waiting.is_empty() && !story.receivers.is_empty() {
+        return Ok(None);
+    }
+    let mut reasons = reasons::of_file(config).await?;
+    reasons.retain(|told| {
+        // Of a channel without a reader, that it has none; of others, what is said of the receiver.
+        let is_its_channel = told.channel.as_ref().is_none_or(|name| *name == accepted.channel);
+        let is_its_receiver = told.receiver.as_ref().is_none_or(|node| waiting.contains(&node));
+        is_its_channel && is_its_receiver && !OF_OTHERS.contains(&&*told.reason)
+    });
+    Ok(Some(reasons))
+}
+
+/// Reasons of a node that keep none of its own messages.
+const OF_OTHERS: [&str; 2] = ["no_quorum", "paused_here"];
+
+fn because(reasons: &[Told]) -> Vec<String> {
+    if reasons.is_empty() {
+        return vec!["nothing is in the way: it is being delivered".to_owned()];
+    }
+    reasons.iter().map(|told| printable(&format!("because {told}"))).collect()
 }
 
 fn tell(story: &Story) -> Vec<String> {
@@ -69,9 +115,7 @@ fn acceptance(accepted: &Accepted) -> Vec<String> {
 
 fn receiver(story: &ReceiverStory) -> Vec<String> {
     let state = match &story.state {
-        ReceiverState::Next => {
-            "is next: under way, or waits for this receiver to be online".to_owned()
-        }
+        ReceiverState::Next => "is next".to_owned(),
         ReceiverState::Waiting { behind } => format!("waits for its turn behind {behind} others"),
         ReceiverState::Settled { outcome, at_ms } => format!("{outcome} {}", time_ms(*at_ms)),
         ReceiverState::NotForIt => {

@@ -1,7 +1,7 @@
 //! The NATS server: reachable, lets us in, lets us do what a node does, takes our largest payload.
 
 use waypost::management::{ObserveError, permissions};
-use waypost::{Config, NodeId};
+use waypost::{Config, NodeId, Reason};
 
 use super::Check;
 use crate::output::bytes;
@@ -12,7 +12,7 @@ const HEADER_ROOM: usize = 20 * 1024;
 pub(super) async fn checks(config: &Config, node: &NodeId) -> Vec<Check> {
     let permissions = match permissions(config, node).await {
         Ok(permissions) => permissions,
-        Err(error) => return vec![refused(config, &error)],
+        Err(error) => return vec![refused(&error)],
     };
     let mut checks = Vec::new();
     if let Some(server) = &permissions.server {
@@ -23,11 +23,10 @@ pub(super) async fn checks(config: &Config, node: &NodeId) -> Vec<Check> {
     checks.push(Check::ok("login", "the server lets us in"));
     checks.push(match &permissions.refused[..] {
         [] => Check::ok("permissions", format!("enough for a node named {node}")),
-        refused => Check::fail(
-            "permissions",
-            format!("as node {node}: {}", refused.join("; ")),
-            "let this user publish and subscribe to the subjects of docs/security.md",
-        ),
+        refused => {
+            let reason = Reason::Denied { said: refused.join("; ") };
+            Check::fail("permissions", reason.sentence(), reason.remedy())
+        }
     });
     if let Some(server) = permissions.server {
         checks.push(Check::ok("version", server.version));
@@ -58,22 +57,16 @@ fn payload(ours: usize, theirs: usize) -> Check {
     )
 }
 
-fn refused(config: &Config, error: &ObserveError) -> Check {
-    let found = chain(error);
-    match error {
-        ObserveError::NotConnected { .. } => Check::fail(
-            "nats",
-            found,
-            "start a server there (`scripts/nats start`), or give another --nats; nodes queue meanwhile",
-        ),
-        ObserveError::Unauthorized { .. } => {
-            Check::fail("login", found, "give others: --creds, or auth in the settings")
-        }
-        ObserveError::Denied { .. } => {
-            let remedy = format!("allow this user to publish and subscribe to {}.>", config.prefix);
-            Check::fail("permissions", found, remedy)
-        }
-        _ => Check::fail("settings", found, "correct them"),
+fn refused(error: &ObserveError) -> Check {
+    let check = match error {
+        ObserveError::NotConnected { .. } => "nats",
+        ObserveError::Unauthorized { .. } => "login",
+        ObserveError::Denied { .. } => "permissions",
+        _ => "settings",
+    };
+    match error.reason() {
+        Some(reason) => Check::fail(check, reason.sentence(), reason.remedy()),
+        None => Check::fail(check, chain(error), "correct them"),
     }
 }
 

@@ -1,0 +1,37 @@
+//! What waits in the node's file, and why it does not move.
+
+use waypost::Config;
+use waypost::inspect::Inspector;
+
+use super::Check;
+use crate::commands::{queue, reasons};
+use crate::output::count;
+
+/// Reasons for which a node is not as it should be; the others are about those for whom messages wait.
+const FAILURES: [&str; 7] =
+    ["ended", "broken", "name_taken", "disk_full", "unauthorized", "denied", "queue_full"];
+
+/// None where there is no file that could be read, which another check tells.
+pub(super) async fn checks(config: &Config) -> Vec<Check> {
+    let Ok(rows) = queue::read(config, Inspector::queue).await else { return Vec::new() };
+    let waiting: u64 = rows.iter().map(|row| row.pending).sum();
+    let waits = format!("{} waiting", count(waiting, "message"));
+    match reasons::of_file(config).await {
+        Ok(reasons) if reasons.is_empty() => {
+            vec![Check::ok("moving", format!("{waits}, and nothing is in the way"))]
+        }
+        Ok(reasons) if waiting == 0 && reasons.iter().all(|told| told.reason == "not_running") => {
+            vec![Check::ok("moving", format!("{waits}; no node runs here"))]
+        }
+        Ok(reasons) => {
+            let check = |told: &waypost::reason::Told| match told.reason.starts_with("file_")
+                || FAILURES.contains(&&*told.reason)
+            {
+                true => Check::fail("moving", &*told.sentence, &*told.remedy),
+                false => Check::warn("moving", &*told.sentence, &*told.remedy),
+            };
+            reasons.iter().map(check).collect()
+        }
+        Err(error) => vec![Check::warn("moving", format!("{error:#}"), "see there")],
+    }
+}

@@ -1,0 +1,174 @@
+//! Why messages don't move: looked at from time to time and at each change, told once when it begins and once when it ends.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Completion, Driver, Timer};
+use crate::config::Overflow;
+use crate::error::StoreError;
+use crate::event::{Event, Status};
+use crate::message::{ChannelName, NodeId, TopicId};
+use crate::protocol::stalls::{self, News, Snapshot, Standing, Telling, Waiting};
+use crate::reason::{Reason, Told};
+use crate::store::Pending;
+use crate::transport::Transport;
+
+/// Between two looks where nothing changes: what waits is counted anew.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Least time until the next look.
+const LOOK_SOON: Duration = Duration::from_millis(250);
+/// Refusals of the server that are kept.
+const MAX_DENIED: usize = 16;
+/// Most reasons in the node's status.
+const MAX_SHOWN: usize = 100;
+
+/// What was found at the last look, and what has been told of it.
+#[derive(Debug, Default)]
+pub(super) struct Stalls {
+    telling: Telling,
+    /// What the server has refused on this connection.
+    pub(super) denied: Vec<String>,
+    waiting: Vec<Pending>,
+    counting: bool,
+    /// Who asked while it was being counted.
+    asked: Vec<oneshot::Sender<Vec<Reason>>>,
+}
+
+impl<T: Transport> Driver<T> {
+    /// The timer's look: counts what waits, and then tells.
+    pub(super) fn look_for_stalls(&mut self) {
+        self.arm(Timer::Stalls, Some(Instant::now() + LOOK_EVERY));
+        self.count_pending();
+    }
+
+    pub(super) fn ask_for_reasons(&mut self, reply: oneshot::Sender<Vec<Reason>>) {
+        self.stalls.asked.push(reply);
+        self.count_pending();
+    }
+
+    fn count_pending(&mut self) {
+        if !std::mem::replace(&mut self.stalls.counting, true) {
+            let store = self.store.clone();
+            self.jobs.push(Box::pin(async move { Completion::Pending(store.pending().await) }));
+        }
+    }
+
+    pub(super) fn found_pending(&mut self, pending: Result<Vec<Pending>, StoreError>) {
+        self.stalls.counting = false;
+        // Where the file does not say it, what was found before goes on.
+        if let Ok(pending) = pending {
+            self.stalls.waiting = pending;
+        }
+        self.tell_stalls();
+        let asked = std::mem::take(&mut self.stalls.asked);
+        if !asked.is_empty() {
+            let reasons = self.reasons();
+            for reply in asked {
+                let _ = reply.send(reasons.clone());
+            }
+        }
+    }
+
+    pub(super) fn denied(&mut self, said: String) {
+        let denied = &mut self.stalls.denied;
+        if denied.len() < MAX_DENIED && !denied.contains(&said) {
+            denied.push(said);
+        }
+        self.tell_stalls();
+    }
+
+    pub(super) fn storage_changed(&mut self, event: Event) {
+        self.tell(event);
+        self.tell_stalls();
+    }
+
+    /// Tells what has begun or ended since the last time.
+    pub(super) fn tell_stalls(&mut self) {
+        // What stands at the very start is no news yet.
+        if self.contact.is_some() && !self.link {
+            return;
+        }
+        let mut reasons = self.reasons();
+        let now = Instant::now();
+        for news in self.stalls.telling.look(now, &reasons) {
+            match news {
+                News::Begins(reason) => {
+                    tracing::warn!(node = %self.me, "{reason}");
+                    self.tell(Event::Stalled { reason });
+                }
+                News::Ends(reason) => {
+                    tracing::warn!(node = %self.me, "{}", reason.over());
+                    self.tell(Event::Resumed { reason });
+                }
+            }
+        }
+        reasons.truncate(MAX_SHOWN);
+        self.status.send_if_modified(|status: &mut Status| {
+            let differs = status.reasons != reasons;
+            status.reasons = reasons;
+            differs
+        });
+        if let Some(at) = self.stalls.telling.wake_at() {
+            let at = at.clamp(now + LOOK_SOON, now + LOOK_EVERY);
+            if self.armed.get(&Timer::Stalls).is_none_or(|armed| *armed > at) {
+                self.arm(Timer::Stalls, Some(at));
+            }
+        }
+    }
+
+    fn reasons(&self) -> Vec<Reason> {
+        let limit = u64::try_from(self.config.queue_limit.get()).unwrap_or(u64::MAX);
+        stalls::reasons(Snapshot {
+            node: self.own_reasons(),
+            waiting: self.stalls.waiting.iter().map(|pending| self.waiting(pending)).collect(),
+            limit: (self.config.overflow == Overflow::Reject).then_some(limit),
+        })
+    }
+
+    /// For a report.
+    pub(super) fn told_reasons(&self) -> Vec<Told> {
+        self.reasons().iter().take(MAX_SHOWN).map(Told::from).collect()
+    }
+
+    /// What hinders this node itself.
+    fn own_reasons(&self) -> Vec<Reason> {
+        let mut reasons: Vec<Reason> = self.status.borrow().link.reason().into_iter().collect();
+        reasons.extend(self.store.health().reason(self.store.path()));
+        reasons.extend(self.gate.look().reasons());
+        if !self.stalls.denied.is_empty() {
+            reasons.push(Reason::Denied { said: self.stalls.denied.join("; ") });
+        }
+        let is_online = |node: &NodeId| self.membership.is_online(node);
+        reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
+        let deaf = self.channels.iter().filter(|(_, joined)| joined.is_deaf());
+        reasons.extend(deaf.map(|(name, _)| Reason::PausedHere { channel: name.clone() }));
+        reasons
+    }
+
+    fn waiting(&self, pending: &Pending) -> Waiting {
+        let Pending { receiver, topic, channel, count } = pending.clone();
+        let standing = match &receiver {
+            Some(receiver) => self.standing(receiver, topic, &channel),
+            None => Standing::Moving,
+        };
+        Waiting { receiver, channel, pending: count, standing }
+    }
+
+    fn standing(&self, receiver: &NodeId, topic: TopicId, channel: &ChannelName) -> Standing {
+        let Some(heard) = self.membership.last_heard(receiver) else { return Standing::NeverHeard };
+        if !self.membership.is_online(receiver) {
+            let heard_ms_ago = u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX);
+            return Standing::Offline { heard_ms_ago };
+        }
+        let channels = self.membership.peer(receiver).unwrap_or_default();
+        match channels.iter().find(|presence| presence.name == *channel && presence.mode.reads()) {
+            None => Standing::NotJoined,
+            Some(presence) if presence.paused => Standing::Paused,
+            Some(_) => self
+                .receivers
+                .get(receiver)
+                .map_or(Standing::Moving, |delivery| delivery.standing(topic)),
+        }
+    }
+}

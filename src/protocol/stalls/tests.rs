@@ -1,0 +1,136 @@
+use super::*;
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).expect("a valid name")
+}
+
+fn channel() -> ChannelName {
+    ChannelName::new("c").expect("a valid name")
+}
+
+fn waits(receiver: &str, pending: u64, standing: Standing) -> Waiting {
+    let receiver = (!receiver.is_empty()).then(|| node(receiver));
+    Waiting { receiver, channel: channel(), pending, standing }
+}
+
+const AWAY: Standing = Standing::Offline { heard_ms_ago: 0 };
+
+fn names(reasons: &[Reason]) -> Vec<&'static str> {
+    reasons.iter().map(Reason::name).collect()
+}
+
+fn cut_off() -> Reason {
+    Reason::NoServer { said: "refused".to_owned() }
+}
+
+fn full() -> Reason {
+    Reason::DiskFull { path: "a.db".to_owned() }
+}
+
+fn offline(receiver: &str) -> Reason {
+    Reason::Offline { receiver: node(receiver), waiting: 1, heard_ms_ago: 0 }
+}
+
+#[test]
+fn the_most_important_reason_comes_first_and_each_once() {
+    let id = MessageId::from_u128(1);
+    let snapshot = Snapshot {
+        node: vec![Reason::Draining { by: node("x") }, full()],
+        waiting: vec![
+            waits("slow", 3, Standing::Unanswered { id, attempts: 2 }),
+            waits("away", 2, AWAY),
+            Waiting { channel: ChannelName::new("d").expect("a name"), ..waits("away", 5, AWAY) },
+            waits("", 1, Standing::Moving),
+            waits("well", 9, Standing::Moving),
+            waits("idle", 0, AWAY),
+        ],
+        limit: Some(7),
+    };
+    let reasons = reasons(snapshot);
+    assert_eq!(
+        names(&reasons),
+        ["disk_full", "draining", "queue_full", "queue_full", "nobody_yet", "offline", "no_answer"]
+    );
+    let away = Reason::Offline { receiver: node("away"), waiting: 7, heard_ms_ago: 0 };
+    assert!(reasons.contains(&away), "both channels are counted together: {reasons:?}");
+}
+
+#[test]
+fn a_node_that_is_cut_off_says_nothing_of_its_receivers() {
+    let waiting = vec![waits("away", 8, AWAY), waits("", 1, Standing::Moving)];
+    let snapshot = Snapshot { node: vec![cut_off()], waiting, limit: Some(8) };
+    assert_eq!(names(&reasons(snapshot)), ["no_server", "queue_full"]);
+}
+
+/// Whether each began, and its name.
+fn told(telling: &mut Telling, now: Instant, reasons: &[Reason]) -> Vec<(bool, &'static str)> {
+    let news = telling.look(now, reasons).into_iter();
+    news.map(|news| match news {
+        News::Begins(reason) => (true, reason.name()),
+        News::Ends(reason) => (false, reason.name()),
+    })
+    .collect()
+}
+
+#[test]
+fn a_reason_is_told_once_when_it_begins_and_once_when_it_ends() {
+    let (mut telling, start) = (Telling::default(), Instant::now());
+    let at = |secs| start + Duration::from_secs(secs);
+    assert_eq!(told(&mut telling, at(0), &[full()]), [(true, "disk_full")]);
+    assert_eq!(told(&mut telling, at(1), &[full()]), []);
+    assert_eq!(told(&mut telling, at(2), &[]), [(false, "disk_full")]);
+    assert_eq!(told(&mut telling, at(3), &[]), []);
+    assert_eq!(telling.wake_at(), None);
+}
+
+#[test]
+fn what_comes_and_goes_is_told_once_a_minute() {
+    let (mut telling, start) = (Telling::default(), Instant::now());
+    let mut news = Vec::new();
+    for second in 0..600 {
+        let reasons = if second % 2 == 0 { vec![cut_off()] } else { Vec::new() };
+        news.extend(told(&mut telling, start + Duration::from_secs(second), &reasons));
+    }
+    assert_eq!(news.iter().filter(|(begins, _)| *begins).count(), 10);
+    assert!(news.chunks(2).all(|pair| pair[0].0 && !pair[1].0), "each has its end: {news:?}");
+}
+
+#[test]
+fn a_receiver_that_is_away_for_a_moment_is_not_told() {
+    let (mut telling, start) = (Telling::default(), Instant::now());
+    let at = |secs| start + Duration::from_secs(secs);
+    assert_eq!(told(&mut telling, at(0), &[offline("b")]), []);
+    assert_eq!(telling.wake_at(), Some(at(0) + PATIENCE));
+    assert_eq!(told(&mut telling, at(9), &[]), []);
+    assert_eq!(told(&mut telling, at(9), &[offline("b")]), []);
+    assert_eq!(told(&mut telling, at(18), &[offline("b")]), []);
+    assert_eq!(told(&mut telling, at(19), &[offline("b")]), [(true, "offline")]);
+    assert_eq!(told(&mut telling, at(20), &[]), [(false, "offline")]);
+}
+
+#[test]
+fn while_the_node_is_cut_off_nothing_begins_or_ends_for_its_receivers() {
+    let (mut telling, start) = (Telling::default(), Instant::now());
+    let at = |secs| start + Duration::from_secs(secs);
+    assert_eq!(told(&mut telling, at(0), &[offline("b")]), []);
+    assert_eq!(told(&mut telling, at(10), &[offline("b"), offline("c")]), [(true, "offline")]);
+    assert_eq!(told(&mut telling, at(11), &[cut_off()]), [(true, "no_server")]);
+    assert_eq!(told(&mut telling, at(50), &[cut_off()]), []);
+    let both = [offline("b"), offline("c")];
+    assert_eq!(told(&mut telling, at(60), &both), [(false, "no_server")]);
+    assert_eq!(told(&mut telling, at(69), &both), [], "c may be heard in a moment");
+    assert_eq!(told(&mut telling, at(70), &both), [(true, "offline")]);
+}
+
+#[test]
+fn a_thousand_receivers_that_are_away_are_not_a_thousand_lines() {
+    let (mut telling, start) = (Telling::default(), Instant::now());
+    let all: Vec<Reason> = (0..1000).map(|n| offline(&format!("b{n}"))).collect();
+    assert_eq!(told(&mut telling, start, &all), []);
+    let later = start + PATIENCE;
+    assert_eq!(told(&mut telling, later, &all).len(), MOST);
+    assert_eq!(told(&mut telling, later + Duration::from_secs(1), &all), []);
+    assert_eq!(telling.wake_at(), Some(later + AGAIN_AFTER));
+    // The end of what was not told is not told either.
+    assert_eq!(told(&mut telling, later + Duration::from_secs(2), &[]).len(), MOST);
+}
