@@ -119,8 +119,9 @@ impl Channel {
     /// Handles every message of the channel with this function, on the runtime on which the node was started.
     ///
     /// `Ok` acknowledges the message, `Err` or a panic refuses it, and it comes again after a pause. Messages of one sender (in one lane) come one at a time,
-    /// in order; those of different senders side by side. With several handlers a message is acknowledged when all are `Ok`; they run one after the
-    /// other, and all run again if one fails. A handler may take as long as it likes: the sender is told that it is being worked on.
+    /// in order; those of different senders side by side. With several consumers, handlers or [streams](Self::messages), a message is acknowledged
+    /// when all have taken it; they get it one after the other, in the order in which they were attached, and all get it again if one refuses it.
+    /// [`Message::ack_in`] is for the last of them. A handler may take as long as it likes: the sender is told that it is being worked on.
     ///
     /// The handler stays until the channel is left or the node stops. One that holds a `Channel` or `Node` of its own (to reply, say) keeps the
     /// node running until [`Node::shutdown`](crate::Node::shutdown), dropped or not.
@@ -153,7 +154,8 @@ impl Channel {
         self.attach(Consumer::Inline(Arc::new(handler))).await.map(|_| ())
     }
 
-    /// The channel's messages as a stream. Each must be answered; see [`Message`]. Dropping the stream detaches it.
+    /// The channel's messages as a stream. Each must be answered; see [`Message`]. Dropping the stream detaches it. A
+    /// [`shutdown`](crate::Node::shutdown) gives back what is still in the stream, and waits for the answer to what was taken out of it.
     ///
     /// # Errors
     /// As [`on_message`](Self::on_message).
@@ -191,7 +193,8 @@ impl Channel {
     }
 
     /// Leaves the channel for good: senders purge what still waits for this node there, and keep nothing more for it. A restart is no
-    /// leave, and neither is [`Node::shutdown`](crate::Node::shutdown). Handlers are detached; joining again begins anew.
+    /// leave, and neither is [`Node::shutdown`](crate::Node::shutdown). Handlers are detached; joining again begins anew. Senders hear of it once the
+    /// messages that are being handled have been answered.
     ///
     /// # Errors
     /// The channel was left before, the file refuses, or the node is shut down.
@@ -218,14 +221,25 @@ pub struct Messages {
 impl Messages {
     /// The next message; none once the channel is left or the node has stopped. Cancelling loses nothing.
     pub async fn next(&mut self) -> Option<Message> {
-        self.messages.recv().await
+        loop {
+            let message = self.messages.recv().await?;
+            if message.look_at() {
+                return Some(message);
+            }
+        }
     }
 }
 
 impl Stream for Messages {
     type Item = Message;
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.messages.poll_recv(cx)
+        loop {
+            match self.messages.poll_recv(cx) {
+                // It was given back when the node began to stop.
+                Poll::Ready(Some(message)) if !message.look_at() => {}
+                polled => return polled,
+            }
+        }
     }
 }
 

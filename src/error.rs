@@ -295,6 +295,14 @@ pub enum TransactionError<E> {
     /// The message had been accepted before, so that the closure was not run again.
     #[error("the message has been accepted before: its effects are kept already")]
     AlreadyAccepted,
+    /// Other consumers of the channel follow the one that asked.
+    #[error(
+        "{channel} has consumers that get the message after this one: attach the one that takes messages in a transaction last"
+    )]
+    NotLast {
+        /// The message's channel.
+        channel: ChannelName,
+    },
     /// The file could not be written.
     #[error(transparent)]
     Storage(StoreError),

@@ -116,6 +116,16 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A receiver is online and has not answered a message. It may have handled it, so this is no attempt that failed: the message is sent
+    /// again after pauses that grow, until it is answered or expires.
+    Unanswered {
+        /// Who.
+        receiver: NodeId,
+        /// The first message of the frame.
+        id: MessageId,
+        /// How often in a row.
+        times: u32,
+    },
     /// An attempt failed.
     AttemptFailed {
         /// With whom.

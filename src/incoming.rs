@@ -1,7 +1,7 @@
 //! A received message, and how to answer it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -120,6 +120,31 @@ enum Commit {
 /// How the answer reaches the node.
 pub(crate) type Reply = oneshot::Sender<Result<Done, String>>;
 
+/// Which of a channel's consumers has a message: what one of them answers commits it only if all others have taken it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Last,
+    OthersFollow,
+}
+
+/// Whether a message that is put into a stream's queue was looked at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Looked(Arc<AtomicU8>);
+
+impl Looked {
+    const AT: u8 = 1;
+    const GIVEN_BACK: u8 = 2;
+
+    fn set(&self, to: u8) -> bool {
+        self.0.compare_exchange(0, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Gives it back, if nobody has looked at it.
+    pub(crate) fn give_back(&self) -> bool {
+        self.set(Self::GIVEN_BACK)
+    }
+}
+
 /// A received message.
 ///
 /// In a handler ([`Channel::on_message`](crate::Channel::on_message)) the result of the handler is the answer, unless it called
@@ -130,16 +155,19 @@ pub struct Message {
     content: Arc<Content>,
     store: Store,
     reply: Option<Reply>,
+    turn: Turn,
+    /// Where it is put into a stream's queue.
+    looked: Option<Looked>,
 }
 
 impl Message {
-    pub(crate) fn new(content: Arc<Content>, store: Store, reply: Reply) -> Self {
-        Self { content, store, reply: Some(reply) }
+    pub(crate) fn new(content: Arc<Content>, store: Store, reply: Reply, turn: Turn) -> Self {
+        Self { content, store, reply: Some(reply), turn, looked: None }
     }
 
     /// One that its handler only looks at.
     pub(crate) fn shown(content: Arc<Content>, store: Store) -> Self {
-        Self { content, store, reply: None }
+        Self { content, store, reply: None, turn: Turn::Last, looked: None }
     }
 
     /// The message's id, as its sender's `send` returned it.
@@ -225,8 +253,8 @@ impl Message {
         self.content.ttl_left_ms.map(Duration::from_millis)
     }
 
-    /// Which attempt of the sender this is, from 1. Repetitions because of an outage are no attempts of their own, so that an earlier one may
-    /// have reached this node whatever the number.
+    /// Which attempt this is, from 1: one more than handlers refused or failed it, or its receiver's process ended while one handled it. Repetitions
+    /// because of an outage, or because no answer came, are no attempts of their own.
     pub fn attempt(&self) -> u32 {
         self.content.attempt
     }
@@ -234,12 +262,16 @@ impl Message {
     /// Takes the message: commits that it was received, and lets the sender know.
     ///
     /// When this returns, the inbox row is committed (with the default `inbox_durability` not fsynced): whatever is killed, the message is not
-    /// handed out again. Cancelling leaves open whether it was taken.
+    /// handed out again. Cancelling leaves open whether it was taken. Where other consumers of the channel follow this one, they get the message now,
+    /// and it is committed when all of them have taken it: if one of them refuses it, it comes again to all.
     ///
     /// # Errors
     /// [`AckError::Answered`] after an earlier answer; otherwise what the file says, and the message comes again.
     pub async fn ack(mut self) -> Result<(), AckError> {
         let reply = self.reply.take().ok_or(AckError::Answered)?;
+        if self.turn == Turn::OthersFollow {
+            return reply.send(Ok(Done::Handled)).map_err(|_| StoreError::Closed.into());
+        }
         let (store, advance) = (self.store.clone(), self.content.advance.clone());
         let work = async move { store.accept(advance).await };
         let judge = |result: &Result<(), _>| match result {
@@ -269,7 +301,8 @@ impl Message {
     ///
     /// # Errors
     /// [`TransactionError::User`] with what `write` returned, or what the file says; nothing was written, and the message can be answered
-    /// otherwise, or comes again. [`TransactionError::AlreadyAccepted`] after an earlier answer that took it.
+    /// otherwise, or comes again. [`TransactionError::AlreadyAccepted`] after an earlier answer that took it. [`TransactionError::NotLast`] where other
+    /// consumers of the channel follow this one: the receipt would be committed before they have taken the message.
     pub async fn ack_in<R, E, F>(&mut self, write: F) -> Result<R, TransactionError<E>>
     where
         F: FnOnce(&Tx<'_>) -> Result<R, E> + Send + 'static,
@@ -278,6 +311,9 @@ impl Message {
     {
         if self.reply.is_none() {
             return Err(TransactionError::AlreadyAccepted);
+        }
+        if self.turn == Turn::OthersFollow {
+            return Err(TransactionError::NotLast { channel: self.content.channel.clone() });
         }
         let (store, advance) = (self.store.clone(), self.content.advance.clone());
         let work = async move { store.accept_in(advance, write).await };
@@ -296,6 +332,17 @@ impl Message {
 }
 
 impl Message {
+    /// It is taken out of a stream's queue. `false`: it was given back meanwhile.
+    pub(crate) fn look_at(&self) -> bool {
+        self.looked.as_ref().is_none_or(|looked| looked.set(Looked::AT))
+    }
+
+    /// The same message for a stream's queue, and what tells whether it was taken out.
+    pub(crate) fn queued(mut self) -> (Self, Looked) {
+        let looked = self.looked.get_or_insert_default().clone();
+        (self, looked)
+    }
+
     /// Gives it back unhandled: its consumer went away before it looked at it.
     pub(crate) fn give_back(mut self) {
         if let Some(reply) = self.reply.take() {

@@ -324,9 +324,19 @@ impl Node {
     /// Stops the node: no message is taken any more, running handlers and what can still be delivered to peers that are online
     /// get up to `shutdown_timeout`, peers are told goodbye, the file is closed. When this returns, no task or thread of the node is left.
     /// Works also while disconnected. Calling it again is allowed.
+    ///
+    /// Inside a handler, or a callback of the election, it begins the stop and returns at once, since the node waits for what runs: the message is still
+    /// acknowledged when its handler returns, and another call elsewhere waits for the end. A task that the handler spawned and waits for counts
+    /// as elsewhere. Messages that wait in a stream are given back; one that was taken out of it is waited for until it is answered or dropped.
     pub async fn shutdown(&self) {
         let deadline = self.shared.config.shutdown_timeout;
         self.shared.store.stop_intake();
+        if crate::driver::is_inside(&self.shared.gate) {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            // An error says that it was shut down before.
+            let _ = self.shared.line.order(Command::Shutdown { deadline, reply }).await;
+            return;
+        }
         // An error says that it was shut down before.
         let _ = self.shared.line.ask(|reply| Command::Shutdown { deadline, reply }).await;
         // Whoever calls it at the same time waits here until the thread is gone.

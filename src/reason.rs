@@ -397,7 +397,7 @@ reasons! {
         let wait = count(*waiting);
         let channel = channel.as_str();
         "{wait} on {channel:?} for {receiver}, which is online and did not answer {id}, sent {attempts} times"
-        "look whether its handler hangs, and at its permissions to publish"
+        "it may have handled it; look whether its node hangs, and at its permissions to publish"
         "{receiver} answers on {channel:?}"
 }
 

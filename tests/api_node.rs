@@ -239,6 +239,78 @@ async fn shutdown_lets_running_handlers_finish_and_delivers_what_can_be_delivere
     bob.shutdown().await;
 }
 
+/// A sender, and a receiver whose `shutdown` would wait for much longer than the test.
+async fn patient_pair(server: &NatsServer, dir: &TempDir) -> (Node, waypost::Channel, Node) {
+    let alice = start(server, dir, "alice").await;
+    let bob = builder(server, dir, "bob").shutdown_timeout(Duration::from_secs(600));
+    let bob = begin(bob).await;
+    bob.join("work", Mode::Reader).await.expect("joined");
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    reader_is_known(&alice, "work", "bob").await;
+    (alice, out, bob)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_can_shut_its_node_down_and_its_message_is_acknowledged() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (alice, out, bob) = patient_pair(&server, &dir).await;
+    let work = bob.join("work", Mode::Reader).await.expect("joined");
+    let (node, returned) = (bob.clone(), Arc::new(tokio::sync::Notify::new()));
+    let note = returned.clone();
+    work.on_message(move |_| {
+        let (node, note) = (node.clone(), note.clone());
+        async move {
+            node.shutdown().await;
+            note.notify_one();
+            Ok(())
+        }
+    })
+    .await
+    .expect("attached");
+    send_numbers(&out, 0..2).await;
+    let ended = async {
+        returned.notified().await;
+        // Elsewhere it waits for the end, as ever.
+        bob.shutdown().await;
+    };
+    tokio::time::timeout(SOON, ended).await.expect("it ends");
+    account_is(&alice, "bob", |account| account.acknowledged == 1 && account.pending == 1).await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_took_out_of_a_stream_holds_no_shutdown_and_costs_no_attempt() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (alice, out, bob) = patient_pair(&server, &dir).await;
+    let work = bob.join("work", Mode::Reader).await.expect("joined");
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    work.on_message(move |_| std::future::ready(begun.send(()).map_err(Into::into)))
+        .await
+        .expect("attached");
+    let mut messages = work.messages().await.expect("a stream");
+    out.send("x").await.expect("sent");
+    // A handler has taken it, and the stream is next.
+    tokio::time::timeout(SOON, begins.recv()).await.expect("in time").expect("it runs");
+    tokio::time::timeout(SOON, bob.shutdown()).await.expect("it ends");
+    assert!(messages.next().await.is_none(), "it was given back");
+    let bob = start(&server, &dir, "bob").await;
+    let work = bob.join("work", Mode::Reader).await.expect("joined");
+    let mut messages = work.messages().await.expect("a stream");
+    let next = tokio::time::timeout(SOON, messages.next()).await.expect("it comes");
+    let message = next.expect("it runs");
+    assert_eq!(message.attempt(), 1);
+    // One that was taken out is waited for, and dropping it is an answer.
+    let ending = tokio::spawn({
+        let bob = bob.clone();
+        async move { bob.shutdown().await }
+    });
+    drop(message);
+    tokio::time::timeout(SOON, ending).await.expect("it ends").expect("no panic");
+    alice.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_shutdown_every_call_says_so() {
     let server = NatsServer::start();

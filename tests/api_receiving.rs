@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nodes::*;
+use support::eventually_async;
 use support::nats_server::NatsServer;
 use tempfile::TempDir;
 use waypost::error::{ChannelError, TransactionError};
@@ -107,6 +108,77 @@ async fn several_handlers_must_all_be_ok() {
     settled(&pair.alice).await;
     assert_eq!((first.load(Ordering::SeqCst), second.load(Ordering::SeqCst)), (3, 3));
     assert_eq!(columns(&pair.alice, "bob").await, [1, 0, 1, 0, 0, 0]);
+    pair.end().await;
+}
+
+/// Ten messages for a stream that acknowledges all, and a handler that refuses some the first time.
+async fn refused_beside_a_stream(stream_first: bool) {
+    let pair = Pair::start().await;
+    let taken = Got::default();
+    let (refused, note) = (Arc::new(AtomicUsize::new(0)), taken.clone());
+    let count = refused.clone();
+    let handler = move |message: Message| {
+        let again = message.attempt() > 1;
+        let text = message.text().expect("text").to_owned();
+        if text.parse::<usize>().expect("a number") % 3 == 0 && !again {
+            count.fetch_add(1, Ordering::SeqCst);
+            return std::future::ready(Err("not now".into()));
+        }
+        note.lock().expect("not poisoned").push(text);
+        std::future::ready(Ok(()))
+    };
+    if !stream_first {
+        pair.work.on_message(handler.clone()).await.expect("attached");
+    }
+    let mut messages = pair.work.messages().await.expect("a stream");
+    if stream_first {
+        pair.work.on_message(handler).await.expect("attached");
+    }
+    let streamed = tokio::spawn(async move {
+        let mut texts = Vec::new();
+        while let Some(message) = messages.next().await {
+            texts.push(message.text().expect("text").to_owned());
+            message.ack().await.expect("taken");
+        }
+        texts
+    });
+    send_numbers(&pair.out, 0..10).await;
+    settled(&pair.alice).await;
+    assert_eq!(seen(&taken), numbers(0..10), "stream first: {stream_first}");
+    assert_eq!(refused.load(Ordering::SeqCst), 4);
+    assert_eq!(columns(&pair.alice, "bob").await, [10, 0, 10, 0, 0, 0]);
+    pair.end().await;
+    let mut texts = streamed.await.expect("it ended");
+    assert_eq!(texts.len(), if stream_first { 14 } else { 10 });
+    texts.dedup();
+    assert_eq!(texts, numbers(0..10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_a_stream_acknowledged_comes_again_if_a_handler_beside_it_refused_it() {
+    refused_beside_a_stream(true).await;
+    refused_beside_a_stream(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_last_consumer_takes_a_message_in_a_transaction() {
+    let pair = Pair::start().await;
+    let mut first = pair.work.messages().await.expect("a stream");
+    let mut last = pair.work.messages().await.expect("a stream");
+    pair.out.send("x").await.expect("sent");
+    let table = |name| format!("CREATE TABLE {name} (n INTEGER)");
+    let mut message = next(&mut first).await;
+    let refused = message.ack_in(move |tx| tx.execute(&table("early"), [])).await;
+    let Err(TransactionError::NotLast { channel }) = refused else { panic!("{refused:?}") };
+    assert_eq!(channel.as_str(), "work");
+    message.ack().await.expect("its part is done");
+    let mut message = next(&mut last).await;
+    message.ack_in(move |tx| tx.execute(&table("late"), [])).await.expect("kept");
+    settled(&pair.alice).await;
+    let mine = rusqlite::Connection::open(pair.bob.storage()).expect("its file");
+    let tables = "SELECT name FROM sqlite_master WHERE name IN ('early', 'late')";
+    let name: String = mine.query_row(tables, [], |row| row.get(0)).expect("one of them");
+    assert_eq!(name, "late");
     pair.end().await;
 }
 
@@ -232,6 +304,41 @@ async fn leaving_purges_what_waits_and_joining_again_begins_anew() {
         .await;
     pair.out.send("again").await.expect("sent");
     assert_eq!(arrived(&got, 1).await, ["again"]);
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_handled_when_its_channel_is_left_is_still_acknowledged() {
+    let pair = Pair::start().await;
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    let wait = go_on.clone();
+    let handler = move |_| {
+        let (begun, wait) = (begun.clone(), wait.clone());
+        async move {
+            begun.send(())?;
+            wait.notified().await;
+            Ok(())
+        }
+    };
+    pair.work.on_message(handler).await.expect("attached");
+    send_numbers(&pair.out, 0..3).await;
+    tokio::time::timeout(SOON, begins.recv()).await.expect("in time").expect("it runs");
+    let mut events = pair.alice.events();
+    pair.work.leave().await.expect("left");
+    // Its keepalives do not list the channel any more, and do not say that it was left.
+    eventually_async(SOON, "it is known not to read", async || {
+        pair.alice.subscribers("work").await.expect("a valid name").is_empty()
+    })
+    .await;
+    assert_eq!(columns(&pair.alice, "bob").await, [3, 3, 0, 0, 0, 0]);
+    go_on.notify_one();
+    let purged = event(&mut events, "it left", |event| match event {
+        Event::ReaderLeft { purged, .. } => Some(*purged),
+        _ => None,
+    });
+    assert_eq!(purged.await, 2);
+    assert_eq!(columns(&pair.alice, "bob").await, [3, 0, 1, 0, 0, 2]);
     pair.end().await;
 }
 

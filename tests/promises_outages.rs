@@ -4,7 +4,7 @@
 mod nodes;
 mod support;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use nodes::child::Child;
@@ -13,7 +13,7 @@ use support::nats_server::NatsServer;
 use support::tcp_proxy::TcpProxy;
 use tempfile::TempDir;
 use waypost::rusqlite::Connection;
-use waypost::{Channel, Event, Mode, Node};
+use waypost::{Batching, Channel, Event, Mode, NewMessage, Node, StartAt};
 
 #[test]
 #[ignore = "run by other tests as a process of its own"]
@@ -317,6 +317,94 @@ async fn p6_a_file_written_by_a_clock_a_year_ahead_neither_expires_nor_disorders
     assert_eq!(arrived(&got, 10).await, numbers(0..10));
     settled(&alice).await;
     assert_eq!(account(&alice, "bob").await.expired, 0);
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
+
+/// Starts the receiver again as often as it ends, until all is settled; what its lives wrote.
+async fn supervised(alice: &Node, server: &NatsServer, dir: &TempDir) -> Vec<Vec<String>> {
+    let mut lives = Vec::new();
+    let mut bob = Child::start("recv-abort", &server.url(), dir, "bob");
+    loop {
+        let is_stuck = bob.lines().last().is_some_and(|line| line == "stuck");
+        if bob.has_ended() || is_stuck {
+            let next = "a receiver that ends is started again";
+            lives.push(bob.kill());
+            assert!(lives.len() < 30, "{next}, but not for ever: {lives:?}");
+            bob = Child::start("recv-abort", &server.url(), dir, "bob");
+        }
+        let account = account(alice, "bob").await;
+        if account.accepted > 0 && account.pending == 0 {
+            lives.push(bob.kill());
+            return lives;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_message_that_ends_its_receiver_is_dead_after_its_attempts_and_the_queue_goes_on() {
+    let server = NatsServer::start();
+    let two = NonZeroU32::new(2).expect("above zero");
+    for (batch, fatal) in [(1, "abort"), (1, "stuck"), (20, "abort")] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let batching = Batching::up_to(NonZeroUsize::new(batch).expect("above zero"));
+        let alice = builder(&server, &dir, "alice").max_attempts(two).batching(batching);
+        let alice = begin(alice).await;
+        let out = alice.join("work", Mode::Writer).await.expect("joined");
+        let mut texts = numbers(0..10);
+        texts.insert(5, fatal.to_owned());
+        let messages = texts.iter().map(|text| NewMessage::text(text.clone())).collect();
+        let ids = out.send_all(messages).await.expect("sent");
+        let lives = supervised(&alice, &server, &dir).await;
+        assert_eq!(columns(&alice, "bob").await, [11, 0, 10, 0, 1, 0], "{fatal}: {lives:?}");
+        let dead = alice.dead_letters(10).await.expect("readable");
+        assert_eq!(dead.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[5]]);
+        assert!(dead[0].reason.contains("process ended while it handled"), "{}", dead[0].reason);
+        let ended = lives.iter().flatten().filter(|line| *line == fatal).count();
+        // Of a frame of many it takes one life more to find out which it was.
+        assert_eq!(ended, if batch == 1 { 2 } else { 3 }, "{lives:?}");
+        let mut last = lives.concat();
+        last.retain(|line| line != fatal);
+        last.sort_unstable();
+        last.dedup();
+        assert_eq!(last, numbers(0..10), "all others were handled");
+        alice.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_handler_that_an_orderly_end_cuts_short_has_not_failed() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let alice = start(&server, &dir, "alice").await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    let id = out.send("x").await.expect("sent");
+    for orderly in [true, true, false] {
+        let bob = builder(&server, &dir, "bob").shutdown_timeout(Duration::from_millis(10));
+        let bob = begin(bob).await;
+        let work = bob.join_from("work", Mode::Reader, StartAt::All).await.expect("joined");
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        work.on_message(move |message| {
+            begun.send(message.attempt()).expect("somebody looks");
+            std::future::pending()
+        })
+        .await
+        .expect("attached");
+        let attempt = tokio::time::timeout(SOON, begins.recv()).await.expect("it begins");
+        assert_eq!(attempt, Some(1));
+        if orderly {
+            bob.shutdown().await;
+        }
+    }
+    let bob = start(&server, &dir, "bob").await;
+    let got = collect(&bob.join("work", Mode::Reader).await.expect("joined")).await;
+    assert_eq!(arrived(&got, 1).await, ["x"]);
+    settled(&alice).await;
+    let file = waypost::inspect::Inspector::open(alice.storage()).expect("a node's file");
+    let story = file.why(id).expect("readable").expect("on record");
+    let failures = &story.receivers[0].failures;
+    assert!(!failures.iter().any(|failure| failure.answer.contains("failed")), "{failures:?}");
     bob.shutdown().await;
     alice.shutdown().await;
 }

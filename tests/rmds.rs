@@ -20,27 +20,33 @@ fn child_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rmds_1_an_ack_that_never_comes_is_retried() {
+async fn rmds_1_an_ack_that_never_comes_is_retried_and_is_no_refusal() {
     let server = NatsServer::start();
     let dir = tempfile::tempdir().expect("a folder");
-    let alice = start(&server, &dir, "alice").await;
+    let two = std::num::NonZeroU32::new(2).expect("above zero");
+    let alice = begin(builder(&server, &dir, "alice").max_attempts(two)).await;
     let out = alice.join("work", Mode::Writer).await.expect("joined");
     let mut bob = Puppet::start(&server, "bob").await;
     reader_is_known(&alice, "work", "bob").await;
     let mut events = alice.events();
     let id = out.send("0").await.expect("sent").to_string();
     out.send("1").await.expect("sent");
-    // Three times the same message, none of them answered.
-    for attempt in 1..=3 {
+    // Three times the same message, none of them answered, and none a refusal.
+    for _ in 1..=3 {
         let frame = bob.next().await;
         assert_eq!(id_of(&frame), id);
-        assert_eq!(frame["try"], attempt);
+        assert_eq!(frame["try"], 1);
     }
-    event(&mut events, "a failed attempt", |event| match event {
-        Event::AttemptFailed { answer, .. } => (answer == "no answer in time").then_some(()),
+    event(&mut events, "no answer", |event| match event {
+        Event::Unanswered { times: 3, .. } => Some(()),
         _ => None,
     })
     .await;
+    assert_eq!(columns(&alice, "bob").await, [2, 2, 0, 0, 0, 0], "it waits, however often");
+    let file = waypost::inspect::Inspector::open(alice.storage()).expect("a node's file");
+    let story = file.why(id.parse().expect("an id")).expect("readable").expect("on record");
+    let answer = &story.receivers[0].failures[0].answer;
+    assert!(answer.contains("it may have been handled"), "{answer}");
     let frame = bob.next().await;
     bob.answer(&frame, "ack").await;
     let mut frame = bob.next().await;

@@ -11,7 +11,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::inside;
 use crate::election::{Accession, HandedState, Stepped, Stopping};
+use crate::gate::Gate;
 
 /// What a callback's call gives.
 pub(crate) type CallFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -42,6 +44,7 @@ impl fmt::Debug for Callback {
 /// At most one function of each kind; the latest counts.
 pub(super) struct Callbacks {
     runtime: Handle,
+    whose: Arc<Gate>,
     master: Option<OnMaster>,
     follower: Option<OnFollower>,
     shutdown: Option<OnShutdown>,
@@ -50,8 +53,8 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
-    pub(super) fn new(runtime: Handle) -> Self {
-        Self { runtime, master: None, follower: None, shutdown: None, caller: None }
+    pub(super) fn new(runtime: Handle, whose: Arc<Gate>) -> Self {
+        Self { runtime, whose, master: None, follower: None, shutdown: None, caller: None }
     }
 
     pub(super) fn register(&mut self, callback: Callback) {
@@ -93,7 +96,7 @@ impl Callbacks {
         let runtime = &self.runtime;
         let (calls, _) = self.caller.get_or_insert_with(|| {
             let (calls, queue) = mpsc::unbounded_channel();
-            (calls, runtime.spawn(run(queue)))
+            (calls, runtime.spawn(inside::scope(&self.whose, run(queue))))
         });
         // It ends only with the runtime.
         let _ = calls.send(call);

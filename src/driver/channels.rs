@@ -165,6 +165,7 @@ impl<T: Transport> Driver<T> {
 
     pub(super) async fn joined(&mut self, channel: ChannelName, mut joined: Joined) {
         self.left.remove(&channel);
+        self.parting.remove(&channel);
         joined.held = self.gate.look().draining.is_some();
         if let Some(before) = self.channels.remove(&channel) {
             joined.paused = before.paused;
@@ -185,11 +186,24 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn has_left(&mut self, channel: ChannelName) {
         self.channels.remove(&channel);
         self.left.insert(channel.clone());
+        if self.inbox.works_for(&channel) {
+            self.parting.insert(channel.clone());
+        }
         if self.left.len() > MAX_CHANNELS {
             // Who has not heard of this one by now learns it from a refusal, and an operator can purge.
             self.left.pop_first();
         }
         self.announce(channel).await;
+    }
+
+    /// Says which channels were left for good, once nothing of theirs is in work any more: senders purge what has no answer by then.
+    pub(super) async fn part(&mut self) {
+        let before = self.parting.len();
+        let inbox = &self.inbox;
+        self.parting.retain(|channel| inbox.works_for(channel));
+        if self.parting.len() < before {
+            self.meet(membership::Event::Changed).await;
+        }
     }
 
     pub(super) fn forget(

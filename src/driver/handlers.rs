@@ -10,12 +10,14 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::inbound::Held;
 use super::inline::{all_inline, call_inline, handle_inline};
-use super::{Consumer, Driver};
-use crate::incoming::Message;
+use super::{Consumer, Driver, inside};
+use crate::gate::Gate;
+use crate::incoming::{Message, Turn};
 use crate::message::MessageId;
 use crate::protocol::inbox::{self, Done, Source};
 use crate::spans;
@@ -35,6 +37,9 @@ pub(super) struct Handlers {
     runtime: Handle,
     last: u64,
     runs: HashMap<u64, Run>,
+    /// The node has begun to stop.
+    stopping: CancellationToken,
+    whose: Arc<Gate>,
     just_started: bool,
     sender: mpsc::UnboundedSender<Ended>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -74,9 +79,15 @@ impl Drop for Finishing {
 }
 
 impl Handlers {
-    pub(super) fn new(runtime: Handle) -> Self {
+    pub(super) fn new(runtime: Handle, whose: Arc<Gate>) -> Self {
         let (sender, ended) = mpsc::unbounded_channel();
-        Self { runtime, last: 0, runs: HashMap::new(), just_started: false, sender, ended }
+        let (runs, stopping) = (HashMap::new(), CancellationToken::new());
+        Self { runtime, last: 0, runs, stopping, whose, just_started: false, sender, ended }
+    }
+
+    /// Streams give back what nobody has looked at.
+    pub(super) fn stop(&self) {
+        self.stopping.cancel();
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -133,7 +144,8 @@ impl Handlers {
             sender: self.sender.clone(),
         };
         let ceased = Arc::clone(&batch.ceased);
-        let task = self.runtime.spawn(batch.run(finishing)).abort_handle();
+        let run = inside::scope(&self.whose, batch.run(finishing));
+        let task = self.runtime.spawn(run).abort_handle();
         self.runs.insert(self.last, Run { source, ceased, task });
         self.just_started = true;
     }
@@ -165,6 +177,7 @@ struct Batch {
     timeout: Option<Duration>,
     /// Begin none any more.
     ceased: Arc<AtomicBool>,
+    stopping: CancellationToken,
     /// Others run beside it: their receipts share a commit.
     beside_others: bool,
 }
@@ -178,7 +191,7 @@ impl Batch {
             if last.is_some() && self.ceased.load(Ordering::SeqCst) {
                 break;
             }
-            let all = offer_to_all(&content, &self.store, &self.consumers);
+            let all = offer_to_all(&content, &self.store, &self.consumers, &self.stopping);
             let all = all.instrument(spans::handle(&content));
             let result = match self.timeout {
                 None => all.await,
@@ -236,7 +249,8 @@ impl<T: Transport> Driver<T> {
         }
         let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
         let (ceased, beside_others) = (Arc::default(), !self.handlers.is_idle());
-        let batch = Batch { messages, store, consumers, timeout, ceased, beside_others };
+        let stopping = self.handlers.stopping.clone();
+        let batch = Batch { messages, store, consumers, timeout, ceased, stopping, beside_others };
         self.handlers.start(source, batch);
         None
     }
@@ -272,10 +286,12 @@ async fn offer_to_all(
     content: &Held,
     store: &Store,
     consumers: &[Consumer],
+    stopping: &CancellationToken,
 ) -> Result<Done, String> {
-    for consumer in consumers {
+    for (at, consumer) in consumers.iter().enumerate() {
         let (reply, mut answer) = oneshot::channel();
-        let message = Message::new(content.clone(), store.clone(), reply);
+        let turn = if at + 1 == consumers.len() { Turn::Last } else { Turn::OthersFollow };
+        let message = Message::new(content.clone(), store.clone(), reply, turn);
         let one = match consumer {
             Consumer::Inline(handler) => {
                 call_inline(handler, &message)?;
@@ -292,12 +308,23 @@ async fn offer_to_all(
                 }
             }
             Consumer::Stream(stream) => {
+                let (message, looked) = message.queued();
                 if let Err(unsent) = stream.send(message).await {
                     unsent.0.give_back();
                 }
-                answer
-                    .await
-                    .map_err(|_| "the message was dropped without an answer".to_owned())??
+                let answered = tokio::select! {
+                    biased;
+                    answered = &mut answer => answered,
+                    () = stopping.cancelled() => {
+                        if looked.give_back() {
+                            return Ok(Done::Returned);
+                        }
+                        let (sender, id) = (&content.sender, content.id);
+                        tracing::warn!(%sender, %id, "the node stops, and waits for the answer to this message, which was taken from a stream");
+                        answer.await
+                    }
+                };
+                answered.map_err(|_| "the message was dropped without an answer".to_owned())??
             }
         };
         if one == Done::Returned {

@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict, detail};
+use crate::protocol::inbox::begun::{ENDED, Note, Standing};
 use crate::protocol::inbox::{self, Action, Gap, Incoming, Source};
 use crate::protocol::membership;
 use crate::spans;
@@ -187,6 +188,16 @@ impl<T: Transport> Driver<T> {
         Ok(Incoming { id: content.id, bytes, body: Arc::new(content) })
     }
 
+    /// What the last process was at when it ended.
+    pub(super) fn take_up(&mut self, noted: Vec<Note>) {
+        let notes = self.inbox.noted(noted);
+        for (_, note) in notes.iter().filter(|(_, note)| note.standing == Standing::Blamed) {
+            let (sender, id) = (&note.source.sender, note.first);
+            tracing::error!(node = %self.me, %sender, %id, "{ENDED}; that is a failed attempt");
+        }
+        self.begun.begin_anew(&notes);
+    }
+
     /// Says this to the inbox, and does what it decides.
     pub(super) async fn receive(&mut self, event: inbox::Event<Held>) {
         let mut events = VecDeque::from([event]);
@@ -199,11 +210,25 @@ impl<T: Transport> Driver<T> {
         }
         let wake_at = self.inbox.wake_at();
         self.arm(Timer::Inbox, wake_at);
+        if !self.parting.is_empty() {
+            self.part().await;
+        }
     }
 
     async fn perform_inbox(&mut self, action: Action<Held>) -> Option<inbox::Event<Held>> {
         match action {
-            Action::Handle { source, messages } => self.start_handlers(source, messages),
+            Action::Handle { source, messages, note } => {
+                if let (Some((slot, ends)), [(first, _), ..], Some((last, _))) =
+                    (note, &messages[..], messages.last())
+                {
+                    self.begun.note(slot, &source, (*first, *last), ends);
+                }
+                self.start_handlers(source, messages)
+            }
+            Action::Unnote { slot } => {
+                self.begun.clear(slot);
+                None
+            }
             Action::Cease { source } => {
                 self.handlers.cease(&source);
                 None

@@ -47,6 +47,11 @@ impl Line {
         }
     }
 
+    /// Tells the driver, and waits for nothing but a place in the queue.
+    pub(crate) async fn order(&self, command: Command) -> Result<(), NodeError> {
+        self.commands.send(command).await.map_err(|_| NodeError::ShutDown)
+    }
+
     /// Tells the driver, if it has room for it; for what is only a courtesy.
     pub(crate) fn tell(&self, command: Command) {
         let _ = self.commands.try_send(command);

@@ -195,7 +195,8 @@ impl<T: Transport> Driver<T> {
             bytes += name.as_str().len() + 3;
             bytes <= LEFT_BYTES
         };
-        self.left.iter().take(MAX_CHANNELS).take_while(fits).cloned().collect()
+        let told = self.left.iter().filter(|channel| !self.parting.contains(*channel));
+        told.take(MAX_CHANNELS).take_while(fits).cloned().collect()
     }
 
     async fn heard(&mut self, node: NodeId, news: News, keepalive: Keepalive) {

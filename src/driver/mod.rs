@@ -21,7 +21,7 @@ use crate::protocol::membership::{self, Membership};
 use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
 use crate::protocol::{Now, frame::Keepalive};
-use crate::store::{Notices, Opened, Store, Topic};
+use crate::store::{Notes, Notices, Opened, Store, Topic};
 use crate::transport::{Transport, TransportEvent};
 
 mod callbacks;
@@ -33,6 +33,7 @@ mod giving_up;
 mod handlers;
 mod inbound;
 mod inline;
+mod inside;
 mod jobs;
 mod laggards;
 mod line;
@@ -49,6 +50,7 @@ mod stopping;
 pub(crate) use callbacks::Callback;
 pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture, Inline};
 pub(crate) use election::{Change, Desk, Standing};
+pub(crate) use inside::is_inside;
 pub(crate) use line::{Commands, Line, line};
 
 use channels::Joined;
@@ -157,9 +159,12 @@ pub(crate) struct Driver<T> {
     subscribing: BTreeSet<(NodeId, ChannelName)>,
 
     inbox: Inbox<Held>,
+    begun: Notes,
     handlers: Handlers,
     channels: BTreeMap<ChannelName, Joined>,
     left: BTreeSet<ChannelName>,
+    /// Those of them with a message in work, which nobody is told of yet.
+    parting: BTreeSet<ChannelName>,
     gate: Arc<Gate>,
     orders: Orders,
     asked: Asked,

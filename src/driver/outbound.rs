@@ -269,6 +269,10 @@ impl<T: Transport> Driver<T> {
                 self.settle_soon();
                 None
             }
+            Action::Unanswered { topic: _, seq, id, attempt, times } => {
+                self.unanswered(receiver, (seq, id), attempt, times);
+                None
+            }
             Action::WentBack { newest } => {
                 self.go_back(receiver, newest);
                 None
@@ -278,6 +282,22 @@ impl<T: Transport> Driver<T> {
                 None
             }
         }
+    }
+
+    /// The receiver is there, and says nothing about what it was sent.
+    fn unanswered(
+        &mut self,
+        receiver: &NodeId,
+        (seq, id): (u64, crate::message::MessageId),
+        attempt: u32,
+        times: u32,
+    ) {
+        let receiver = receiver.clone();
+        self.tell(Event::Unanswered { receiver: receiver.clone(), id, times });
+        let answer = format!("no answer ({times} in a row): it may have been handled");
+        let at_ms = self.store.now_ms();
+        self.settling.attempted(Attempt { receiver, seq, attempt, at_ms, answer });
+        self.settle_soon();
     }
 
     fn note_settled(&mut self, run: Run) {

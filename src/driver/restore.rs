@@ -1,6 +1,7 @@
 //! A driver from what the file held.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::FuturesUnordered;
@@ -48,7 +49,7 @@ impl<T: Transport> Driver<T> {
             desk,
             ..
         } = parts;
-        let Opened { store, notices, restored, .. } = opened;
+        let Opened { store, notices, restored, begun: (begun, noted), .. } = opened;
         let Restored {
             node,
             stores,
@@ -89,7 +90,7 @@ impl<T: Transport> Driver<T> {
                 fastrand::u64(..),
                 Now { mono: clock::now(), ..now },
             );
-            let callbacks = Callbacks::new(parts.handlers.clone());
+            let callbacks = Callbacks::new(parts.handlers.clone(), Arc::clone(&gate));
             Office::new(election, &settings, config.audit, desk, callbacks)
         });
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
@@ -134,9 +135,11 @@ impl<T: Transport> Driver<T> {
             subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
             subscribing: BTreeSet::new(),
             inbox: Inbox::new(limits, received),
-            handlers: Handlers::new(parts.handlers),
+            begun,
+            handlers: Handlers::new(parts.handlers, Arc::clone(&gate)),
             channels: BTreeMap::new(),
             left: left.into_iter().take(MAX_CHANNELS).collect(),
+            parting: BTreeSet::new(),
             gate,
             orders,
             asked: Asked::default(),
@@ -151,6 +154,7 @@ impl<T: Transport> Driver<T> {
             config,
             store,
         };
+        driver.take_up(noted);
         for topic in topics {
             driver.know_topic(topic);
         }

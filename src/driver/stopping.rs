@@ -34,6 +34,7 @@ impl<T: Transport> Driver<T> {
         let handed_over = self.office.is_none();
         self.stopping = Some(Stopping { overdue: false, handed_over, reply });
         self.arm(Timer::Stop, Some(Instant::now() + deadline));
+        self.handlers.stop();
         self.receive(inbox::Event::Stop).await;
         self.meet(membership::Event::Changed).await;
         // Whoever gave an order learns that there will be no answer.
@@ -78,6 +79,8 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn finish(mut self, reply: Reply<()>) {
         self.close_office().await;
         self.abort_handlers().await;
+        // Whoever was cut short by an orderly end has not ended it.
+        self.begun.remove();
         self.beat(None, true).await;
         let (settlements, attempts) = self.settling.take();
         if let Err(error) = self.store.settle(settlements, attempts).await {
@@ -98,6 +101,8 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn cancel(mut self) {
         self.close_office().await;
         self.abort_handlers().await;
+        // Whoever was cut short by an orderly end has not ended it.
+        self.begun.remove();
         let (settlements, attempts) = self.settling.take();
         if let Err(error) = self.store.settle(settlements, attempts).await {
             self.complain("note what has been settled", &error);

@@ -4,6 +4,7 @@
 //! over connections of its own.
 
 mod audit;
+mod begun;
 mod cleanup;
 pub(crate) mod clock;
 pub(crate) mod crc;
@@ -48,8 +49,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::config::Durability;
 use crate::error::{StoreError, StoreOpenError};
 use crate::event::Tally;
+use crate::message::StoreId;
 use crate::metering::Meter;
+use crate::protocol::inbox::begun::Note;
 pub(crate) use audit::Entry;
+pub(crate) use begun::Notes;
 use clock::{Clock, SystemTimeSource, TimeSource};
 use fault::JobError;
 pub(crate) use fault::again;
@@ -100,6 +104,8 @@ pub(crate) struct Opened {
     pub(crate) notices: Notices,
     pub(crate) restored: Restored,
     pub(crate) cut: Option<LogCut>,
+    /// Where to note what is handed out, and what the last process had noted.
+    pub(crate) begun: (Notes, Vec<Note>),
 }
 
 impl Store {
@@ -194,7 +200,9 @@ impl Store {
             under_way,
         };
         let store = Self { inner: Arc::new(inner) };
-        Ok(Opened { store, notices: Notices(mailbox), restored, cut })
+        let own = restored.stores.first().map_or(StoreId::from_u128(0), |(_, store)| *store);
+        let begun = Notes::read(store.path(), own);
+        Ok(Opened { store, notices: Notices(mailbox), restored, cut, begun })
     }
 
     /// The file's time in milliseconds since 1970; see [`clock`].

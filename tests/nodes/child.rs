@@ -28,7 +28,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a child in this role: `send FIRST COUNT`, `recv`, `recv-in`, `backlog`, `leave-nothing`, `vote` or `hold`, as this node on the channel `work`.
+    /// Starts a child in this role: `send FIRST COUNT`, `recv`, `recv-abort`, `recv-in`, `backlog`, `leave-nothing`, `vote` or `hold`, as this node on the channel `work`.
     pub fn start(role: &str, url: &str, folder: impl AsRef<Path>, id: &str) -> Self {
         let program = std::env::current_exe().expect("a running program has a path");
         Self::run(Command::new(program), role, url, folder.as_ref(), id)
@@ -71,6 +71,11 @@ impl Child {
             }
         });
         Self { process, lines, reader: Some(reader) }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("our own child").is_some()
     }
 
     /// Its process id.
@@ -181,6 +186,7 @@ async fn act(role: &str) {
             };
             channel.on_message(handler).await.expect("attached");
         }
+        "recv-abort" => receive_and_abort(&node).await,
         "recv-in" => receive_in(&node).await,
         "backlog" => send_backlog(&node).await,
         "hold" => println!("{MARK}started"),
@@ -189,6 +195,20 @@ async fn act(role: &str) {
     // Its tasks run until the process is killed.
     std::mem::forget(node);
     tokio::time::sleep(Duration::from_secs(600)).await;
+}
+
+/// Two messages are fatal: at one this process ends by itself, at the other it stands still.
+async fn receive_and_abort(node: &waypost::Node) {
+    let channel = node.join_from("work", Mode::Reader, StartAt::All).await.expect("joined");
+    let handler = async |message: waypost::Message| {
+        println!("{MARK}{}", message.text()?);
+        match message.text()? {
+            "abort" => std::process::abort(),
+            "stuck" => std::future::pending().await,
+            _ => Ok(()),
+        }
+    };
+    channel.on_message(handler).await.expect("attached");
 }
 
 /// Each message's effect is a row, written in the message's own transaction.

@@ -1,7 +1,9 @@
 //! The machines on which nodes run: starts, crashes, power cuts, the disk, the program with its handlers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use waypost::protocol::inbox::begun::{Note, Slot};
 use waypost::protocol::inbox::{Done, Source};
 use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 
@@ -23,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) mailbox: Mailbox,
     pub(crate) notices_due: bool,
     pub(crate) process: Option<Process>,
+    /// What is noted beside the file of messages that were handed out: a killed process leaves it, a power cut does not.
+    pub(crate) notes: BTreeMap<Slot, Note>,
     pub(crate) runs: u64,
     /// Not started again before this time.
     pub(crate) away_until: Duration,
@@ -49,6 +53,8 @@ pub(crate) struct Machine {
 #[derive(Debug, Clone)]
 pub(crate) enum Ending {
     Handled,
+    /// With it ends the process.
+    Ends,
     /// Or it panicked.
     Failed,
     /// It answers the message itself, plainly or with rows of its own.
@@ -70,6 +76,7 @@ impl Machine {
             mailbox: Mailbox::default(),
             notices_due: false,
             process: None,
+            notes: BTreeMap::new(),
             runs: 0,
             away_until: Duration::ZERO,
             frozen_until: Duration::ZERO,
@@ -125,6 +132,7 @@ impl World {
         log!(self, "{} is gone: {how:?}, for {away:?}", self.machines[node].id);
         self.end_writing(node);
         if how == Crash::PowerCut {
+            self.machines[node].notes.clear();
             self.cut_power(node);
         }
         self.ended(node);
@@ -172,6 +180,7 @@ impl World {
         let last = self.with_process(node, Process::finish);
         log!(self, "{} has stopped", self.machines[node].id);
         self.machines[node].process = None;
+        self.machines[node].notes.clear();
         if !self.machines[node].writer.down {
             last.into_iter().for_each(|work| self.machines[node].writer.submit(work));
             self.machines[node].writer.begin();
@@ -221,11 +230,12 @@ impl World {
             Some(process) => process.file_ms(self),
             None => self.wall_ms(node).max(self.machines[node].file.current.last_created_ms()),
         };
-        let Machine { file, limits, writer, .. } = &mut self.machines[node];
+        let Machine { file, limits, writer, process, .. } = &mut self.machines[node];
         if !writer.is_running() {
             return None;
         }
-        Some(writer.run(file, *limits, now_ms, &mut self.dice))
+        let under_way = process.as_ref().map(Process::settling);
+        Some(writer.run(file, *limits, now_ms, &mut self.dice, under_way))
     }
 
     pub(crate) fn written(&mut self, node: usize) {
@@ -375,7 +385,10 @@ impl World {
         let style = self.machines[node].style;
         let poison = style.poison > 0 && uid.is_multiple_of(style.poison);
         let fails = !self.calm && self.dice.permille(style.failing);
-        let ending = if poison || fails {
+        let deadly = style.deadly > 0 && uid.is_multiple_of(style.deadly);
+        let ending = if deadly {
+            Ending::Ends
+        } else if poison || fails {
             Ending::Failed
         } else if self.dice.permille(style.transacting) {
             Ending::Transacts(uid)
@@ -402,6 +415,10 @@ impl World {
         ending: Ending,
     ) {
         let result = match ending {
+            Ending::Ends => {
+                let away = self.dice.micros(50_000, 5_000_000);
+                return self.crash(node, Crash::Kill, away);
+            }
             Ending::Acks(uid) => {
                 let taken = self.oracle.taken_with(node, &source, uid);
                 return self.submit(node, Work::Accept { source, id, taken, by_handler: true });

@@ -30,6 +30,9 @@ impl<B: Clone> Delivery<B> {
                 return;
             }
         }
+        if let Some(queue) = self.queues.get_mut(&topic) {
+            queue.silences = 0;
+        }
         match verdict {
             Verdict::Ack => self.acknowledged(topic, id, out),
             Verdict::Working => {

@@ -121,6 +121,8 @@ pub enum Action<B> {
         count: u64,
         how: Settled,
     },
+    /// The frame that begins with this message had no answer, so many times in a row, although the receiver was heard; note it.
+    Unanswered { topic: TopicId, seq: u64, id: MessageId, attempt: u32, times: u32 },
     /// An attempt failed; note it.
     Attempted { topic: TopicId, seq: u64, id: MessageId, attempt: u32, answer: String },
     /// An answer proves that our file is an older copy of itself.

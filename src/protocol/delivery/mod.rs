@@ -3,8 +3,8 @@
 //! At most one frame is unanswered at any time (P4). The next message is the lowest `seq` among the topics that the receiver
 //! takes, the high lane first; a message is never sent before its predecessor in the topic is settled (P3), and where it was settled without
 //! the receiver's word, that is in the file: after a crash it would else be sent again, and the receiver, which has taken the
-//! successor, would acknowledge what it never handled (P2). Attempts count only
-//! while the receiver is online and heard, so that an outage dead-letters nothing (P6), also one that nobody has noticed yet.
+//! successor, would acknowledge what it never handled (P2). An attempt is what the receiver answered with a refusal. Silence is none, neither in an
+//! outage (P6) nor of a receiver that is heard: a message that may have been handled is never called dead because nobody said so.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ struct Flight<B> {
     heads: Vec<Head<B>>,
     /// When to send it again; counts only while the receiver can be reached.
     deadline: Instant,
-    /// The repetition is no fault of the receiver's and not an attempt of its own.
+    /// The repetition has another reason than the receiver's silence.
     excused: bool,
     /// To be repeated as soon as it is on record what became of the messages before it.
     held: bool,
@@ -72,7 +72,7 @@ pub struct Delivery<B> {
     jitter: Jitter,
     online: bool,
     link: bool,
-    /// The receiver was heard since the last frame to it.
+    /// The receiver was heard since the last frame to it: if it does not answer, that is silence, and else an outage that nobody has noticed.
     heard: bool,
     queues: BTreeMap<TopicId, Queue<B>>,
     flight: Option<Flight<B>>,
@@ -200,11 +200,10 @@ impl<B: Clone> Delivery<B> {
         let flight = self.flight.as_ref().filter(|flight| flight.topic == topic);
         let head = flight.map_or_else(|| queue.front(), |flight| flight.heads.first());
         let Some(id) = head.map(|head| head.id) else { return Standing::Moving };
-        let attempts = queue.attempts;
-        match queue.refused {
-            true if attempts > 0 => Standing::Refused { id, attempts },
-            false if attempts > 1 => Standing::Unanswered { id, attempts },
-            _ => Standing::Moving,
+        match (queue.silences, queue.attempts) {
+            (0, attempts) if queue.refused && attempts > 0 => Standing::Refused { id, attempts },
+            (0, _) => Standing::Moving,
+            (silences, _) => Standing::Unanswered { id, attempts: silences.saturating_add(1) },
         }
     }
 
@@ -277,13 +276,14 @@ impl<B: Clone> Delivery<B> {
     /// All up to here is settled in the file: what is in flight of it needs no answer any more.
     fn settled_elsewhere(&mut self, topic: TopicId, up_to_seq: u64) {
         let Some(queue) = self.queues.get_mut(&topic) else { return };
-        let attempts = queue.attempts;
+        let before = (queue.attempts, queue.silences);
         queue.settle_to(up_to_seq);
         let settled = |head: &Head<B>| head.seq <= up_to_seq;
         self.flight.take_if(|flight| flight.topic == topic && flight.heads.iter().all(settled));
         if let Some(flight) = self.flight.as_ref().filter(|flight| flight.topic == topic) {
             // What is left of the frame has gone out, once at least.
-            queue.attempts = if flight.heads.iter().any(settled) { 1 } else { attempts };
+            let is_another = flight.heads.iter().any(settled);
+            (queue.attempts, queue.silences) = if is_another { (1, 0) } else { before };
         }
     }
 
@@ -326,6 +326,9 @@ impl<B: Clone> Delivery<B> {
         if let Some(flight) = &mut self.flight {
             flight.deadline = now.mono;
             flight.excused = true;
+            if let Some(queue) = self.queues.get_mut(&flight.topic) {
+                queue.silences = 0;
+            }
         }
     }
 

@@ -46,10 +46,12 @@ pub(crate) struct Queue<B> {
     pub rest_until: Option<Instant>,
     /// What waits is sent then, or as soon as it fills a frame.
     pub gather_until: Option<Instant>,
-    /// How often the message at the front was sent.
+    /// Which attempt the message at the front is at: what the receiver refused counts, and what it left without an answer does not.
     pub attempts: u32,
     /// The receiver's handler refused it the last time.
     pub refused: bool,
+    /// How often in a row it had no answer, although the receiver was heard.
+    pub silences: u32,
     /// All up to here went out in this run.
     pub published_seq: u64,
     /// What waits and is in memory, in order; messages in flight are not here.
@@ -78,6 +80,7 @@ impl<B> Queue<B> {
             gather_until: None,
             attempts: 0,
             refused: false,
+            silences: 0,
             published_seq: 0,
             waiting: VecDeque::new(),
             bytes: 0,
@@ -195,6 +198,7 @@ impl<B> Queue<B> {
         self.known_to = self.known_to.max(seq);
         self.attempts = 0;
         self.refused = false;
+        self.silences = 0;
         self.rest_until = None;
         while self.waiting.front().is_some_and(|head| head.seq <= seq) {
             self.take_front();

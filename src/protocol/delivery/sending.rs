@@ -59,19 +59,13 @@ impl<B: Clone> Delivery<B> {
         let Some(queue) = self.queues.get_mut(&topic) else { return };
         // Silence that is not the frame's alone is an outage, of the wire or of the receiver.
         if !flight.excused && self.heard {
-            let attempt = queue.attempts;
+            queue.silences = queue.silences.saturating_add(1);
+            let (attempt, times) = (queue.attempts.max(1), queue.silences);
             // The first may have been purged since it was sent.
             let open = flight.heads.iter().find(|head| head.seq > queue.acked_seq);
             if let Some(Head { seq, id, .. }) = open {
-                let answer = "no answer in time".to_owned();
-                out.push(Action::Attempted { topic, seq: *seq, id: *id, attempt, answer });
+                out.push(Action::Unanswered { topic, seq: *seq, id: *id, attempt, times });
             }
-            if attempt >= self.limits.max_attempts {
-                self.return_to_queue(flight);
-                return self.kill_front(topic, format!("no answer to {attempt} attempts"), out);
-            }
-            queue.attempts += 1;
-            queue.refused = false;
         }
         self.flight = Some(flight);
         self.drop_expired_of_flight(now, out);
@@ -97,10 +91,11 @@ impl<B: Clone> Delivery<B> {
         flight.heads.retain(|head| head.seq > queue.acked_seq);
         let fresh = flight.heads.iter().position(|head| !head.is_expired(now.file_ms));
         let rest = flight.heads.split_off(fresh.unwrap_or(flight.heads.len()));
-        let attempts = queue.attempts;
+        let before = (queue.attempts, queue.silences);
         settle_otherwise(flight.topic, queue, &flight.heads, Settled::Expired, out);
         if !rest.is_empty() {
-            queue.attempts = if flight.heads.is_empty() { attempts } else { 1 };
+            let of_rest = if flight.heads.is_empty() { before } else { (1, 0) };
+            (queue.attempts, queue.silences) = of_rest;
             self.flight = Some(Flight { heads: rest, ..flight });
         }
     }
@@ -201,7 +196,8 @@ impl<B: Clone> Delivery<B> {
         count
     }
 
-    /// Sends these and starts the ack timer. A repetition waits longer for its answer, as the pauses between attempts grow.
+    /// Sends these and starts the ack timer. A repetition waits longer for its answer, as the pauses between attempts grow: also one that had no
+    /// answer, since nothing is known of the message but that it may have been handled.
     fn publish(&mut self, now: Now, topic: TopicId, heads: Vec<Head<B>>, out: &mut Vec<Action<B>>) {
         let Some(queue) = self.queues.get_mut(&topic) else { return };
         let attempt = queue.attempts.max(1);
@@ -209,8 +205,9 @@ impl<B: Clone> Delivery<B> {
         let repeated = heads.partition_point(|head| head.seq <= published_before);
         queue.published_seq = heads.last().map_or(0, |head| head.seq).max(queue.published_seq);
         let mut patience = self.limits.ack_timeout;
-        if attempt > 1 {
-            patience += self.limits.backoff.pause(attempt - 1, &mut self.jitter);
+        let rounds = (attempt - 1).saturating_add(queue.silences);
+        if rounds > 0 {
+            patience += self.limits.backoff.pause(rounds, &mut self.jitter);
         }
         out.push(Action::Publish {
             topic,

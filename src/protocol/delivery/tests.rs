@@ -167,8 +167,8 @@ fn a_lost_ack_causes_one_resend() {
     bench.append(A, 1);
     assert_eq!(bench.pass(Duration::from_secs(9)), []);
     let actions = bench.pass(Duration::from_secs(1));
-    assert!(matches!(actions[0], Action::Attempted { seq: 1, attempt: 1, .. }));
-    assert_eq!(sent(&actions), [(1, 2)]);
+    assert!(matches!(actions[0], Action::Unanswered { seq: 1, attempt: 1, times: 1, .. }));
+    assert_eq!(sent(&actions), [(1, 1)]);
     assert_eq!(settled(&bench.ack(A, 1)), [(1, 1, 1, &Settled::Acknowledged)]);
 }
 
@@ -210,7 +210,9 @@ fn an_unanswered_frame_is_no_attempt_while_nothing_at_all_is_heard_of_the_receiv
     for _ in 0..20 {
         assert_eq!(sent(&bench.pass_in_silence(Duration::from_secs(10))), [(1, 1)]);
     }
-    assert_eq!(sent(&bench.pass(Duration::from_secs(10))), [(1, 2)]);
+    let actions = bench.pass(Duration::from_secs(10));
+    assert!(matches!(actions[0], Action::Unanswered { seq: 1, times: 1, .. }));
+    assert_eq!(sent(&actions), [(1, 1)]);
 }
 
 /// P4: the file was opened again after a failure, and tells all cursors anew.
@@ -258,17 +260,56 @@ fn what_was_skipped_before_a_restart_is_told_after_it() {
 #[test]
 fn past_its_attempts_a_message_is_dead_and_the_queue_goes_on() {
     let mut bench = Bench::new(limits());
+    let failed = || Verdict::Failed { detail: "no".to_owned() };
     bench.append(A, 1);
     bench.append(A, 2);
+    bench.answer(A, 1, failed());
     assert_eq!(sent(&bench.wake()), [(1, 2)]);
+    bench.answer(A, 1, failed());
     assert_eq!(sent(&bench.wake()), [(1, 3)]);
-    let actions = bench.wake();
+    let actions = bench.answer(A, 1, failed());
     assert!(matches!(settled(&actions)[..], [(1, 1, 1, Settled::Dead { .. })]));
     let actions = bench.record(A, 1);
     assert_eq!(sent(&actions), [(2, 1)]);
     let Some(Action::Publish { skipped: 1, .. }) = actions.last() else {
         panic!("the receiver is told of the gap: {actions:?}");
     };
+}
+
+/// What is silent may have handled it: nobody refused anything.
+#[test]
+fn a_receiver_that_is_online_and_silent_costs_no_attempt_and_kills_nothing() {
+    let mut bench = Bench::new(limits());
+    bench.append(A, 1);
+    bench.append(A, 2);
+    let mut waited = Duration::ZERO;
+    for round in 1..=50 {
+        let before = bench.clock.now().mono;
+        let actions = bench.wake();
+        assert!(
+            matches!(actions[0], Action::Unanswered { seq: 1, attempt: 1, times, .. } if times == round)
+        );
+        assert_eq!((sent(&actions), settled(&actions)), (vec![(1, 1)], vec![]));
+        let pause = bench.clock.now().mono - before;
+        assert!(round > 4 || pause >= waited, "{pause:?} after {waited:?}");
+        waited = pause;
+    }
+    // A refusal that comes in the end is the first.
+    let actions = bench.answer(A, 1, Verdict::Failed { detail: "no".to_owned() });
+    assert!(matches!(actions[..], [Action::Attempted { seq: 1, attempt: 1, .. }]), "{actions:?}");
+    assert_eq!(sent(&bench.wake()), [(1, 2)]);
+    // So does a word that it is at it, and a restart, begin the count anew.
+    let times = |actions: &[Action<()>]| match actions.first() {
+        Some(Action::Unanswered { times, .. }) => *times,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(times(&bench.wake()), 1);
+    assert_eq!(times(&bench.wake()), 2);
+    bench.answer(A, 1, Verdict::Working);
+    assert_eq!(times(&bench.wake()), 1);
+    assert_eq!(sent(&bench.say(Event::Restarted)), [(1, 2)]);
+    assert_eq!(times(&bench.wake()), 1);
+    assert_eq!(settled(&bench.ack(A, 1)), [(1, 1, 1, &Settled::Acknowledged)]);
 }
 
 #[test]
@@ -342,7 +383,7 @@ fn working_extends_the_timer() {
         assert_eq!(bench.pass(Duration::from_secs(9)), []);
         assert_eq!(bench.answer(A, 1, Verdict::Working), []);
     }
-    assert_eq!(sent(&bench.pass(Duration::from_secs(10))), [(1, 2)]);
+    assert_eq!(sent(&bench.pass(Duration::from_secs(10))), [(1, 1)]);
 }
 
 #[test]
@@ -679,7 +720,8 @@ fn what_is_damaged_or_expired_behind_a_message_that_died_is_settled_and_never_se
     bench.say(Event::Appended([Head { expires_ms, ..head(A, 2) }].into()));
     bench.say(Event::Appended([Head { body: None, ..head(A, 3) }].into()));
     bench.append(A, 4);
-    let actions = bench.pass(Duration::from_secs(10));
+    bench.pass(Duration::from_secs(2));
+    let actions = bench.answer(A, 1, Verdict::Failed { detail: "no".to_owned() });
     assert!(matches!(
         settled(&actions)[..],
         [

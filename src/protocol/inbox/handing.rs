@@ -1,13 +1,14 @@
 //! Handing messages to handlers, how they ended, and giving back what none will take now.
 
-use super::work::{Stage, State, Work};
+use super::work::{Handed, Stage, State, Work};
 use super::{Action, BUSY, Consumer, Done, Inbox, Source};
 use crate::message::{MessageId, StoreId};
+use crate::protocol::Now;
 use crate::protocol::frame::{Verdict, detail};
 
 impl<B> Inbox<B> {
     /// Hands waiting messages to handlers while there are free ones: those of a frame together, so that a frame of many costs one turn.
-    pub(super) fn start_ready(&mut self, out: &mut Vec<Action<B>>) {
+    pub(super) fn start_ready(&mut self, now: Now, out: &mut Vec<Action<B>>) {
         while !self.suspended && self.running < self.limits.handlers {
             let Some(source) = self.ready.pop_front() else { return };
             let Some(state) = self.active.get_mut(&source) else { continue };
@@ -20,11 +21,39 @@ impl<B> Inbox<B> {
                 self.committed(&source, id, out);
                 continue;
             }
-            let messages = state.hand_out();
-            if !messages.is_empty() {
-                self.running += 1;
-                out.push(Action::Handle { source, messages });
+            let is_suspect = self.begun.is_suspect(&source, work.id);
+            if let Err(at) = self.begun.may_begin(now.mono, is_suspect, self.running) {
+                self.ready.push_front(source);
+                return self.due_at(at);
             }
+            let messages = state.hand_out(|id| self.begun.is_suspect(&source, id));
+            let (Some(first), Some(last)) = (messages.first(), messages.last()) else { continue };
+            let note = self.begun.begin(&source, (first.0, last.0));
+            let slot = note.map(|(slot, _)| slot);
+            state.handed = Some(Handed { count: messages.len(), slot, is_suspect });
+            self.running += 1;
+            out.push(Action::Handle { source, messages, note });
+        }
+    }
+
+    /// They are in work no more, which is noted where that is not plain from their commit.
+    fn unnote(
+        &mut self,
+        source: &Source,
+        results: &[(MessageId, Result<Done, String>)],
+        out: &mut Vec<Action<B>>,
+    ) {
+        let handed = self.active.get_mut(source).and_then(|state| state.handed.take());
+        let Some(Handed { count, slot: Some(slot), is_suspect }) = handed else { return };
+        self.begun.end(slot);
+        let taken = |result: &Result<_, _>| matches!(result, Ok(Done::Handled | Done::Committed));
+        if is_suspect || results.len() < count || !results.iter().all(|(_, one)| taken(one)) {
+            out.push(Action::Unnote { slot });
+        }
+        let survived = results.iter().rev().find(|(_, one)| *one != Ok(Done::Returned));
+        if let Some((id, _)) = survived {
+            let over = self.begun.survived(source, *id);
+            out.extend(over.into_iter().map(|slot| Action::Unnote { slot }));
         }
     }
 
@@ -35,6 +64,7 @@ impl<B> Inbox<B> {
         out: &mut Vec<Action<B>>,
     ) {
         self.running = self.running.saturating_sub(1);
+        self.unnote(&source, &results, out);
         for (id, result) in results {
             self.ended(&source, id, result, out);
         }
@@ -42,6 +72,9 @@ impl<B> Inbox<B> {
         let verdict = state.ceased.take().unwrap_or(BUSY);
         if state.take_back() {
             self.give_back(source, verdict, out);
+        } else if state.work.front().is_some_and(|work| work.stage == Stage::Waiting) {
+            // The rest of a frame of which a suspect was handed out by itself.
+            self.ready.push_back(source);
         }
     }
 

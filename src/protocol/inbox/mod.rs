@@ -1,7 +1,8 @@
 //! What other nodes send us: is a message new, a repetition, or not for us, and what to answer.
 //!
 //! Messages of one stream of one sender are handled one at a time, in order (P3). A message is committed before it is
-//! acknowledged, and what was committed is never handled again (P5): a repetition is recognised by its id and acknowledged again.
+//! acknowledged, and what was committed is never handled again (P5): a repetition is recognised by its id and acknowledged again. A message
+//! that ends the process that handles it is known by what was noted before it was handed out: see [`begun`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,9 +11,11 @@ use super::Now;
 use super::frame::{Stream, Verdict};
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 
+pub mod begun;
 mod handing;
 mod work;
 
+use begun::{Begun, ENDED, Note, Slot};
 use work::{Stage, State};
 
 /// One order of messages: a sender's file, a channel, a lane.
@@ -107,10 +110,16 @@ pub enum Done {
 
 #[derive(Debug, PartialEq)]
 pub enum Action<B> {
-    /// Let these be handled, one after the other, up to the first that does not end well; then say `Finished`.
+    /// Let these be handled, one after the other, up to the first that does not end well; then say `Finished`. Before the first begins, note at
+    /// this place that they did, and when so many processes had ended.
     Handle {
         source: Source,
         messages: Vec<(MessageId, B)>,
+        note: Option<(Slot, u32)>,
+    },
+    /// What was noted there means nothing any more.
+    Unnote {
+        slot: Slot,
     },
     /// Begin none any more of those that were handed out of this source.
     Cease {
@@ -153,6 +162,17 @@ const MAX_STORES: usize = 16;
 const RETRY: Duration = Duration::from_millis(500);
 const BUSY: Verdict = Verdict::Busy { retry_ms: RETRY.as_millis() as u64 };
 
+/// A sender is asked for what is taken next.
+const AT_ONCE: Verdict = Verdict::Busy { retry_ms: 10 };
+
+/// A message that ended an earlier process.
+struct Blamed {
+    id: MessageId,
+    slot: Slot,
+    /// All before it is committed.
+    is_next: bool,
+}
+
 /// All that this node receives.
 #[derive(Debug)]
 pub struct Inbox<B> {
@@ -164,6 +184,7 @@ pub struct Inbox<B> {
     /// Sources whose next message waits for a free handler, in the order of arrival.
     ready: VecDeque<Source>,
     running: usize,
+    begun: Begun,
     held_bytes: usize,
     suspended: bool,
     stopping: bool,
@@ -182,6 +203,7 @@ impl<B> Inbox<B> {
             consumers: HashMap::new(),
             ready: VecDeque::new(),
             running: 0,
+            begun: Begun::default(),
             held_bytes: 0,
             suspended: false,
             stopping: false,
@@ -189,9 +211,21 @@ impl<B> Inbox<B> {
         }
     }
 
+    /// What earlier processes noted, told before anything else. Returns what is to be noted in its place.
+    pub fn noted(&mut self, notes: Vec<Note>) -> Vec<(Slot, Note)> {
+        let (begun, notes) = Begun::new(notes, &self.last);
+        self.begun = begun;
+        notes
+    }
+
     /// Messages that are being handled or written.
     pub fn busy(&self) -> usize {
         self.running + self.committing()
+    }
+
+    /// Whether a message of this channel is in work.
+    pub fn works_for(&self, channel: &ChannelName) -> bool {
+        self.active.keys().any(|source| source.stream.channel == *channel)
     }
 
     /// Messages that are being written.
@@ -218,7 +252,7 @@ impl<B> Inbox<B> {
             Event::Stop => self.stop(out),
             Event::Woke => {}
         }
-        self.start_ready(out);
+        self.start_ready(now, out);
         if self.due.is_some_and(|due| due <= now.mono) {
             self.remind(now, out);
         }
@@ -235,7 +269,8 @@ impl<B> Inbox<B> {
     }
 
     fn frame(&mut self, now: Now, arrival: Arrival<B>, out: &mut Vec<Action<B>>) {
-        let Arrival { source, previous, skipped, ack_timeout, messages } = arrival;
+        let Arrival { source, previous, skipped, ack_timeout, mut messages } = arrival;
+        let blamed = self.blamed(&source, &mut messages);
         let (Some(first), Some(newest)) =
             (messages.first().map(|m| m.id), messages.last().map(|m| m.id))
         else {
@@ -248,6 +283,12 @@ impl<B> Inbox<B> {
         }
         if let Some(verdict) = self.refusal(&source, &messages) {
             return out.push(Action::Answer { source, id: first, verdict, last });
+        }
+        if let Some(Blamed { id, slot, is_next: true }) = blamed {
+            self.begun.answered(slot);
+            let verdict = Verdict::Failed { detail: ENDED.to_owned() };
+            out.push(Action::Unnote { slot });
+            return out.push(Action::Answer { source, id, verdict, last });
         }
         if let Some(state) = self.active.get(&source) {
             // Being worked on; or a late copy of what the sender has given up since, which must not overtake.
@@ -263,10 +304,27 @@ impl<B> Inbox<B> {
         }
         let last = self.last.get(&source).copied();
         let state = self.active.entry(source.clone()).or_insert_with(|| State::new(now));
+        if let Some(Blamed { id, .. }) = blamed {
+            // Those before it are taken, and it is asked for at once.
+            state.then = Some((id, AT_ONCE));
+        }
         self.held_bytes += state.take(now, ack_timeout, messages, last);
         let working_at = state.working_at;
         self.due_at(working_at);
         self.ready.push_back(source);
+    }
+
+    /// The message of these that ended an earlier process. What is new before it is taken without it and what follows.
+    fn blamed(&self, source: &Source, messages: &mut Vec<Incoming<B>>) -> Option<Blamed> {
+        let last = self.last.get(source).copied();
+        let slots = messages.iter().map(|m| self.begun.blamed(source, m.id));
+        let (at, slot) = slots.enumerate().find_map(|(at, slot)| Some((at, slot?)))?;
+        let id = messages[at].id;
+        let is_next = messages[..at].iter().all(|message| Some(message.id) <= last);
+        if !is_next {
+            messages.truncate(at);
+        }
+        (Some(id) > last).then_some(Blamed { id, slot, is_next })
     }
 
     fn tell_gap(
@@ -405,6 +463,9 @@ impl<B> Inbox<B> {
                 _ => state.working_at,
             };
             self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        }
+        if let Some(at) = self.begun.look_at(now.mono) {
+            self.due_at(at);
         }
     }
 }

@@ -1,5 +1,8 @@
 use super::*;
 use crate::message::Priority;
+
+mod ends;
+
 use crate::protocol::testing::Clock;
 
 fn id(n: u128) -> MessageId {
@@ -32,6 +35,11 @@ impl Bench {
     }
 
     fn say(&mut self, event: Event<u128>) -> Vec<Action<u128>> {
+        self.say_all(event).into_iter().filter_map(without_notes).collect()
+    }
+
+    /// The same, with what is to be noted.
+    fn say_all(&mut self, event: Event<u128>) -> Vec<Action<u128>> {
         let mut out = Vec::new();
         self.inbox.handle(self.clock.now(), event, &mut out);
         out
@@ -85,7 +93,18 @@ fn handle(sender: &str, n: u128) -> Action<u128> {
 
 fn handle_all(sender: &str, ids: &[u128]) -> Action<u128> {
     let messages = ids.iter().map(|n| (id(*n), *n)).collect();
-    Action::Handle { source: source(sender), messages }
+    Action::Handle { source: source(sender), messages, note: None }
+}
+
+/// Most tests are about what is done; what is noted before is the matter of `ends`.
+fn without_notes(action: Action<u128>) -> Option<Action<u128>> {
+    match action {
+        Action::Handle { source, messages, .. } => {
+            Some(Action::Handle { source, messages, note: None })
+        }
+        Action::Unnote { .. } => None,
+        other => Some(other),
+    }
 }
 
 fn cease(sender: &str) -> Action<u128> {
@@ -366,6 +385,7 @@ fn messages_of_one_stream_are_handled_one_at_a_time_whatever_their_store() {
     let busy = Action::Answer { source: renewed.clone(), id: id(2), verdict, last: None };
     assert_eq!(bench.say(Event::Frame(arrival(&renewed))), [busy]);
     bench.take("a", 1);
-    let handled = Action::Handle { source: renewed.clone(), messages: vec![(id(2), 2)] };
+    let messages = vec![(id(2), 2)];
+    let handled = Action::Handle { source: renewed.clone(), messages, note: None };
     assert_eq!(bench.say(Event::Frame(arrival(&renewed))), [handled]);
 }

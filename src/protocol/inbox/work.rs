@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::begun::Slot;
 use super::{Action, Incoming, Source};
 use crate::message::MessageId;
 use crate::protocol::Now;
@@ -34,6 +35,15 @@ pub(super) struct Work<B> {
     pub(super) last_of_frame: bool,
 }
 
+/// What was handed out last.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) count: usize,
+    /// Where that is noted.
+    pub(super) slot: Option<Slot>,
+    pub(super) is_suspect: bool,
+}
+
 /// A source with messages in work.
 #[derive(Debug)]
 pub(super) struct State<B> {
@@ -44,6 +54,7 @@ pub(super) struct State<B> {
     pub(super) then: Option<(MessageId, Verdict)>,
     /// The shell was told to begin none any more of those handed out; what to say about the first that was not begun.
     pub(super) ceased: Option<Verdict>,
+    pub(super) handed: Option<Handed>,
     pub(super) working_every: Duration,
     pub(super) working_at: Instant,
 }
@@ -55,6 +66,7 @@ impl<B> State<B> {
             handled: None,
             then: None,
             ceased: None,
+            handed: None,
             working_every: WORKING_CAP,
             working_at: now.mono,
         }
@@ -88,10 +100,18 @@ impl<B> State<B> {
         bytes
     }
 
-    /// What is left of the frame at the front, for its handlers.
-    pub(super) fn hand_out(&mut self) -> Vec<(MessageId, B)> {
+    /// What is left of the frame at the front, for its handlers; a suspect by itself.
+    pub(super) fn hand_out(
+        &mut self,
+        is_suspect: impl Fn(MessageId) -> bool,
+    ) -> Vec<(MessageId, B)> {
         let mut messages = Vec::new();
+        let mut alone = false;
         for work in self.work.iter_mut().take_while(|work| work.stage == Stage::Waiting) {
+            if alone || (!messages.is_empty() && is_suspect(work.id)) {
+                break;
+            }
+            alone = is_suspect(work.id);
             let Some(body) = work.body.take() else { break };
             work.stage = Stage::Running;
             messages.push((work.id, body));

@@ -76,6 +76,12 @@ impl Transaction<'_> {
         }
     }
 
+    /// Takes over what the process has seen of this receiver and not brought yet. Before anything of it is given up.
+    pub(crate) fn take_over(&mut self, receiver: &NodeId) {
+        let runs = self.under_way.map(|settling| settling.of(receiver)).unwrap_or_default();
+        self.settle(&runs);
+    }
+
     /// `false`: messages of which nothing is known lie before the run.
     fn settle_run(&mut self, run: &Run) -> bool {
         let key = (run.receiver.clone(), run.topic);
@@ -223,6 +229,7 @@ impl Transaction<'_> {
     /// The node has left the channel: what waited for it there is purged.
     pub(crate) fn unsubscribe(&mut self, node: &NodeId, channel: &ChannelName) {
         self.put(Op::Subscription(channel.clone(), node.clone(), false));
+        self.take_over(node);
         for topic in self.broadcasts(channel) {
             self.purge_topic(node, topic);
             let row = self.tables.cursors.get(&(node.clone(), topic)).copied();
@@ -234,6 +241,7 @@ impl Transaction<'_> {
     }
 
     pub(crate) fn purge(&mut self, receiver: &NodeId, channel: Option<&ChannelName>) {
+        self.take_over(receiver);
         let topics: Vec<TopicId> = self.tables.cursors_of(receiver).map(|(t, _)| t).collect();
         for topic in topics {
             let of = &self.tables.topics[&topic].channel;
@@ -260,6 +268,7 @@ impl Transaction<'_> {
 
     /// Takes away all that was known of a receiver's progress.
     pub(crate) fn forget(&mut self, node: &NodeId) {
+        self.take_over(node);
         let cursors: Vec<(TopicId, bool)> =
             self.tables.cursors_of(node).map(|(topic, row)| (topic, row.open)).collect();
         for (topic, open) in cursors {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use waypost::protocol::TopicId;
 use waypost::protocol::inbox::Source;
+use waypost::protocol::settling::Settling;
 use waypost::{ChannelName, Incarnation, MessageId, NodeId, StoreId};
 
 use super::{Cursor, JoinRow, Op, Receipt, Row, Tables, TopicRow, Uid};
@@ -44,6 +45,8 @@ pub(crate) struct Transaction<'a> {
     pub(crate) limits: Limits,
     pub(crate) now_ms: u64,
     pub(crate) dice: &'a mut Dice,
+    /// What the process knows to be settled and has not brought here.
+    pub(crate) under_way: Option<&'a Settling>,
     /// What the model found wrong with what it was asked to write.
     pub(crate) complaints: Vec<String>,
 }

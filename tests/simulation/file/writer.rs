@@ -6,7 +6,7 @@ use std::rc::Rc;
 use waypost::protocol::TopicId;
 use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
-use waypost::protocol::settling::Run;
+use waypost::protocol::settling::{Run, Settling};
 use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt, StoreId};
 
 use super::{Draft, File, Limits, Notice, Op, Receipt, Row, Start, Transaction, Uid};
@@ -59,6 +59,9 @@ impl Work {
             Self::Send(_)
                 | Self::AcceptIn { .. }
                 | Self::Subscribe(..)
+                | Self::Unsubscribe(..)
+                | Self::Forget(..)
+                | Self::Purge(..)
                 | Self::Join(..)
                 | Self::RaiseLastId { .. }
                 | Self::NewStore { .. }
@@ -141,6 +144,7 @@ impl Writer {
         limits: Limits,
         now_ms: u64,
         dice: &mut Dice,
+        under_way: Option<&Settling>,
     ) -> Group {
         let works = std::mem::take(&mut self.running);
         let full = works.iter().any(Work::is_full);
@@ -151,6 +155,7 @@ impl Writer {
             limits,
             now_ms,
             dice,
+            under_way,
             complaints: Vec::new(),
         };
         let answers = works.into_iter().map(|work| {

@@ -138,9 +138,7 @@ impl World {
             Act::Rejoin { node } => self.rejoin(node),
             Act::Forget { node, peer } => self.command(node, Command::Forget(peer)),
             Act::Purge { node, peer, channel } => {
-                if self.machines[node].process.is_some() {
-                    self.submit(node, Work::Purge(peer, channel));
-                }
+                self.command(node, Command::Purge(peer, channel));
             }
             Act::Stop { node, within, away } => {
                 self.machines[node].away_until = self.now + away;

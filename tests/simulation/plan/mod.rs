@@ -27,6 +27,8 @@ pub(crate) struct Style {
     pub(crate) acking: u32,
     /// Every message whose number this divides fails for ever; 0: none.
     pub(crate) poison: Uid,
+    /// Every message whose number this divides ends the process that handles it; 0: none.
+    pub(crate) deadly: Uid,
 }
 
 #[derive(Debug, Clone)]
@@ -261,5 +263,6 @@ fn style(dice: &mut Dice) -> Style {
         transacting: *dice.pick(&[0, 0, 300, 1_000]),
         acking: *dice.pick(&[0, 0, 500]),
         poison: *dice.pick(&[0, 0, 0, 7, 11]),
+        deadly: *dice.pick(&[0, 0, 0, 0, 23]),
     }
 }

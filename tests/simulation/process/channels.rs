@@ -3,7 +3,7 @@
 use waypost::protocol::{inbox, membership};
 use waypost::{ChannelName, Mode, StartAt};
 
-use super::{Command, Process, Timer};
+use super::{Command, Process};
 use crate::file::Work;
 use crate::world::World;
 
@@ -45,6 +45,10 @@ impl Process {
                 self.change(world, channel, |joined| joined.consumers = 0);
             }
             Command::Forget(node) => self.forget(world, node),
+            Command::Purge(node, channel) => {
+                self.stand_still(node.clone());
+                world.submit(self.me, Work::Purge(node, channel));
+            }
             Command::Stop { within } => self.stop(world, within),
         }
     }
@@ -105,8 +109,7 @@ impl Process {
     }
 
     pub(super) fn forget(&mut self, world: &mut World, node: waypost::NodeId) {
+        self.stand_still(node.clone());
         world.submit(self.me, Work::Forget(node));
-        self.arm(world, Timer::Settle, None);
-        self.settle(world);
     }
 }

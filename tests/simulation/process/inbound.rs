@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use waypost::MessageId;
 use waypost::protocol::frame::{Answer, Frame, MessageFrame, Verdict};
+use waypost::protocol::inbox::begun::{Note, Standing};
 use waypost::protocol::inbox::{self, Action, Done, Incoming, Source};
 use waypost::protocol::membership;
 
@@ -82,7 +83,13 @@ impl Process {
         action: Action<Content>,
     ) -> Option<inbox::Event<Content>> {
         match action {
-            Action::Handle { source, messages } => {
+            Action::Handle { source, messages, note } => {
+                if let (Some((slot, ends)), Some((last, _))) = (note, messages.last()) {
+                    let (first, last) = (messages[0].0, *last);
+                    let (source, standing) = (source.clone(), Standing::Begun);
+                    let note = Note { source, first, last, ends, standing };
+                    world.machines[self.me].notes.insert(slot, note);
+                }
                 let mut todo = VecDeque::from(messages);
                 let (id, first) = todo.pop_front()?;
                 let joined = self.channels.get(&source.stream.channel);
@@ -93,6 +100,9 @@ impl Process {
                 let handing = Handing { todo, results: Vec::new() };
                 self.handing.insert(source.clone(), handing);
                 world.start_handler(self.me, self.run, source, id, first);
+            }
+            Action::Unnote { slot } => {
+                world.machines[self.me].notes.remove(&slot);
             }
             Action::Cease { source } => {
                 self.handing.entry(source).and_modify(|handing| handing.todo.clear());

@@ -116,6 +116,7 @@ impl Process {
         for channel in keepalive.left {
             let joined = keepalive.channels.iter().any(|presence| presence.name == channel);
             if !joined && self.subscriptions.remove(&(node.clone(), channel.clone())) {
+                self.stand_still(node.clone());
                 world.submit(self.me, Work::Unsubscribe(node.clone(), channel));
             }
         }

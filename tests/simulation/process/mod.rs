@@ -60,6 +60,7 @@ pub(crate) enum Command {
     Attach(ChannelName),
     Detach(ChannelName),
     Forget(NodeId),
+    Purge(NodeId, Option<ChannelName>),
     Stop { within: Duration },
 }
 
@@ -105,6 +106,7 @@ pub(crate) struct Process {
     receivers: BTreeMap<NodeId, Delivery<Rc<Row>>>,
     settling: Settling,
     settle_running: bool,
+    holds: BTreeMap<NodeId, outbound::Hold>,
     membership: Membership,
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
     subscribing: BTreeSet<(NodeId, ChannelName)>,
@@ -149,6 +151,7 @@ impl Process {
             receivers: BTreeMap::new(),
             settling: Settling::default(),
             settle_running: false,
+            holds: BTreeMap::new(),
             membership,
             subscriptions: restored.subscriptions.into_iter().collect(),
             subscribing: BTreeSet::new(),
@@ -160,6 +163,8 @@ impl Process {
             stopping: None,
             settings,
         };
+        let noted = std::mem::take(&mut world.machines[me].notes).into_values().collect();
+        world.machines[me].notes = process.inbox.noted(noted).into_iter().collect();
         for (topic, row) in restored.topics {
             process.know_topic(topic, row);
         }
@@ -262,14 +267,19 @@ impl Process {
             Work::Settle(_) => self.settled(world, failed),
             Work::Subscribe(node, channel, _) => self.subscribed(node, channel, failed),
             Work::Unsubscribe(node, channel) => {
+                self.given_up(world, &node);
                 if failed {
                     self.subscriptions.insert((node, channel));
                 }
             }
-            Work::Forget(node) if !failed => {
-                self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
-                self.meet(world, membership::Event::Forget(node));
+            Work::Forget(node) => {
+                self.given_up(world, &node);
+                if !failed {
+                    self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
+                    self.meet(world, membership::Event::Forget(node));
+                }
             }
+            Work::Purge(node, _) => self.given_up(world, &node),
             Work::Join(channel, mode, start) => {
                 if let Answer::Joined { joined_ms } = answer {
                     self.joined(world, channel, mode, start, joined_ms);
@@ -288,8 +298,7 @@ impl Process {
                 let next = world.now + self.settings.cleanup_interval;
                 self.arm(world, Timer::CleanUp, Some(next));
             }
-            Work::Send(_) | Work::KnowPeer(..) | Work::Purge(..) => {}
-            Work::Forget(_) | Work::Leave(_) => {}
+            Work::Send(_) | Work::KnowPeer(..) | Work::Leave(_) => {}
         }
     }
 
@@ -323,6 +332,11 @@ impl Process {
         format!(
             "{id}: {receivers:#?}\n{settling:#?}\nwriting them: {settle_running}, timers: {armed:?}"
         )
+    }
+
+    /// What it has seen settled and not brought into the file.
+    pub(crate) fn settling(&self) -> &Settling {
+        &self.settling
     }
 
     /// Whether everything that it decided is in the file.

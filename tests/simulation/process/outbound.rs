@@ -13,7 +13,7 @@ use waypost::protocol::{Body, TopicId, membership};
 use waypost::{Kind as MessageKind, MessageId, NodeId, StoreId};
 
 use super::{Page, Process, SETTLE_EVERY, Timer, stream_of};
-use crate::file::{Cursor, Notice, Row, TopicRow, Work};
+use crate::file::{Cursor, Notice, Outcome, Row, TopicRow, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
 
@@ -30,6 +30,14 @@ fn head(row: Rc<Row>) -> Head<Rc<Row>> {
         header_bytes: MESSAGE_BYTES,
         body: Some(row),
     }
+}
+
+/// What happens to a receiver's deliveries while they stand still.
+#[derive(Default)]
+pub(super) struct Hold {
+    jobs: usize,
+    first: Vec<delivery::Event<Rc<Row>>>,
+    later: Vec<delivery::Event<Rc<Row>>>,
 }
 
 impl Process {
@@ -71,7 +79,7 @@ impl Process {
                 Notice::Dropped { receiver, topic, up_to_seq, count } => {
                     world.oracle.settled_by_file(self.me, &receiver, topic, up_to_seq);
                     let dropped = delivery::Event::Dropped { topic, up_to_seq, count };
-                    self.deliver(world, &receiver, dropped);
+                    self.deliver_first(world, &receiver, dropped);
                 }
             }
         }
@@ -130,9 +138,36 @@ impl Process {
 
     fn close(&mut self, world: &mut World, receiver: &NodeId, topic: TopicId) {
         self.readers.remove(topic, receiver);
+        self.is_kept(world, receiver, topic);
         self.settling.forget(receiver, topic);
         world.oracle.settled_by_file(self.me, receiver, topic, u64::MAX);
-        self.deliver(world, receiver, delivery::Event::Closed { topic });
+        self.deliver_first(world, receiver, delivery::Event::Closed { topic });
+        self.let_go(world, receiver);
+    }
+
+    /// P2: what was acknowledged before its cursor was closed is not purged.
+    fn is_kept(&self, world: &mut World, receiver: &NodeId, topic: TopicId) {
+        let acknowledged = self
+            .settling
+            .of(receiver)
+            .into_iter()
+            .filter(|run| run.topic == topic && run.how == delivery::Settled::Acknowledged);
+        for run in acknowledged {
+            let of = (receiver.clone(), topic, run.first_seq)..=(receiver.clone(), topic, u64::MAX);
+            let rows = world.machines[self.me].file.current.settlements.range(of);
+            let purged = rows
+                .map(|(_, row)| row)
+                .find(|row| row.outcome == Outcome::Purged && row.first_seq <= run.last_seq);
+            if let Some(purged) = purged.copied() {
+                world.violated(format!("P2: {run:?} was acknowledged, and is purged: {purged:?}"));
+            }
+        }
+    }
+
+    fn let_go(&mut self, world: &mut World, receiver: &NodeId) {
+        if self.holds.contains_key(receiver) {
+            return;
+        }
         if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {
             self.receivers.remove(receiver);
             self.arm(world, Timer::Receiver(receiver.clone()), None);
@@ -146,6 +181,9 @@ impl Process {
         receiver: &NodeId,
         event: delivery::Event<Rc<Row>>,
     ) {
+        if let Some(hold) = self.holds.get_mut(receiver) {
+            return hold.later.push(event);
+        }
         let slept = self.readers.wake(receiver).into_iter();
         let slept = slept.map(|(topic, end_seq)| delivery::Event::Slept { topic, end_seq });
         let mut events: VecDeque<_> = slept.chain([event]).collect();
@@ -165,6 +203,37 @@ impl Process {
         let wake_at = self.receivers.get(receiver).and_then(|delivery| delivery.wake_at(now));
         let wake_at = wake_at.map(|at| world.since_base(at));
         self.arm(world, Timer::Receiver(receiver.clone()), wake_at);
+    }
+
+    /// Lets the deliveries to this receiver stand still while the file gives up what waits for it.
+    pub(super) fn stand_still(&mut self, receiver: NodeId) {
+        self.holds.entry(receiver).or_default().jobs += 1;
+    }
+
+    fn deliver_first(
+        &mut self,
+        world: &mut World,
+        receiver: &NodeId,
+        event: delivery::Event<Rc<Row>>,
+    ) {
+        match self.holds.get_mut(receiver) {
+            Some(hold) => hold.first.push(event),
+            None => self.deliver(world, receiver, event),
+        }
+    }
+
+    pub(super) fn given_up(&mut self, world: &mut World, receiver: &NodeId) {
+        self.take_notices(world);
+        let Some(hold) = self.holds.get_mut(receiver) else { return };
+        hold.jobs -= 1;
+        if hold.jobs > 0 {
+            return;
+        }
+        let Hold { first, later, .. } = self.holds.remove(receiver).unwrap_or_default();
+        for event in first.into_iter().chain(later) {
+            self.deliver(world, receiver, event);
+        }
+        self.let_go(world, receiver);
     }
 
     pub(super) fn deliver_all(
@@ -211,7 +280,7 @@ impl Process {
                     self.settle_soon(world);
                 }
             }
-            Action::Attempted { .. } | Action::Unmatched => {}
+            Action::Attempted { .. } | Action::Unanswered { .. } | Action::Unmatched => {}
             Action::WentBack { newest } => self.go_back(world, newest),
         }
         None

@@ -346,11 +346,14 @@ impl Model {
                     }
                     Settled::Dead { .. } => {
                         assert_eq!(count, 1);
-                        // A frame that nobody answers is given up, with what else it holds.
+                        // A frame whose first message is given up is sent anew without it.
                         self.open.take_if(|open| open.topic == topic);
                     }
                 }
                 self.settle(topic, last_seq);
+            }
+            Action::Unanswered { attempt, times, .. } => {
+                assert!(times > 0 && (1..=3).contains(&attempt));
             }
             Action::Attempted { attempt, .. } => assert!((1..=3).contains(&attempt)),
             Action::WentBack { .. } | Action::Unmatched => {}

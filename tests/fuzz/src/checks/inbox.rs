@@ -215,7 +215,8 @@ impl Model {
 
     fn judge(&mut self, action: Action<Held>) {
         match action {
-            Action::Handle { source, messages } => self.handle(source, messages),
+            Action::Handle { source, messages, .. } => self.handle(source, messages),
+            Action::Unnote { .. } => {}
             Action::Cease { source } => {
                 let run = self.running.iter_mut().find(|run| run.source == source);
                 run.expect("something was handed out").ceased = true;
