@@ -43,7 +43,7 @@ pub enum Event {
         /// What the server says.
         reason: String,
     },
-    /// The server refuses one of our subscriptions or publications: its permissions are too narrow.
+    /// The server refuses one of our subscriptions or publications: its permissions or limits are too narrow.
     Denied {
         /// What the server says.
         reason: String,
@@ -437,7 +437,7 @@ impl Link {
         Some(match self {
             Self::Connected { .. } => return None,
             Self::Connecting => Reason::NoServer { said: "no answer yet".to_owned() },
-            Self::Disconnected { reason } => Reason::NoServer { said: reason.clone() },
+            Self::Disconnected { reason } => Reason::outage(reason.clone()),
             Self::Unauthorized { reason } => Reason::Unauthorized { said: reason.clone() },
             Self::Conflict { host } => Reason::NameTaken { host: host.clone() },
         })

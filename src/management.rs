@@ -11,12 +11,14 @@ use crate::reason::Told;
 mod observer;
 mod orders;
 mod permissions;
+mod servers;
 
 pub use observer::{ObserveError, Observer, ServerCheck};
 pub use orders::{Answered, Done, Network, OrderError, Scope, Task, Whom};
 #[doc(hidden)]
 pub use orders::{Order, Outcome, Verdict};
 pub use permissions::{Permissions, permissions};
+pub use servers::{ServerAt, servers};
 
 /// Most rows of one kind in a report.
 pub(crate) const MAX_ROWS: usize = 1000;

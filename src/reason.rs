@@ -237,6 +237,15 @@ reasons! {
         "give others (--creds, or `auth` in the settings), or correct the user at the server; it is tried again by itself"
         "the NATS server lets us in"
 
+    /// A certificate, a key or a file of the settings keeps the connection from being encrypted.
+    NoTrust {
+        /// What was wrong.
+        said: String,
+    } = "no_trust"
+        "no encrypted connection to NATS ({said}); messages wait"
+        "renew or correct what is named, here or at the server; files are read again at each try"
+        "connected to NATS"
+
     /// There is no connection to a server.
     NoServer {
         /// What the client says.
@@ -254,6 +263,15 @@ reasons! {
         "the NATS server's permissions are too narrow ({said})"
         "allow this user the subjects of docs/security.md; `waypost doctor` names those that are missing"
         "the NATS server allows what it refused"
+
+    /// A limit of the server keeps this node from doing all that it has to.
+    ServerLimit {
+        /// What the server says.
+        said: String,
+    } = "server_limit"
+        "a limit of the NATS server is too low ({said})"
+        "raise it in the server's configuration, or in the account's"
+        "the NATS server's limit is no longer in the way"
 
     /// A receiver's queue has reached its limit: sends are refused.
     QueueFull {
@@ -455,6 +473,31 @@ impl Reason {
         }
     }
 
+    /// From what the client or the server says of a connection that is not there.
+    pub(crate) fn outage(said: String) -> Self {
+        // The scheme of an address says nothing.
+        let lower = said.to_lowercase().replace("tls://", "");
+        let about_trust = ["certificate", "tls", "alert", "handshake"];
+        match about_trust.iter().any(|words| lower.contains(words)) {
+            true => Self::NoTrust { said },
+            false => Self::NoServer { said },
+        }
+    }
+
+    /// From what a server says that refuses something on a connection that stands.
+    #[doc(hidden)]
+    pub fn refused(said: String) -> Self {
+        match is_limit(&said) {
+            true => Self::ServerLimit { said },
+            false => Self::Denied { said },
+        }
+    }
+
+    /// Whether it says why there is no connection: one such reason can follow another.
+    pub(crate) fn is_about_the_link(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::NoTrust { .. } | Self::NoServer { .. })
+    }
+
     /// Whether this node is cut off by it, so that it knows nothing of its receivers.
     pub(crate) fn cuts_off(&self) -> bool {
         matches!(
@@ -462,6 +505,7 @@ impl Reason {
             Self::Ended { .. }
                 | Self::NameTaken { .. }
                 | Self::Unauthorized { .. }
+                | Self::NoTrust { .. }
                 | Self::NoServer { .. }
         )
     }
@@ -560,6 +604,11 @@ fn span(millis: u64) -> String {
         secs => secs - secs % 3_600,
     };
     humantime::format_duration(Duration::from_secs(coarse)).to_string()
+}
+
+/// Whether a server says that one of its limits is reached.
+pub(crate) fn is_limit(said: &str) -> bool {
+    said.to_lowercase().starts_with("maximum ")
 }
 
 #[cfg(test)]

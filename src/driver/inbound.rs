@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tracing::Instrument;
 
 use super::{Completion, Driver, Timer};
-use crate::event::Event;
+use crate::event::{Event, Link};
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict, detail};
@@ -40,6 +40,9 @@ impl<T: Transport> Driver<T> {
             TransportEvent::Unauthorized { reason } => self.unauthorized(reason).await,
             TransportEvent::Denied { reason } => {
                 self.denied(reason.clone());
+                if !self.link && !self.conflict {
+                    self.set_link(Link::Disconnected { reason: reason.clone() });
+                }
                 self.tell(Event::Denied { reason });
             }
             TransportEvent::Room => self.send_unsent().await,

@@ -38,11 +38,17 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn link_down(&mut self, reason: String) {
-        self.link = false;
+        let told = matches!(
+            self.status.borrow().link,
+            Link::Disconnected { .. } | Link::Unauthorized { .. }
+        );
+        let was_up = std::mem::replace(&mut self.link, false);
         if !self.conflict {
             self.set_link(Link::Disconnected { reason: reason.clone() });
         }
-        self.lost_link().await;
+        if was_up || !told {
+            self.lost_link().await;
+        }
         self.tell(Event::Disconnected { reason });
     }
 

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::event::{Event, Status};
 use crate::message::{ChannelName, NodeId, TopicId};
 use crate::protocol::stalls::{self, News, Snapshot, Standing, Telling, Waiting};
-use crate::reason::{Reason, Told};
+use crate::reason::{self, Reason, Told};
 use crate::store::Pending;
 use crate::transport::Transport;
 
@@ -136,9 +136,10 @@ impl<T: Transport> Driver<T> {
         let mut reasons: Vec<Reason> = self.status.borrow().link.reason().into_iter().collect();
         reasons.extend(self.store.health().reason(self.store.path()));
         reasons.extend(self.gate.look().reasons());
-        if !self.stalls.denied.is_empty() {
-            reasons.push(Reason::Denied { said: self.stalls.denied.join("; ") });
-        }
+        let (limits, denied): (Vec<_>, Vec<_>) =
+            self.stalls.denied.iter().map(String::as_str).partition(|said| reason::is_limit(said));
+        let refused = [limits, denied].into_iter().filter(|alike| !alike.is_empty());
+        reasons.extend(refused.map(|alike| Reason::refused(alike.join("; "))));
         let is_online = |node: &NodeId| self.membership.is_online(node);
         reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
         let deaf = self.channels.iter().filter(|(_, joined)| joined.is_deaf());

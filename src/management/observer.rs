@@ -49,8 +49,8 @@ pub enum ObserveError {
         /// What the server says.
         reason: String,
     },
-    /// The server's permissions are too narrow.
-    #[error("{}", Reason::Denied { said: reason.clone() })]
+    /// The server's permissions or limits are too narrow.
+    #[error("{}", Reason::refused(reason.clone()))]
     Denied {
         /// What the server says.
         reason: String,
@@ -63,10 +63,10 @@ impl ObserveError {
         Some(match self {
             Self::Config(_) | Self::Connect(_) => return None,
             Self::NotConnected { servers, reason } => {
-                Reason::NoServer { said: format!("{servers}: {reason}") }
+                Reason::outage(format!("{servers}: {reason}"))
             }
             Self::Unauthorized { reason } => Reason::Unauthorized { said: reason.clone() },
-            Self::Denied { reason } => Reason::Denied { said: reason.clone() },
+            Self::Denied { reason } => Reason::refused(reason.clone()),
         })
     }
 }
@@ -77,6 +77,10 @@ impl ObserveError {
 pub struct ServerCheck {
     /// The server's name.
     pub server: String,
+    /// The id that it drew at its start.
+    pub server_id: String,
+    /// Its cluster's name; none where it is in none.
+    pub cluster: Option<String>,
     /// Its version.
     pub version: String,
     /// Where it is, without credentials.
@@ -89,8 +93,8 @@ pub struct ServerCheck {
 
 impl ServerCheck {
     pub(super) fn new(server: ServerInfo, max_payload_bytes: usize) -> Self {
-        let ServerInfo { name, version, address, rtt } = server;
-        Self { server: name, version, address, max_payload_bytes, rtt }
+        let ServerInfo { name, id, cluster, version, address, rtt } = server;
+        Self { server: name, server_id: id, cluster, version, address, max_payload_bytes, rtt }
     }
 }
 
@@ -101,8 +105,8 @@ pub(super) fn unreachable(config: &Config, reason: String) -> ObserveError {
 
 /// Asks running nodes about themselves. It is no node: it has no file and takes part in nothing.
 pub struct Observer {
-    transport: NatsTransport,
-    me: NodeId,
+    pub(super) transport: NatsTransport,
+    pub(super) me: NodeId,
     server: ServerInfo,
     max_payload_bytes: usize,
     queries: u64,

@@ -94,9 +94,11 @@ fn check(reason: &Reason) -> Check {
         Reason::Kicked { .. } | Reason::Draining { .. } => ("intake", CheckState::Failed),
         Reason::KickedFrom { .. } | Reason::PausedHere { .. } => ("intake", CheckState::Passed),
         Reason::NoServer { .. } => ("nats", CheckState::Waiting),
-        Reason::NameTaken { .. } | Reason::Unauthorized { .. } | Reason::Denied { .. } => {
-            ("nats", CheckState::Failed)
-        }
+        Reason::NameTaken { .. }
+        | Reason::Unauthorized { .. }
+        | Reason::NoTrust { .. }
+        | Reason::Denied { .. }
+        | Reason::ServerLimit { .. } => ("nats", CheckState::Failed),
         // An election that waits for voters is no reason to take a node out of service.
         Reason::NoQuorum { .. } => ("election", CheckState::Passed),
         Reason::NobodyYet { .. }

@@ -152,9 +152,13 @@ impl Telling {
         let cut_off = reasons.iter().any(Reason::cuts_off);
         self.take(now, cut_off, reasons);
         let mut news = Vec::new();
+        let no_link = reasons.iter().any(Reason::is_about_the_link);
         for known in self.known.values_mut().filter(|known| known.told && !known.holds) {
             known.told = false;
-            news.push(News::Ends(known.reason.clone()));
+            // One reason for which there is no connection has become another.
+            if !(no_link && known.reason.is_about_the_link()) {
+                news.push(News::Ends(known.reason.clone()));
+            }
         }
         self.told.retain(|told| *told + AGAIN_AFTER > now);
         for known in self.known.values_mut().filter(|known| known.holds && !known.told) {

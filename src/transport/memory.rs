@@ -190,6 +190,8 @@ impl State {
     fn raise(&mut self, number: u64) {
         let server = ServerInfo {
             name: "memory".to_owned(),
+            id: "memory".to_owned(),
+            cluster: None,
             version: "0".to_owned(),
             address: "memory".to_owned(),
             rtt: ECHO_TIME,

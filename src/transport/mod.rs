@@ -46,7 +46,8 @@ pub(crate) enum TransportEvent {
         /// Which server it is.
         server: ServerInfo,
     },
-    /// The connection is lost, or the first attempt at one failed. Told once an outage; the next word is `Up`, or `Unauthorized`.
+    /// The connection is lost, or the first attempt at one failed. Told once an outage, and again where it goes on for a reason that somebody
+    /// has to remove.
     Down {
         /// What the client or the server said.
         reason: String,
@@ -56,7 +57,7 @@ pub(crate) enum TransportEvent {
         /// What the server said.
         reason: String,
     },
-    /// The server refuses a subscription or publication of ours. Told once a connection and text.
+    /// The server refuses a subscription or publication of ours, or has another word of refusal and goes on. Told once a connection and text.
     Denied {
         /// What the server said.
         reason: String,
@@ -80,6 +81,10 @@ pub(crate) enum TransportEvent {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ServerInfo {
     pub(crate) name: String,
+    /// Drawn at its start.
+    pub(crate) id: String,
+    /// None where it is in no cluster.
+    pub(crate) cluster: Option<String>,
     pub(crate) version: String,
     /// The address that was connected to, without credentials.
     pub(crate) address: String,

@@ -12,6 +12,7 @@
 //! blocking thread that no runtime can interrupt: end the runtime with `shutdown_timeout`, not with a plain drop.
 
 mod echo;
+mod files;
 mod life;
 mod options;
 mod outbox;
@@ -33,6 +34,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use self::echo::{Echo, Token};
+use self::files::Problem;
 use self::life::{Life, Seen};
 pub use self::options::ConnectError;
 use self::outbox::{Counts, Outbox, Size};
@@ -72,6 +74,8 @@ pub(crate) struct NatsTransport {
     waits: u32,
     standing: Standing,
     told_denials: Vec<String>,
+    /// Why there is no connection, as far as it was told in this outage.
+    told_reasons: Vec<String>,
     events: VecDeque<TransportEvent>,
     tick: Interval,
     /// When the client has ended by itself: when it is to be replaced.
@@ -107,6 +111,9 @@ enum Standing {
     Unauthorized(String),
 }
 
+/// Reasons that are told in an outage, so that two that alternate are no stream of events.
+const MAX_TOLD_REASONS: usize = 16;
+
 impl NatsTransport {
     /// Begins to connect, and returns without waiting for a server. The settings have passed `Config::validate`.
     ///
@@ -137,6 +144,7 @@ impl NatsTransport {
             waits: 0,
             standing: Standing::Nothing,
             told_denials: Vec::new(),
+            told_reasons: Vec::new(),
             events: VecDeque::new(),
             tick,
             reopen_at: None,
@@ -194,7 +202,7 @@ impl NatsTransport {
         let connects = self.open.connects();
         let connected = self.open.is_connected();
         if self.link != Link::Down && (!connected || connects != self.connects) {
-            let said = self.open.signals.marks().last_error.take();
+            let said = self.open.signals.marks().take_last_word();
             self.lost(said.unwrap_or_else(|| "the connection was lost".to_owned()));
         }
         if self.link == Link::Down && connected {
@@ -220,9 +228,12 @@ impl NatsTransport {
 
     fn look_at_signals(&mut self) {
         let mut marks = self.open.signals.marks();
-        let denied = std::mem::take(&mut marks.denied);
+        let mut denied = std::mem::take(&mut marks.denied);
         let slow = std::mem::take(&mut marks.slow);
         let lame_duck = std::mem::take(&mut marks.lame_duck);
+        if self.link != Link::Down {
+            denied.extend(marks.take_word());
+        }
         let trouble = match self.link {
             // A refusal comes before the loss that it causes, and is told after it.
             Link::Up { .. } => None,
@@ -257,7 +268,11 @@ impl NatsTransport {
             }
             Trouble::Unreachable(reason) => {
                 tracing::debug!(%reason, "no connection to a NATS server");
-                if self.standing == Standing::Nothing {
+                let first = self.standing == Standing::Nothing;
+                let is_news = self.told_reasons.len() < MAX_TOLD_REASONS
+                    && !self.told_reasons.contains(&reason);
+                if first || (is_news && signals::asks_for_somebody(&reason)) {
+                    self.told_reasons.push(reason.clone());
                     self.standing = Standing::Down;
                     self.events.push_back(TransportEvent::Down { reason });
                 }
@@ -286,9 +301,8 @@ impl NatsTransport {
         }
         let info = self.open.client.try_server_info().unwrap_or_default();
         let mut marks = self.open.signals.marks();
-        // They are of the search that has just ended.
+        // It is of the search that has just ended.
         marks.trouble = None;
-        marks.last_error = None;
         let address = marks.address.clone();
         drop(marks);
         let now = Instant::now();
@@ -296,9 +310,17 @@ impl NatsTransport {
         self.link = Link::Up { since: now };
         self.life = Life::new(now);
         self.standing = Standing::Up;
+        self.told_reasons.clear();
         self.events.push_back(TransportEvent::Up {
             max_payload: self.open.client.max_payload(),
-            server: ServerInfo { name: info.server_name, version: info.version, address, rtt },
+            server: ServerInfo {
+                name: info.server_name,
+                id: info.server_id,
+                cluster: info.cluster,
+                version: info.version,
+                address,
+                rtt,
+            },
         });
     }
 
@@ -523,8 +545,11 @@ impl Open {
         subjects: &Subjects,
         role: Role,
     ) -> Result<Self, ConnectError> {
-        let (servers, options) = options::options(config, me)?;
-        let signals = Arc::new(Signals::new());
+        let problem = Problem::default();
+        let (servers, options) = options::options(config, me, &problem)?;
+        let subscriptions = subjects.subscriptions(me, role);
+        let configured = servers.clone();
+        let signals = Arc::new(Signals::new(configured, problem, subscriptions.clone()));
         let (choosing, hearing) = (Arc::clone(&signals), Arc::clone(&signals));
         let client = options
             .reconnect_to_server_callback(move |servers, _| {
@@ -545,7 +570,7 @@ impl Open {
             .await
             .map_err(|error| ConnectError::Client(error.into()))?;
         let mut subscribers = Vec::new();
-        for subject in subjects.subscriptions(me, role) {
+        for subject in subscriptions {
             let subscriber = client.subscribe(subject).await;
             subscribers.push(subscriber.map_err(|error| ConnectError::Client(error.into()))?);
         }

@@ -101,7 +101,7 @@ async fn note(hub: &Hub, event: &Event) -> bool {
             return true;
         }
         Event::Denied { reason } => {
-            warn(format!("the server's permissions are too narrow: {reason}"))
+            warn(format!("the server's permissions or limits are too narrow: {reason}"))
         }
         Event::Conflict { host, stopped: true, .. } => {
             let reason = format!("another node with this name runs on {host}");

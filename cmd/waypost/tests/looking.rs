@@ -187,6 +187,70 @@ fn the_doctor_tells_a_wrong_password_from_permissions_that_are_too_narrow() {
 }
 
 #[test]
+fn the_doctor_finds_a_limit_of_subscriptions() {
+    let server = NatsServer::with_config("max_subscriptions: 5");
+    let here = Program::new(server.url());
+    for _ in 0..2 {
+        let checks = here.run("doctor --json").expect_code(1).json();
+        let row = row(&checks, "check", "permissions");
+        assert_eq!(row["verdict"], "fail", "{checks}");
+        let found = row["found"].as_str().expect("a text");
+        assert!(found.contains("maximum subscriptions exceeded: a node needs 6"), "{found}");
+        assert!(row["remedy"].as_str().expect("a text").contains("configuration"), "{row}");
+    }
+}
+
+/// Free ports, for servers that have to know of each other before they start.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let sockets = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    sockets.map(|socket| socket.local_addr().expect("bound").port())
+}
+
+#[test]
+fn the_doctor_tells_servers_that_are_no_cluster_from_a_cluster() {
+    let (one, other) = (NatsServer::start(), NatsServer::start());
+    let urls = [one.url(), other.url()];
+    let here = Program::new(urls.join(","));
+    let apart = Program::new(other.url());
+    let _reader = apart.spawn("recv work --id far");
+    let row_of = |checks: &Value| row(checks, "check", "servers").clone();
+    let told = || {
+        let checks = here.run("doctor --json").expect_code(1).json();
+        let servers = row_of(&checks);
+        assert_eq!(servers["verdict"], "fail", "{checks}");
+        let found = servers["found"].as_str().expect("a text");
+        assert!(urls.iter().all(|url| found.contains(url)), "{found}");
+        found.contains(&format!("{} (nodes: far)", urls[1]))
+    };
+    support::eventually(program::PATIENCE, "the node at the other server is named", told);
+
+    // Twice the same one.
+    let here = Program::new(format!("{},nats://localhost:{}", urls[0], one.port()));
+    let checks = here.run("doctor --json").expect_code(0).json();
+    assert_eq!(row_of(&checks)["verdict"], "ok", "{checks}");
+
+    // One that is not there.
+    let here = Program::new(format!("{},{NOWHERE}", urls[0]));
+    let checks = here.run("doctor --json").expect_code(0).json();
+    assert_eq!(row_of(&checks)["verdict"], "warn", "{checks}");
+
+    let ports = free_ports::<2>();
+    let member = |own: u16, route: u16| {
+        NatsServer::with_config(format!(
+            "cluster {{ name: field, listen: \"127.0.0.1:{own}\", routes: [\"nats://127.0.0.1:{route}\"] }}"
+        ))
+    };
+    let cluster = [member(ports[0], ports[1]), member(ports[1], ports[0])];
+    let here = Program::new(cluster.each_ref().map(NatsServer::url).join(","));
+    let settled = || {
+        let checks = here.run("doctor --json").json();
+        let servers = row_of(&checks);
+        servers["verdict"] == "ok" && servers["found"].as_str().expect("a text").contains("field")
+    };
+    support::eventually(program::PATIENCE, "the two have met, and are one cluster", settled);
+}
+
+#[test]
 fn a_server_that_takes_less_than_our_largest_payload_is_found() {
     let server = NatsServer::with_config("max_payload: 4096");
     let here = Program::new(server.url());

@@ -134,3 +134,15 @@ fn a_thousand_receivers_that_are_away_are_not_a_thousand_lines() {
     // The end of what was not told is not told either.
     assert_eq!(told(&mut telling, later + Duration::from_secs(2), &[]).len(), MOST);
 }
+
+#[test]
+fn a_reason_for_no_connection_that_becomes_another_is_told_and_not_as_a_connection() {
+    let (mut telling, now) = (Telling::default(), Instant::now());
+    assert_eq!(telling.look(now, &[cut_off()]), [News::Begins(cut_off())]);
+    let expired = Reason::outage("tls://h:1: invalid peer certificate: Expired".to_owned());
+    assert_eq!(expired.name(), "no_trust");
+    let now = now + Duration::from_secs(1);
+    let told = telling.look(now, std::slice::from_ref(&expired));
+    assert_eq!(told, [News::Begins(expired.clone())]);
+    assert_eq!(telling.look(now + Duration::from_secs(1), &[]), [News::Ends(expired)]);
+}

@@ -2,17 +2,14 @@
 //!
 //! What can be wrong without any server being asked is found here, so that it fails the start.
 
-use std::fmt::Write as _;
+use std::future::ready;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::rustls::pki_types::pem::PemObject;
-use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use async_nats::rustls::{self, ClientConfig, RootCertStore};
 use async_nats::{ConnectOptions, ServerAddr};
 
+use super::files::{Problem, credentials, encryption, sign};
 use crate::config::{Auth, Config, Tls, mask_url};
 use crate::exposure::warn_of;
 use crate::message::NodeId;
@@ -107,16 +104,17 @@ pub enum ConnectError {
     Client(#[source] async_nats::Error),
 }
 
-/// The servers to try, and how.
+/// The servers to try, and how. What is wrong with a file later on, though not so that it hinders a try, is noted in `problem`.
 pub(super) fn options(
     config: &Config,
     me: &NodeId,
+    problem: &Problem,
 ) -> Result<(Vec<ServerAddr>, ConnectOptions), ConnectError> {
     let given = servers(&config.nats)?;
     // A greeting, which comes in the clear, tells of other servers of the cluster, and not how to speak to them: whoever forges one
     // could lead us to a server without encryption.
     let encrypted = config.tls.required || given.iter().all(ServerAddr::tls_required);
-    let mut options = ConnectOptions::new()
+    let mut options = authenticated(&config.auth, &given)?
         .name(me)
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -125,10 +123,9 @@ pub(super) fn options(
         .client_capacity(CLIENT_CAPACITY)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .require_tls(encrypted);
-    options = authenticate(options, &config.auth, &given)?;
     // Otherwise the client makes its own settings, should the server ask for encryption.
     if config.tls != Tls::default() || given.iter().any(ServerAddr::tls_required) {
-        options = options.tls_client_config(encryption(&config.tls)?);
+        options = options.tls_client_config(encryption(&config.tls, problem)?);
     }
     Ok((given.into_iter().map(without_credentials).collect(), options))
 }
@@ -156,12 +153,9 @@ fn servers(urls: &[String]) -> Result<Vec<ServerAddr>, ConnectError> {
     urls.iter().map(parse).collect()
 }
 
-fn authenticate(
-    options: ConnectOptions,
-    auth: &Auth,
-    servers: &[ServerAddr],
-) -> Result<ConnectOptions, ConnectError> {
+fn authenticated(auth: &Auth, servers: &[ServerAddr]) -> Result<ConnectOptions, ConnectError> {
     let auth = &with_credentials_of(servers, auth)?;
+    let options = ConnectOptions::new();
     if let Some(token) = &auth.token {
         return Ok(options.token(token.clone()));
     }
@@ -173,13 +167,10 @@ fn authenticate(
         nkeys::KeyPair::from_seed(seed).map_err(|e| ConnectError::Nkey(io::Error::other(e)))?;
         return Ok(options.nkey(seed.to_owned()));
     }
-    if let Some(path) = &auth.creds_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConnectError::CredsUnreadable { path: path.clone(), source })?;
-        warn_of("auth.creds_file", path);
-        return options
-            .credentials(&text)
-            .map_err(|source| ConnectError::CredsInvalid { path: path.clone(), source });
+    if let Some(path) = auth.creds_file.clone() {
+        credentials(&path)?;
+        warn_of("auth.creds_file", &path);
+        return Ok(ConnectOptions::with_auth_callback(move |nonce| ready(sign(&path, &nonce))));
     }
     Ok(options)
 }
@@ -224,60 +215,6 @@ fn decode_percent(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// The system's certificates and ours: the client's own option would take ours instead, and one file only.
-fn encryption(tls: &Tls) -> Result<ClientConfig, ConnectError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for path in &tls.root_certificates {
-        for certificate in certificates("tls.root_certificates", path)? {
-            roots.add(certificate).map_err(|error| ConnectError::Pem {
-                field: "tls.root_certificates",
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
-        }
-    }
-    // Named, because a program with several providers linked in has no default one and the short form would panic.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConnectError::Tls { reason: error.to_string() })?
-        .with_root_certificates(roots);
-    let (Some(certificate), Some(key_file)) = (&tls.client_certificate, &tls.client_key) else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let chain = certificates("tls.client_certificate", certificate)?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|error| pem("tls.client_key", key_file, error))?;
-    warn_of("tls.client_key", key_file);
-    builder
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| ConnectError::ClientCertificate { reason: error.to_string() })
-}
-
-fn certificates(
-    field: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| pem(field, path, error))?;
-    if found.is_empty() {
-        let reason = "there is no certificate in it".to_owned();
-        return Err(ConnectError::Pem { field, path: path.to_owned(), reason });
-    }
-    Ok(found)
-}
-
-fn pem(field: &'static str, path: &Path, error: rustls::pki_types::pem::Error) -> ConnectError {
-    let mut reason = error.to_string();
-    if let rustls::pki_types::pem::Error::Io(source) = error {
-        reason.clear();
-        write!(reason, "{source}").expect("writing to a string does not fail");
-    }
-    ConnectError::Pem { field, path: path.to_owned(), reason }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +223,7 @@ mod tests {
         let mut config = Config::default();
         change(&mut config);
         let me = NodeId::new("alice").expect("a valid name");
-        options(&config, &me).map(|_| ()).expect_err("a refusal").to_string()
+        options(&config, &me, &Problem::default()).map(|_| ()).expect_err("a refusal").to_string()
     }
 
     #[test]
@@ -339,7 +276,7 @@ mod tests {
         ];
         let config = Config { nats: urls.map(str::to_owned).into(), ..Config::default() };
         let me = NodeId::new("alice").expect("a valid name");
-        let (servers, _) = options(&config, &me).expect("valid settings");
+        let (servers, _) = options(&config, &me, &Problem::default()).expect("valid settings");
         let shown: Vec<_> = servers.iter().map(ServerAddr::as_url_str).collect();
         assert_eq!(shown, ["nats://h:2", "nats://[::1]:2", "nats://h"]);
     }

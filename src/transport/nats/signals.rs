@@ -5,17 +5,20 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{ClientError, Event, ReconnectToServer, Server, ServerAddr, ServerError};
 use tokio::sync::Notify;
 
+use super::files::Problem;
 use crate::config::mask_url;
 
 const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 /// Between the tries of a client that is to connect only in order to end.
 const ABANDONED_DELAY: Duration = Duration::from_secs(30);
+/// A server that ends a connection says why just before.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Refusals kept until the next look.
 const MAX_DENIED: usize = 16;
 
@@ -36,14 +39,20 @@ pub(super) struct Signals {
     /// starts again with each connection, and a server that accepts and closes would be stormed.
     rounds: AtomicU32,
     turn: AtomicUsize,
+    /// The servers in the settings. The others are only what some server tells of.
+    configured: Vec<ServerAddr>,
+    /// What is wrong with a file that is needed for a connection.
+    problem: Problem,
+    /// What the client subscribes to.
+    subscriptions: Vec<String>,
 }
 
 /// Taken by the transport at each look.
 #[derive(Default)]
 pub(super) struct Marks {
     pub(super) trouble: Option<Trouble>,
-    /// The last error that is neither a refusal nor a denial: why the connection broke, perhaps.
-    pub(super) last_error: Option<String>,
+    /// The server's last word that is neither a refusal nor a denial, and when it came: why the connection broke, perhaps.
+    last_error: Option<(String, Instant)>,
     pub(super) denied: Vec<String>,
     pub(super) slow: bool,
     pub(super) lame_duck: bool,
@@ -57,8 +66,14 @@ pub(super) struct Marks {
 
 impl Signals {
     /// For a client that starts with a server of its own choice, so that the nodes of a cluster spread.
-    pub(super) fn new() -> Self {
-        Self { turn: AtomicUsize::new(fastrand::usize(..1 << 16)), ..Self::default() }
+    pub(super) fn new(
+        configured: Vec<ServerAddr>,
+        problem: Problem,
+        subscriptions: Vec<String>,
+    ) -> Self {
+        let turn = AtomicUsize::new(fastrand::usize(..1 << 16) * (configured.len() + 1));
+        turn.fetch_add(fastrand::usize(..configured.len().max(1)), Ordering::Relaxed);
+        Self { turn, configured, problem, subscriptions, ..Self::default() }
     }
 
     pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
@@ -74,7 +89,7 @@ impl Signals {
     /// The client asks before each try. It has just failed with what the servers' records say.
     pub(super) fn choose(&self, servers: &[Server]) -> Option<ReconnectToServer> {
         let mut marks = self.marks();
-        if let Some(trouble) = trouble(servers) {
+        if let Some(trouble) = trouble(servers, self.problem.text()) {
             marks.trouble = Some(trouble);
             self.wake.notify_one();
         }
@@ -85,15 +100,26 @@ impl Signals {
             let addr = servers[fastrand::usize(..servers.len())].addr.clone();
             return Some(ReconnectToServer { addr, delay: Some(ABANDONED_DELAY) });
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let server = &servers[turn % servers.len()];
+        let (server, begins) = self.next(servers);
         marks.address = shown(&server.addr);
-        let round = if turn.is_multiple_of(servers.len()) {
-            self.rounds.fetch_add(1, Ordering::Relaxed)
-        } else {
-            self.rounds.load(Ordering::Relaxed)
+        let round = match begins {
+            true => self.rounds.fetch_add(1, Ordering::Relaxed),
+            false => self.rounds.load(Ordering::Relaxed),
         };
         Some(ReconnectToServer { addr: server.addr.clone(), delay: Some(delay(round)) })
+    }
+
+    /// Whose turn it is, and whether a round begins with it: all servers in the settings, then one of the others. What a server tells of may
+    /// be out of reach for us, and each try at such a one takes seconds.
+    fn next<'a>(&self, servers: &'a [Server]) -> (&'a Server, bool) {
+        let is_given = |server: &&Server| self.configured.contains(&server.addr);
+        let given: Vec<_> = servers.iter().filter(is_given).collect();
+        let told: Vec<_> = servers.iter().filter(|server| !is_given(server)).collect();
+        let length = given.len() + usize::from(!told.is_empty());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let (round, place) = (turn / length, turn % length);
+        let server = given.get(place).copied().unwrap_or_else(|| told[round % told.len()]);
+        (server, place == 0)
     }
 
     pub(super) fn on_event(&self, event: Event) {
@@ -107,7 +133,9 @@ impl Signals {
                 let reason = format!("{}: authorization violation", marks.address);
                 marks.trouble = Some(Trouble::Unauthorized(reason));
             }
-            Event::ServerError(ServerError::Other(text)) => marks.server_said(text),
+            Event::ServerError(ServerError::Other(text)) => {
+                marks.server_said(text, &self.subscriptions);
+            }
             // Only the kind of an error, after a try: of use where the servers' records are silent.
             Event::ClientError(ClientError::Other(text)) if marks.trouble.is_none() => {
                 marks.trouble = Some(Trouble::Unreachable(format!("{}: {text}", marks.address)));
@@ -124,17 +152,34 @@ impl Signals {
 }
 
 impl Marks {
-    fn server_said(&mut self, text: String) {
+    /// The server's last word, if a connection broke now.
+    pub(super) fn take_last_word(&mut self) -> Option<String> {
+        self.last_error.take().map(|(text, _)| text)
+    }
+
+    /// A word that is no farewell, since the connection stands for a while after it.
+    pub(super) fn take_word(&mut self) -> Option<String> {
+        let over = |(_, at): &mut (String, Instant)| at.elapsed() >= FAREWELL;
+        self.last_error.take_if(over).map(|(text, _)| text)
+    }
+
+    fn server_said(&mut self, mut text: String, subscriptions: &[String]) {
         let lower = text.to_lowercase();
-        if lower.starts_with("permissions violation") {
+        let too_many = lower.starts_with("maximum subscriptions");
+        if too_many {
+            // Which of them is not said.
+            let (count, all) = (subscriptions.len(), subscriptions.join(", "));
+            text = format!("{text}: a node needs {count} ({all})");
+        }
+        if too_many || lower.starts_with("permissions violation") {
             if self.denied.len() < MAX_DENIED && !self.denied.contains(&text) {
                 self.denied.push(text);
             }
         } else if is_refusal(&lower) {
             self.trouble = Some(Trouble::Unauthorized(format!("{}: {text}", self.address)));
-            self.last_error = Some(text);
+            self.last_error = Some((text, Instant::now()));
         } else {
-            self.last_error = Some(text);
+            self.last_error = Some((text, Instant::now()));
         }
     }
 }
@@ -147,11 +192,18 @@ fn is_refusal(lower: &str) -> bool {
         .any(|words| lower.contains(words))
 }
 
-fn trouble(servers: &[Server]) -> Option<Trouble> {
+/// Whether a try failed for a reason that no patience removes.
+pub(super) fn asks_for_somebody(reason: &str) -> bool {
+    let lower = reason.to_lowercase().replace("tls://", "");
+    ["certificate", "tls", "alert", "handshake", "maximum", "auth."]
+        .iter()
+        .any(|words| lower.contains(words))
+}
+
+fn trouble(servers: &[Server], problem: Option<String>) -> Option<Trouble> {
     let said = |server: &Server| {
         let error = server.last_error.as_deref()?;
-        // The client puts its own words for the kind before the server's.
-        let words = error.rsplit_once("nats: ").map_or(error, |(_, words)| words);
+        let words = plain(error);
         Some((is_refusal(&error.to_lowercase()), format!("{}: {words}", shown(&server.addr))))
     };
     let all: Vec<_> = servers.iter().filter_map(said).collect();
@@ -159,7 +211,19 @@ fn trouble(servers: &[Server]) -> Option<Trouble> {
         return Some(Trouble::Unauthorized(refusal.clone()));
     }
     let texts: Vec<_> = all.into_iter().map(|(_, text)| text).collect();
-    (!texts.is_empty()).then(|| Trouble::Unreachable(texts.join("; ")))
+    (!texts.is_empty()).then(|| {
+        let texts: Vec<_> = texts.into_iter().chain(problem).collect();
+        Trouble::Unreachable(texts.join("; "))
+    })
+}
+
+/// The client and the encryption put their own words for the kind before what somebody said.
+fn plain(error: &str) -> &str {
+    let mut words = error.rsplit_once("nats: ").map_or(error, |(_, words)| words);
+    for kind in ["failed signing nonce: ", "IO error: ", "TLS error: ", "unexpected error: "] {
+        words = words.strip_prefix(kind).unwrap_or(words);
+    }
+    words.strip_prefix("AuthError(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(words)
 }
 
 fn shown(server: &ServerAddr) -> String {
@@ -191,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_servers_words_are_sorted_into_refusals_denials_and_the_rest() {
-        let signals = Signals::new();
+        let signals = Signals::default();
         let say = |text: &str| {
             signals.on_event(Event::ServerError(ServerError::Other(text.to_owned())));
         };
@@ -200,7 +264,8 @@ mod tests {
         }
         say("Stale Connection");
         assert_eq!(signals.marks().denied.len(), 1);
-        assert_eq!(signals.marks().last_error.as_deref(), Some("Stale Connection"));
+        assert_eq!(signals.marks().take_word(), None, "it may be a farewell");
+        assert_eq!(signals.marks().take_last_word().as_deref(), Some("Stale Connection"));
         assert_eq!(signals.marks().trouble, None);
         say("User Authentication Expired");
         assert!(matches!(signals.marks().trouble, Some(Trouble::Unauthorized(_))));
@@ -208,5 +273,82 @@ mod tests {
             say(&format!("Permissions Violation for Subscription to {n}"));
         }
         assert_eq!(signals.marks().denied.len(), MAX_DENIED);
+    }
+
+    fn server(address: &str, error: Option<&str>) -> Server {
+        Server {
+            addr: address.parse().expect("an address"),
+            failed_attempts: 0,
+            did_connect: false,
+            is_discovered: false,
+            last_error: error.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_servers_of_the_settings_are_tried_in_every_round() {
+        for given in 1..4 {
+            let address = |n| format!("nats://given-{n}:4222");
+            let addresses: Vec<_> = (0..given).map(|n| server(&address(n), None).addr).collect();
+            let signals = Signals::new(addresses.clone(), Problem::default(), Vec::new());
+            let mut servers: Vec<_> = (0..given).map(|n| server(&address(n), None)).collect();
+            // What is told of comes later, and not in order.
+            for n in 0..8 {
+                servers.insert(n % (given + 1), server(&format!("nats://told-{n}:4222"), None));
+            }
+            let tried: Vec<_> =
+                (0..100).map(|_| signals.choose(&servers).expect("a choice").addr).collect();
+            for some in tried.windows(given + 1) {
+                let told = some.iter().filter(|address| !addresses.contains(address)).count();
+                assert_eq!(told, 1, "{some:?}");
+                assert!(addresses.iter().all(|address| some.contains(address)), "{some:?}");
+            }
+            assert!(servers.iter().all(|server| tried.contains(&server.addr)), "{tried:?}");
+        }
+    }
+
+    #[test]
+    fn limits_and_unknown_words_of_a_server_are_told() {
+        let subscriptions = vec!["p.msg.a.*".to_owned(), "p.ack.a.*".to_owned()];
+        let signals = Signals::new(Vec::new(), Problem::default(), subscriptions);
+        let say = |text: &str| {
+            signals.on_event(Event::ServerError(ServerError::Other(text.to_owned())));
+        };
+        say("maximum subscriptions exceeded");
+        let denied = signals.marks().denied.clone();
+        assert_eq!(
+            denied,
+            ["maximum subscriptions exceeded: a node needs 2 (p.msg.a.*, p.ack.a.*)"]
+        );
+        say("a word of the year 2030");
+        signals.marks().last_error.as_mut().expect("it was said").1 -= FAREWELL;
+        assert_eq!(signals.marks().take_word().as_deref(), Some("a word of the year 2030"));
+        assert_eq!(signals.marks().take_word(), None);
+    }
+
+    #[test]
+    fn why_a_try_failed_is_told_in_the_words_of_whoever_knows() {
+        let words = |error: &str, problem: Option<&str>| {
+            let servers = [server("nats://h:1", Some(error))];
+            match trouble(&servers, problem.map(str::to_owned)).expect("a reason") {
+                Trouble::Unreachable(text) => (text, false),
+                Trouble::Unauthorized(text) => (text, true),
+            }
+        };
+        let tls = "IO error: invalid peer certificate: Expired";
+        let (text, _) = words(tls, Some("tls.client_key: x cannot be used"));
+        let expected =
+            "nats://h:1: invalid peer certificate: Expired; tls.client_key: x cannot be used";
+        assert_eq!(text, expected);
+        assert!(asks_for_somebody(&text));
+        let refused = words("IO error: Connection refused (os error 111)", None).0;
+        assert!(
+            !asks_for_somebody(&refused) && !asks_for_somebody(&refused.replace("nats", "tls"))
+        );
+        let file = "failed signing nonce: AuthError(auth.creds_file: x cannot be read: gone)";
+        let refused = ("nats://h:1: auth.creds_file: x cannot be read: gone".to_owned(), true);
+        assert_eq!(words(file, None), refused);
+        let limit = "IO error: nats: maximum connections exceeded";
+        assert!(asks_for_somebody(&words(limit, None).0));
     }
 }

@@ -192,3 +192,124 @@ async fn a_credentials_file_is_sent_signed() {
     let mut bob = connect(&settings, "bob").await;
     up(&mut bob).await;
 }
+
+fn says(event: &TransportEvent, words: &[&str]) -> bool {
+    matches!(event, TransportEvent::Down { reason } | TransportEvent::Unauthorized { reason }
+        if words.iter().all(|word| reason.contains(word)))
+}
+
+/// A folder with files that are replaced while a node uses them.
+struct Renewed(tempfile::TempDir);
+
+impl Renewed {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), text).expect("a file");
+    }
+
+    fn take(&self, name: &str, from: &str) {
+        self.write(name, std::fs::read(pem(from)).expect("a file of the tests"));
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_are_renewed_on_disk_are_used_at_the_next_try() {
+    let files = Renewed(tempfile::tempdir().expect("a folder"));
+    let mut server = NatsServer::with_config(format!(
+        "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
+        pem("server.pem"),
+        pem("server-key.pem"),
+        pem("ca.pem")
+    ));
+    files.take("ca.pem", "ca.pem");
+    files.take("own.pem", "server.pem");
+    files.take("own-key.pem", "server-key.pem");
+    let mut settings = config(&server.url());
+    settings.tls.root_certificates = vec![files.path("ca.pem")];
+    settings.tls.client_certificate = Some(files.path("own.pem"));
+    settings.tls.client_key = Some(files.path("own-key.pem"));
+    let mut bob = connect(&settings, "bob").await;
+    // No server takes another server's certificate from a client.
+    assert!(is_down(&next(&mut bob).await));
+    // A renewal replaces one file after the other.
+    files.take("own.pem", "client.pem");
+    until(&mut bob, SOON, |event| says(event, &["tls.client_certificate", "tls.client_key"])).await;
+    files.take("own-key.pem", "client-key.pem");
+    until(&mut bob, SOON, is_up).await;
+
+    files.write("ca.pem", "half a fi");
+    server.restart();
+    until(&mut bob, SOON, |event| says(event, &["tls.root_certificates", "ca.pem"])).await;
+    // An authority that is none of the server's.
+    files.take("ca.pem", "client.pem");
+    until(&mut bob, SOON, |event| says(event, &["invalid peer certificate"])).await;
+    files.take("ca.pem", "ca.pem");
+    until(&mut bob, SOON, is_up).await;
+}
+
+/// What a client says to a server that greets and listens.
+async fn first_words(listener: &TcpListener) -> String {
+    let (client, _) = listener.accept().await.expect("a connection");
+    let mut client = BufReader::new(client);
+    let greeting = b"INFO {\"server_id\":\"x\",\"version\":\"2.10.0\",\"max_payload\":1000,\"headers\":true,\"auth_required\":true,\"nonce\":\"abc\"}\r\n";
+    client.write_all(greeting).await.expect("written");
+    let mut words = String::new();
+    client.read_line(&mut words).await.expect("an answer");
+    words
+}
+
+#[tokio::test]
+async fn credentials_that_are_renewed_on_disk_are_used_at_the_next_try() {
+    let files = Renewed(tempfile::tempdir().expect("a folder"));
+    let creds = |jwt: &str| {
+        let seed = nkeys::KeyPair::new_user().seed().expect("a new pair has its seed");
+        format!("---BEGIN---\n{jwt}\n---END---\n\n---BEGIN---\n{seed}\n---END---\n")
+    };
+    files.write("bob.creds", creds("first.jwt"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let mut settings = config(&format!("nats://{}", listener.local_addr().expect("bound")));
+    settings.auth.creds_file = Some(files.path("bob.creds"));
+    let mut bob = connect(&settings, "bob").await;
+    let words = while_driven(&mut bob, first_words(&listener)).await;
+    assert!(words.starts_with("CONNECT ") && words.contains("first.jwt"), "{words}");
+    std::fs::remove_file(files.path("bob.creds")).expect("it was there");
+    let told = tokio::select! {
+        told = until(&mut bob, SOON, |event| says(event, &["auth.creds_file", "bob.creds"])) => told,
+        () = async { loop { first_words(&listener).await; } } => unreachable!(),
+    };
+    assert!(matches!(told, TransportEvent::Unauthorized { .. }), "{told:?}");
+    files.write("bob.creds", creds("second.jwt"));
+    let second = async { while !first_words(&listener).await.contains("second.jwt") {} };
+    timeout(SOON, while_driven(&mut bob, second)).await.expect("the new one is sent");
+}
+
+#[tokio::test]
+async fn a_limit_of_subscriptions_is_told_like_a_denial() {
+    for limit in [5, 6] {
+        let mut server = NatsServer::with_config(format!("max_subscriptions: {limit}"));
+        let mut bob = connect(&config(&server.url()), "bob").await;
+        let denied = |event: &TransportEvent| {
+            matches!(event, TransportEvent::Denied { reason }
+            if reason.starts_with("maximum subscriptions exceeded: a node needs 7")
+                && reason.contains("waypost.election.*"))
+        };
+        until(&mut bob, SOON, denied).await;
+        server.restart_with("max_subscriptions: 7");
+        until(&mut bob, SOON, is_up).await;
+    }
+}
+
+#[tokio::test]
+async fn a_servers_last_words_are_told() {
+    let server = NatsServer::with_config("max_connections: 1");
+    let mut first = connect(&config(&server.url()), "first").await;
+    up(&mut first).await;
+    let mut bob = connect(&config(&server.url()), "bob").await;
+    let told = until(&mut bob, SOON, is_down).await;
+    assert!(says(&told, &["maximum connections exceeded"]), "{told:?}");
+    first.close(SOON).await;
+    until(&mut bob, SOON, is_up).await;
+}

@@ -1,6 +1,8 @@
 //! The NATS server: reachable, lets us in, lets us do what a node does, takes our largest payload.
 
-use waypost::management::{ObserveError, permissions};
+use std::collections::BTreeSet;
+
+use waypost::management::{ObserveError, ServerAt, permissions, servers};
 use waypost::{Config, NodeId, Reason};
 
 use super::Check;
@@ -24,7 +26,7 @@ pub(super) async fn checks(config: &Config, node: &NodeId) -> Vec<Check> {
     checks.push(match &permissions.refused[..] {
         [] => Check::ok("permissions", format!("enough for a node named {node}")),
         refused => {
-            let reason = Reason::Denied { said: refused.join("; ") };
+            let reason = Reason::refused(refused.join("; "));
             Check::fail("permissions", reason.sentence(), reason.remedy())
         }
     });
@@ -32,7 +34,51 @@ pub(super) async fn checks(config: &Config, node: &NodeId) -> Vec<Check> {
         checks.push(Check::ok("version", server.version));
         checks.push(payload(config.max_payload_bytes, server.max_payload_bytes));
     }
+    if config.nats.len() > 1 {
+        match servers(config, node).await {
+            Ok(found) => checks.extend(cluster(&found)),
+            Err(error) => checks.push(refused(&error)),
+        }
+    }
     checks
+}
+
+/// Whether all addresses lead into one cluster.
+fn cluster(found: &[ServerAt]) -> Vec<Check> {
+    let mut checks: Vec<_> = found.iter().filter_map(unused).collect();
+    let groups: BTreeSet<_> = found.iter().filter_map(|at| at.group).collect();
+    let reached = found.iter().filter(|at| at.group.is_some()).count();
+    if groups.len() > 1 {
+        let of_group = |group: &usize| {
+            let there: Vec<_> = found.iter().filter(|at| at.group == Some(*group)).collect();
+            let addresses: Vec<_> = there.iter().map(|at| at.address.as_str()).collect();
+            let nodes: BTreeSet<_> = there.iter().flat_map(|at| &at.nodes).collect();
+            let nodes: Vec<_> = nodes.into_iter().map(|node| node.as_str()).collect();
+            match &nodes[..] {
+                [] => addresses.join(" and "),
+                nodes => format!("{} (nodes: {})", addresses.join(" and "), nodes.join(", ")),
+            }
+        };
+        let apart: Vec<_> = groups.iter().map(of_group).collect();
+        checks.push(Check::fail(
+            "servers",
+            format!("no message passes between {}", apart.join(" and ")),
+            "name in nats the servers of one cluster only, or join them to one: a node reaches only the peers that are connected to the same cluster",
+        ));
+    } else if reached > 1 {
+        let first = found.iter().find_map(|at| at.server.as_ref());
+        let cluster = first.and_then(|server| server.cluster.clone());
+        let name = cluster.map(|name| format!(" named {name}")).unwrap_or_default();
+        checks
+            .push(Check::ok("servers", format!("{reached} addresses lead into one cluster{name}")));
+    }
+    checks
+}
+
+fn unused(at: &ServerAt) -> Option<Check> {
+    let trouble = at.trouble.as_ref()?;
+    let remedy = "start it, or take its address out of nats: each search for a server tries it too";
+    Some(Check::warn("servers", format!("{} cannot be used: {trouble}", at.address), remedy))
 }
 
 fn payload(ours: usize, theirs: usize) -> Check {

@@ -8,8 +8,17 @@ use crate::commands::{queue, reasons};
 use crate::output::count;
 
 /// Reasons for which a node is not as it should be; the others are about those for whom messages wait.
-const FAILURES: [&str; 7] =
-    ["ended", "broken", "name_taken", "disk_full", "unauthorized", "denied", "queue_full"];
+const FAILURES: [&str; 9] = [
+    "ended",
+    "broken",
+    "name_taken",
+    "disk_full",
+    "unauthorized",
+    "no_trust",
+    "denied",
+    "server_limit",
+    "queue_full",
+];
 
 /// None where there is no file that could be read, which another check tells.
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
