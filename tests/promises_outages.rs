@@ -166,6 +166,24 @@ async fn p6_a_half_open_connection_of_the_receiver_costs_no_attempt_that_counts(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p6_a_receiver_whose_answers_do_not_leave_gets_all_once_and_no_attempt_counts() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let proxy = TcpProxy::start(server.port());
+    let (alice, bob, out, got) = pair(&dir, &server.url(), &proxy.url()).await;
+    send_numbers(&out, 0..10).await;
+    settled(&alice).await;
+    // What is sent to it still arrives, and what it says to that does not.
+    proxy.one_way();
+    send_numbers(&out, 10..30).await;
+    disconnected(&bob).await;
+    proxy.heal();
+    all_arrived(&alice, &got, 30).await;
+    bob.shutdown().await;
+    alice.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p6_a_receiver_killed_and_away_for_longer_than_offline_after_gets_all_and_no_attempt_counts()
  {
     let server = NatsServer::start();
