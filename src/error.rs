@@ -392,9 +392,7 @@ pub enum StartError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another node with this id is alive.
-    #[error(
-        "another node named {id} is alive on host {host:?} (run {incarnation}): stop it, or give this one another id"
-    )]
+    #[error("{} (node {id}, run {incarnation})", Reason::NameTaken { host: host.clone() })]
     DuplicateNode {
         /// The id.
         id: NodeId,

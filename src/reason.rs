@@ -4,7 +4,7 @@
 //! `docs/troubleshooting.md` lists all of them.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
@@ -300,6 +300,15 @@ reasons! {
         "start the others, or look at their connections (docs/election.md)"
         "enough voters are online to elect a master"
 
+    /// The wall clock says what cannot be. Messages are delivered all the same.
+    ClockWrong {
+        /// What it says, in UTC.
+        says: String,
+    } = "clock_wrong"
+        "the clock says {says}, which can't be right"
+        "set it (NTP, or the board's battery); messages are delivered all the same, but the times that are shown mislead"
+        "the clock is right again"
+
     /// This node reads a channel and takes no messages there.
     PausedHere {
         /// The channel.
@@ -417,9 +426,41 @@ reasons! {
         "{wait} on {channel:?} for {receiver}, which is online and did not answer {id}, sent {attempts} times"
         "it may have handled it; look whether its node hangs, and at its permissions to publish"
         "{receiver} answers on {channel:?}"
+
+    /// A receiver's handler is still busy with a message; what is behind it waits.
+    Working {
+        /// The receiver.
+        receiver: NodeId,
+        /// How many messages wait for it in the channel, this one included.
+        waiting: u64,
+        /// The channel.
+        channel: ChannelName,
+        /// The message.
+        id: MessageId,
+    } = "working"
+        let wait = count(*waiting);
+        let channel = channel.as_str();
+        "{wait} on {channel:?} for {receiver}, whose handler is still busy with {id}"
+        "look whether it hangs or waits for something; no attempt is counted meanwhile"
+        "{receiver} goes on with {channel:?}"
 }
 
+/// 2024-01-01T00:00:00Z: no waypost is older.
+const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
+/// 2100-01-01T00:00:00Z.
+const LATEST: Duration = Duration::from_secs(4_102_444_800);
+/// The last second that the usual format has room for.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
 impl Reason {
+    /// Whether a wall clock that says this was ever set.
+    pub fn of_clock(now: SystemTime) -> Option<Self> {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let shown = SystemTime::UNIX_EPOCH + since.min(LAST);
+        let says = || humantime::format_rfc3339_seconds(shown).to_string();
+        (!(EARLIEST..LATEST).contains(&since)).then(|| Self::ClockWrong { says: says() })
+    }
+
     /// The receiver that it is about, if it is about one.
     pub fn receiver(&self) -> Option<&NodeId> {
         match self {
@@ -429,7 +470,8 @@ impl Reason {
             | Self::NotJoined { receiver, .. }
             | Self::Paused { receiver, .. }
             | Self::Refusing { receiver, .. }
-            | Self::NoAnswer { receiver, .. } => Some(receiver),
+            | Self::NoAnswer { receiver, .. }
+            | Self::Working { receiver, .. } => Some(receiver),
             _ => None,
         }
     }
@@ -443,7 +485,8 @@ impl Reason {
             | Self::NotJoined { channel, .. }
             | Self::Paused { channel, .. }
             | Self::Refusing { channel, .. }
-            | Self::NoAnswer { channel, .. } => Some(channel),
+            | Self::NoAnswer { channel, .. }
+            | Self::Working { channel, .. } => Some(channel),
             _ => None,
         }
     }
@@ -630,6 +673,19 @@ mod tests {
         assert_eq!(Told::from(&offline).to_string(), offline.to_string());
         let nobody = Reason::QueueFull { receiver: None, waiting: 5, limit: 5 };
         assert_eq!(nobody.sentence(), "5 messages wait for a first reader, limit 5");
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_noticed() {
+        let name = |at: SystemTime| Reason::of_clock(at).map(|reason| reason.name());
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(name(epoch - EARLIEST), Some("clock_wrong"));
+        assert_eq!(name(epoch), Some("clock_wrong"));
+        assert_eq!(name(epoch + EARLIEST), None);
+        assert_eq!(name(epoch + LATEST), Some("clock_wrong"));
+        assert_eq!(name(epoch + 100 * LATEST), Some("clock_wrong"));
+        let never_set = Reason::of_clock(epoch).expect("1970").sentence();
+        assert_eq!(never_set, "the clock says 1970-01-01T00:00:00Z, which can't be right");
     }
 
     #[test]

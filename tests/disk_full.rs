@@ -80,7 +80,13 @@ async fn fill(by: &str) {
     };
     assert!(error.is_transient());
     child::write(&format!("refused {kind} {sent}"));
-    child::write(match node.status().storage {
+    let status = node.status();
+    // What is said is the same in the error and in the status.
+    let says_so = |reason: &waypost::Reason| reason.to_string() == error.to_string();
+    if kind == "full" {
+        assert!(status.reasons.iter().any(says_so), "{error}: {:?}", status.reasons);
+    }
+    child::write(match status.storage {
         Health::Healthy => "healthy",
         Health::Full => "full",
         _ => "failed",

@@ -245,6 +245,7 @@ impl<T: Transport> Driver<T> {
             }
         };
         self.settled.send_modify(|changes| *changes += 1);
+        self.tell_stalls();
         self.orders.obeyed(&from, order, verdict.clone());
         self.say_outcome(from, order, verdict).await;
     }

@@ -1,6 +1,6 @@
 //! Why messages don't move: looked at from time to time and at each change, told once when it begins and once when it ends.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
@@ -91,7 +91,15 @@ impl<T: Transport> Driver<T> {
         }
         let mut reasons = self.reasons();
         let now = Instant::now();
-        for news in self.stalls.telling.look(now, &reasons) {
+        let all_news = self.stalls.telling.look(now, &reasons);
+        reasons.truncate(MAX_SHOWN);
+        // Before it is told: whoever hears of it looks there.
+        self.status.send_if_modified(|status: &mut Status| {
+            let differs = status.reasons != reasons;
+            status.reasons = reasons;
+            differs
+        });
+        for news in all_news {
             match news {
                 News::Begins(reason) => {
                     tracing::warn!(node = %self.me, "{reason}");
@@ -103,12 +111,6 @@ impl<T: Transport> Driver<T> {
                 }
             }
         }
-        reasons.truncate(MAX_SHOWN);
-        self.status.send_if_modified(|status: &mut Status| {
-            let differs = status.reasons != reasons;
-            status.reasons = reasons;
-            differs
-        });
         if let Some(at) = self.stalls.telling.wake_at() {
             let at = at.clamp(now + LOOK_SOON, now + LOOK_EVERY);
             if self.armed.get(&Timer::Stalls).is_none_or(|armed| *armed > at) {
@@ -134,7 +136,7 @@ impl<T: Transport> Driver<T> {
     /// What hinders this node itself.
     fn own_reasons(&self) -> Vec<Reason> {
         let mut reasons: Vec<Reason> = self.status.borrow().link.reason().into_iter().collect();
-        reasons.extend(self.store.health().reason(self.store.path()));
+        reasons.extend(self.store.reason());
         reasons.extend(self.gate.look().reasons());
         let (limits, denied): (Vec<_>, Vec<_>) =
             self.stalls.denied.iter().map(String::as_str).partition(|said| reason::is_limit(said));
@@ -142,6 +144,7 @@ impl<T: Transport> Driver<T> {
         reasons.extend(refused.map(|alike| Reason::refused(alike.join("; "))));
         let is_online = |node: &NodeId| self.membership.is_online(node);
         reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
+        reasons.extend(Reason::of_clock(SystemTime::now()));
         let deaf = self.channels.iter().filter(|(_, joined)| joined.is_deaf());
         reasons.extend(deaf.map(|(name, _)| Reason::PausedHere { channel: name.clone() }));
         reasons

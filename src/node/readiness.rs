@@ -101,13 +101,15 @@ fn check(reason: &Reason) -> Check {
         | Reason::ServerLimit { .. } => ("nats", CheckState::Failed),
         // An election that waits for voters is no reason to take a node out of service.
         Reason::NoQuorum { .. } => ("election", CheckState::Passed),
+        Reason::ClockWrong { .. } => ("clock", CheckState::Passed),
         Reason::NobodyYet { .. }
         | Reason::NeverHeard { .. }
         | Reason::Offline { .. }
         | Reason::NotJoined { .. }
         | Reason::Paused { .. }
         | Reason::Refusing { .. }
-        | Reason::NoAnswer { .. } => ("receivers", CheckState::Passed),
+        | Reason::NoAnswer { .. }
+        | Reason::Working { .. } => ("receivers", CheckState::Passed),
     };
     Check { check, state, reason: reason.to_string(), name: Some(reason.name()) }
 }

@@ -38,6 +38,10 @@ pub enum Standing {
     },
     NotJoined,
     Paused,
+    /// The receiver has the message at the front and says that it is busy with it.
+    Working {
+        id: MessageId,
+    },
     /// The message at the front was refused.
     Refused {
         id: MessageId,
@@ -99,6 +103,7 @@ fn stall(waiting: &Waiting, total: u64) -> Option<Reason> {
         }
         Standing::NotJoined => Reason::NotJoined { receiver, waiting, channel },
         Standing::Paused => Reason::Paused { receiver, waiting, channel },
+        Standing::Working { id } => Reason::Working { receiver, waiting, channel, id },
         Standing::Refused { id, attempts } => {
             Reason::Refusing { receiver, waiting, channel, id, attempts: attempts.into() }
         }
@@ -110,6 +115,8 @@ fn stall(waiting: &Waiting, total: u64) -> Option<Reason> {
 
 /// How long something that often passes by itself has to last before it is told.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// A handler may take its time.
+const LONG_PATIENCE: Duration = Duration::from_secs(60);
 /// Least time between two tellings of the same.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Most reasons that are told in [`AGAIN_AFTER`]: of a thousand receivers all may be offline.
@@ -225,6 +232,7 @@ fn key(reason: &Reason) -> Key {
 fn patience(reason: &Reason) -> Duration {
     match reason {
         Reason::QueueFull { .. } => Duration::ZERO,
+        Reason::Working { .. } => LONG_PATIENCE,
         Reason::NoQuorum { .. } | Reason::PausedHere { .. } => PATIENCE,
         reason if reason.is_about_a_receiver() => PATIENCE,
         _ => Duration::ZERO,

@@ -52,6 +52,7 @@ use crate::event::Tally;
 use crate::message::StoreId;
 use crate::metering::Meter;
 use crate::protocol::inbox::begun::Note;
+use crate::reason::Reason;
 pub(crate) use audit::Entry;
 pub(crate) use begun::Notes;
 use clock::{Clock, SystemTimeSource, TimeSource};
@@ -162,7 +163,7 @@ impl Store {
             health: Mutex::new(Health::Healthy),
             meter: Arc::default(),
             tally: Arc::default(),
-            damage_told: AtomicBool::new(false),
+            damage: Mutex::new(None),
             readers: RwLock::new(Some(readers)),
             done,
         });
@@ -222,6 +223,12 @@ impl Store {
     /// What is counted of this node.
     pub(crate) fn tally(&self) -> &Arc<Tally> {
         &self.inner.shared.tally
+    }
+
+    /// Why the file cannot be written, or parts of it not read; none where all is well.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let shared = &self.inner.shared;
+        self.health().reason(&shared.path).or_else(|| shared.damage())
     }
 
     pub(crate) fn health(&self) -> Health {

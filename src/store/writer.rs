@@ -1,7 +1,6 @@
 //! All writing: what waits is committed as one transaction, then all are answered. [`thread`] is who does it, but for single receipts where
 //! nothing else is to be written.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,7 @@ use crate::config::Durability;
 use crate::error::StoreError;
 use crate::event::Tally;
 use crate::metering::{Fsync, Meter, Stopwatch};
+use crate::reason::Reason;
 
 mod alone;
 mod recovery;
@@ -73,8 +73,8 @@ pub(super) struct Shared {
     pub(super) health: Mutex<Health>,
     pub(super) meter: Arc<Meter>,
     pub(super) tally: Arc<Tally>,
-    /// Whether a reader has met a damaged page since the file was opened.
-    pub(super) damage_told: AtomicBool,
+    /// The damage that a reader has met since the file was opened.
+    pub(super) damage: Mutex<Option<Reason>>,
     /// `None` once the store is closed.
     pub(super) readers: RwLock<Option<Readers>>,
     /// True once the file is closed and its lock released.
@@ -88,9 +88,17 @@ impl Shared {
 
     /// A reader met a damaged page: told once. Writing goes on until it meets one too.
     pub(super) fn tell_damage(&self, error: &StoreError) {
-        if !self.damage_told.swap(true, Ordering::SeqCst) {
+        let before =
+            self.damage.lock().unwrap_or_else(PoisonError::into_inner).replace(
+                error.reason().unwrap_or_else(|| Reason::Broken { what: error.to_string() }),
+            );
+        if before.is_none() {
             self.mailbox.put([Notice::StorageFailed(error.to_string())]);
         }
+    }
+
+    pub(super) fn damage(&self) -> Option<Reason> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes the state, and tells if it was another one.

@@ -1,6 +1,7 @@
 //! Looking at running nodes and at files: peers, topology, stats, queue, why, db, doctor.
 
 mod program;
+mod reasons;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 

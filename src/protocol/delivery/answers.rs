@@ -39,6 +39,7 @@ impl<B: Clone> Delivery<B> {
                 if let Some(flight) = self.flight.as_mut().filter(|flight| flight.topic == topic) {
                     flight.deadline = now.mono + self.limits.ack_timeout;
                     flight.excused = false;
+                    flight.working = true;
                 }
             }
             refusal => {

@@ -57,6 +57,8 @@ struct Flight<B> {
     deadline: Instant,
     /// The repetition has another reason than the receiver's silence.
     excused: bool,
+    /// The receiver has said that it is still busy with it.
+    working: bool,
     /// To be repeated as soon as it is on record what became of the messages before it.
     held: bool,
     /// It did not leave.
@@ -200,6 +202,9 @@ impl<B: Clone> Delivery<B> {
         let flight = self.flight.as_ref().filter(|flight| flight.topic == topic);
         let head = flight.map_or_else(|| queue.front(), |flight| flight.heads.first());
         let Some(id) = head.map(|head| head.id) else { return Standing::Moving };
+        if flight.is_some_and(|flight| flight.working) {
+            return Standing::Working { id };
+        }
         match (queue.silences, queue.attempts) {
             (0, attempts) if queue.refused && attempts > 0 => Standing::Refused { id, attempts },
             (0, _) => Standing::Moving,

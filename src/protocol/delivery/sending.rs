@@ -219,9 +219,17 @@ impl<B: Clone> Delivery<B> {
         });
         self.heard = false;
         let deadline = now.mono + patience;
-        let (excused, held, unsent) = (false, false, false);
-        self.flight =
-            Some(Flight { topic, heads, deadline, excused, held, unsent, published_before });
+        let (excused, working, held, unsent) = (false, false, false, false);
+        self.flight = Some(Flight {
+            topic,
+            heads,
+            deadline,
+            excused,
+            working,
+            held,
+            unsent,
+            published_before,
+        });
     }
 
     /// Asks for the next page where memory runs low. What cannot be sent now is loaded only so far that its expiry is noticed.

@@ -1,6 +1,6 @@
 //! After a failure: what can still be kept of a group, and the file opened anew.
 
-use std::sync::atomic::Ordering;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::{Down, RESTART_LOG, Writer, fail_all};
@@ -114,7 +114,7 @@ impl Writer {
                 self.file = Some(file);
                 self.durability = Durability::Full;
                 self.down = None;
-                self.shared.damage_told.store(false, Ordering::SeqCst);
+                self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).take();
                 self.retell(&before);
                 self.shared.mailbox.put([Notice::Up { received }]);
                 tracing::info!("the node's file can be written again");

@@ -63,7 +63,7 @@ async fn reasons(config: &Config, story: &Story) -> anyhow::Result<Option<Vec<To
 }
 
 /// Reasons of a node that keep none of its own messages.
-const OF_OTHERS: [&str; 2] = ["no_quorum", "paused_here"];
+const OF_OTHERS: [&str; 3] = ["no_quorum", "paused_here", "clock_wrong"];
 
 fn because(reasons: &[Told]) -> Vec<String> {
     if reasons.is_empty() {

@@ -1,0 +1,378 @@
+//! One test a row of docs/troubleshooting.md.
+
+use super::*;
+use crate::program::NOWHERE;
+
+/// Defines a test for each reason, and the list of them.
+macro_rules! rows {
+    ($($name:ident => $body:expr;)+) => {
+        /// What is brought about here.
+        const HERE: &[&str] = &[$(stringify!($name)),+];
+
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                $body.await;
+            }
+        )+
+    };
+}
+
+/// What other tests bring about, since it takes a disk that fails, certificates or limits of a server.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("broken", "store::tests::failures"),
+    ("clock_wrong", "reason::tests"),
+    ("no_trust", "transport::nats::tests::access, protocol::stalls::tests"),
+    ("server_limit", "the_doctor_finds_a_limit_of_subscriptions"),
+    ("file_failed", "tests/disk_faults.rs"),
+    ("file_damaged", "store::tests::failures"),
+    ("disk_full", "tests/disk_full.rs, cmd/waypost/tests/full_disk.rs"),
+];
+
+#[test]
+fn every_row_of_the_table_is_brought_about() {
+    for template in Reason::ALL {
+        let is_here = HERE.contains(&template.name);
+        let is_elsewhere = ELSEWHERE.iter().any(|(name, _)| *name == template.name);
+        assert!(is_here != is_elsewhere, "{}", template.name);
+    }
+    assert_eq!(HERE.len() + ELSEWHERE.len(), Reason::ALL.len());
+}
+
+rows! {
+    ended => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "ended").await;
+        scene.node.shutdown().await;
+        assert_eq!(scene.node.status().reasons, [Reason::Ended {}]);
+        scene.stands_in_its_readiness("ended").await;
+        scene.node.reasons().await.expect_err("nobody answers any more");
+    };
+
+    name_taken => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "taken").await;
+        let elsewhere = Program::new(server.url());
+        let second = elsewhere.run("recv c --id taken").expect_code(1);
+        assert!(says(&second.err, "name_taken"), "{}", second.err);
+        scene.node.shutdown().await;
+    };
+
+    not_running => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "gone").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        scene.node.shutdown().await;
+        scene.why_says(id, "not_running");
+        scene.doctor_says("not_running");
+    };
+
+    silent => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "silent").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        scene.command_says(&format!("why {id} --prefix other"), "silent");
+        scene.command_says("doctor --prefix other", "silent");
+        scene.node.shutdown().await;
+    };
+
+    file_in_use => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "first").await;
+        scene.command_says("send c x --flush 0", "file_in_use");
+        scene.node.shutdown().await;
+    };
+
+    file_replaced => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "moved").await;
+        let channel = scene.writes("c").await;
+        std::fs::rename(scene.node.storage(), scene.here.path("elsewhere.db")).expect("renamed");
+        scene.stands_in_its_status("file_replaced").await;
+        scene.stands_in_its_readiness("file_replaced").await;
+        scene.stands_in_its_report("file_replaced").await;
+        scene.is_told("file_replaced").await;
+        let refused = channel.send("x").await.expect_err("it is lost");
+        assert!(says(&refused.to_string(), "file_replaced"), "{refused}");
+        scene.node.shutdown().await;
+    };
+
+    kicked => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "kicked").await;
+        let other = scene.other(&server.url(), "kicker").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        let kick = async || other.kick("kicked").await.is_ok();
+        eventually_async(PATIENCE, "it is kicked", kick).await;
+        scene.is_told_everywhere("kicked", Some(id)).await;
+        other.readmit_node("kicked").await.expect("obeyed");
+        scene.is_over("kicked").await;
+        other.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    kicked_from => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "barred").await;
+        let other = scene.other(&server.url(), "warden").await;
+        let channel = scene.writes("c").await;
+        let kick = async || {
+            let whom = Whom::Node(NodeId::new("barred").expect("a valid name"));
+            other.kick_channel("c", whom).await.is_ok_and(|all| all.iter().all(|it| it.result.is_ok()))
+        };
+        eventually_async(PATIENCE, "it is kicked", kick).await;
+        scene.is_told_everywhere("kicked_from", None).await;
+        let refused = channel.send("x").await.expect_err("it is kicked");
+        assert!(says(&refused.to_string(), "kicked_from"), "{refused}");
+        other.readmit_node("barred").await.expect("obeyed");
+        scene.is_over("kicked_from").await;
+        other.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    draining => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "drained").await;
+        let other = scene.other(&server.url(), "drainer").await;
+        let channel = scene.writes("c").await;
+        let drain = async || other.drain("drained").await.is_ok();
+        eventually_async(PATIENCE, "it is drained", drain).await;
+        scene.is_told_everywhere("draining", None).await;
+        let refused = channel.send("x").await.expect_err("it is drained");
+        assert!(says(&refused.to_string(), "draining"), "{refused}");
+        other.readmit_node("drained").await.expect("obeyed");
+        scene.is_over("draining").await;
+        other.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    unauthorized => async {
+        let server = NatsServer::with_config("authorization { user: x, password: right }");
+        let url = server.url().replace("nats://", "nats://x:wrong@");
+        let scene = Scene::new(&url, "refused").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        scene.stands_in_its_status("unauthorized").await;
+        scene.stands_in_its_readiness("unauthorized").await;
+        scene.is_logged("unauthorized").await;
+        scene.why_says(id, "unauthorized");
+        scene.doctor_says("unauthorized");
+        scene.node.shutdown().await;
+    };
+
+    no_server => async {
+        let mut server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "alone").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        server.stop();
+        scene.stands_in_its_status("no_server").await;
+        scene.stands_in_its_readiness("no_server").await;
+        scene.is_told("no_server").await;
+        scene.why_says(id, "no_server");
+        scene.doctor_says("no_server");
+        server.restart();
+        scene.is_over("no_server").await;
+        scene.node.shutdown().await;
+        // From the start, too, and by the command itself.
+        let nowhere = Program::new(NOWHERE).run("send c x --to b --flush 0").expect_code(0);
+        assert!(says(&nowhere.err, "no_server"), "{}", nowhere.err);
+    };
+
+    denied => async {
+        let server = NatsServer::with_config(
+            r#"authorization { users: [{ user: x, password: x, permissions: {
+                publish: { deny: "waypost.msg.>" }, subscribe: ">" } }] }"#,
+        );
+        let url = server.url().replace("nats://", "nats://x:x@");
+        let scene = Scene::new(&url, "denied").await;
+        let reader = scene.other(&url, "far").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| async { Ok(()) }).await.expect("attached");
+        let channel = scene.writes("c").await;
+        eventually_async(PATIENCE, "it is met", async || scene.node.status().peers_online == 1)
+            .await;
+        let id = send(&channel, NewMessage::text("x").to("far")).await;
+        scene.is_told_everywhere("denied", Some(id)).await;
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    queue_full => async {
+        let server = NatsServer::start();
+        let two = 2.try_into().expect("more than none");
+        let limited = |builder: Builder| builder.queue_limit(two);
+        let scene = Scene::with(&server.url(), "full", limited).await;
+        let channel = scene.writes("c").await;
+        send(&channel, NewMessage::text("x").to("b")).await;
+        let id = send(&channel, NewMessage::text("x").to("b")).await;
+        let third = channel.send(NewMessage::text("x").to("b")).await;
+        let refused = third.expect_err("two wait");
+        assert!(says(&refused.to_string(), "queue_full"), "{refused}");
+        scene.is_told_everywhere("queue_full", Some(id)).await;
+        scene.node.purge("b", None).await.expect("purged");
+        scene.is_over("queue_full").await;
+        scene.node.shutdown().await;
+    };
+
+    no_quorum => async {
+        let server = NatsServer::start();
+        let election = Election::quorum(["voter", "b", "c"]).expect("valid names");
+        let voter = |builder: Builder| builder.election(election);
+        let scene = Scene::with(&server.url(), "voter", voter).await;
+        scene.is_told_everywhere("no_quorum", None).await;
+        scene.node.shutdown().await;
+    };
+
+    paused_here => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "deaf").await;
+        let channel = scene.node.join("c", Mode::Reader).await.expect("joined");
+        scene.is_told_everywhere("paused_here", None).await;
+        channel.on_message(|_| async { Ok(()) }).await.expect("attached");
+        scene.is_over("paused_here").await;
+        scene.node.shutdown().await;
+    };
+
+    nobody_yet => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "early").await;
+        let id = send(&scene.writes("c").await, "x").await;
+        scene.is_told_everywhere("nobody_yet", Some(id)).await;
+        let reader = scene.other(&server.url(), "late").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| async { Ok(()) }).await.expect("attached");
+        scene.is_over("nobody_yet").await;
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    never_heard => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "hopeful").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("misspelt")).await;
+        scene.is_told_everywhere("never_heard", Some(id)).await;
+        scene.node.shutdown().await;
+    };
+
+    offline => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "ashore").await;
+        let channel = scene.writes("c").await;
+        let reader = scene.other(&server.url(), "at-sea").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| async { Ok(()) }).await.expect("attached");
+        is_read(&scene.node).await;
+        reader.shutdown().await;
+        let id = send(&channel, "x").await;
+        scene.is_told_everywhere("offline", Some(id)).await;
+        let reader = scene.other(&server.url(), "at-sea").await;
+        scene.is_over("offline").await;
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    not_joined => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "talker").await;
+        let channel = scene.writes("c").await;
+        let reader = scene.other(&server.url(), "bystander").await;
+        eventually_async(PATIENCE, "it is met", async || scene.node.status().peers_online == 1)
+            .await;
+        let id = send(&channel, NewMessage::text("x").to("bystander")).await;
+        scene.is_told_everywhere("not_joined", Some(id)).await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| async { Ok(()) }).await.expect("attached");
+        scene.is_over("not_joined").await;
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    paused => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "eager").await;
+        let channel = scene.writes("c").await;
+        let reader = scene.other(&server.url(), "resting").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| async { Ok(()) }).await.expect("attached");
+        is_read(&scene.node).await;
+        inbox.pause().await.expect("paused");
+        let id = send(&channel, "x").await;
+        scene.is_told_everywhere("paused", Some(id)).await;
+        inbox.resume().await.expect("resumed");
+        scene.is_over("paused").await;
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    refusing => async {
+        let server = NatsServer::start();
+        let patient = |builder: Builder| {
+            builder
+                .max_attempts(1_000.try_into().expect("more than none"))
+                .max_retry_delay(Duration::from_secs(1))
+        };
+        let scene = Scene::with(&server.url(), "insistent", patient).await;
+        let channel = scene.writes("c").await;
+        let reader = scene.other(&server.url(), "unwilling").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        let refuse = |_| async { Err(HandlerError::from("not today")) };
+        inbox.on_message(refuse).await.expect("attached");
+        is_read(&scene.node).await;
+        let id = send(&channel, "x").await;
+        scene.is_told_everywhere("refusing", Some(id)).await;
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    no_answer => async {
+        let server = NatsServer::with_config(
+            r#"authorization { users: [
+                { user: x, password: x },
+                { user: mute, password: x, permissions: {
+                    publish: { deny: "waypost.ack.>" }, subscribe: ">" } } ] }"#,
+        );
+        let url = server.url().replace("nats://", "nats://x:x@");
+        let patient = |builder: Builder| {
+            builder.max_attempts(1_000.try_into().expect("more than none"))
+        };
+        let scene = Scene::with(&url, "asking", patient).await;
+        let channel = scene.writes("c").await;
+        let reader = scene.other(&server.url().replace("nats://", "nats://mute:x@"), "mute").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| async { Ok(()) }).await.expect("attached");
+        is_read(&scene.node).await;
+        let id = send(&channel, "x").await;
+        scene.is_told_everywhere("no_answer", Some(id)).await;
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    working => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "waiting").await;
+        let channel = scene.writes("c").await;
+        let reader = scene.other(&server.url(), "hanging").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| std::future::pending()).await.expect("attached");
+        is_read(&scene.node).await;
+        let id = send(&channel, "x").await;
+        scene.is_told_everywhere("working", Some(id)).await;
+        drop(inbox);
+        reader.shutdown().await;
+        scene.node.shutdown().await;
+    };
+
+    file_locked => async {
+        let server = NatsServer::start();
+        let scene = Scene::new(&server.url(), "browsed").await;
+        scene.node.shutdown().await;
+        let other = waypost::rusqlite::Connection::open(scene.node.storage()).expect("opened");
+        other.execute_batch("BEGIN EXCLUSIVE").expect("locked");
+        scene.command_says("send c x --flush 0", "file_locked");
+    };
+}
+
+/// Until somebody reads the channel.
+async fn is_read(node: &Node) {
+    let is_read = async || !node.subscribers("c").await.expect("it runs").is_empty();
+    eventually_async(PATIENCE, "somebody reads the channel", is_read).await;
+}
