@@ -231,8 +231,19 @@ async fn p2_what_was_acknowledged_a_moment_ago_is_neither_dropped_nor_fills_the_
         reader_is_known(&alice, "work", "bob").await;
         let mut events = alice.events();
         for round in 0..10 {
-            let five = (5 * round..5 * round + 5).map(|n| NewMessage::text(n.to_string()));
-            let ids = out.send_all(five.collect()).await.expect("all before are acknowledged");
+            let five: Vec<_> = (5 * round..5 * round + 5)
+                .map(|n: usize| NewMessage::text(n.to_string()))
+                .collect();
+            let ids = if round % 2 == 0 {
+                out.send_all(five).await.expect("all before are acknowledged")
+            } else {
+                let out = out.clone();
+                let send = move |tx: &waypost::Tx<'_>| {
+                    five.into_iter().map(|message| out.send_in(tx, message)).collect()
+                };
+                let sent: Result<Vec<_>, _> = alice.transaction(send).await;
+                sent.expect("in a transaction, too")
+            };
             let is_last =
                 |event: &Event| matches!(event, Event::Delivered { id, .. } if *id == ids[4]);
             event(&mut events, "the last is delivered", |event| is_last(event).then_some(())).await;
