@@ -29,6 +29,7 @@ use crate::store::open::look::{self, BUSY_TIMEOUT, Identity, bytes, identify, me
 
 mod check;
 mod copy;
+mod losses;
 mod queue;
 mod records;
 mod row;
@@ -38,6 +39,7 @@ mod story;
 pub use crate::exposure::{Exposure, exposure};
 pub use check::{Finding, Progress, Report, Stage};
 pub use copy::{Copied, Vacuumed, vacuum};
+pub use losses::{Losses, Lost};
 pub use queue::{Oldest, QueueRow};
 pub use records::{AuditEntry, DeadLetter, Failure};
 pub use story::{Accepted, InboxSpan, ReceiverState, ReceiverStory, Story};

@@ -3,6 +3,7 @@
 //!
 //! Absolute figures drift with the machine and with what else it does; ratios of things measured one right after the other do so less.
 //! So every scenario measures its own anchors, round by round in turn with what it judges, and a ratio is taken within a round.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 mod anchors;
 mod crowd;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use waypost::{Config, Mode, Node};
+use waypost_process::streams;
 
 use crate::crowd::{self, CHANNEL};
 use crate::error::BenchError;
@@ -156,7 +157,11 @@ pub async fn serve() {
             }
             _ => Err(failed(word, &"there is no such order now")),
         };
-        println!("{}", answer(result));
+        let line = format!("{}\n", answer(result));
+        if streams::write(line.as_bytes()).is_err() {
+            // Whoever measures is gone.
+            break;
+        }
     }
     if let Some((node, _)) = node {
         node.shutdown().await;
@@ -186,7 +191,7 @@ fn answer(result: Result<Value, BenchError>) -> Value {
 fn orders() -> tokio::sync::mpsc::Receiver<String> {
     let (sender, orders) = tokio::sync::mpsc::channel(4);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        for line in std::io::BufReader::new(streams::Input).lines().map_while(Result::ok) {
             if sender.blocking_send(line).is_err() {
                 return;
             }

@@ -1,10 +1,13 @@
 //! What can be written on the command line.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::web::is_token;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use waypost_process::environment;
+
 use waypost::{Auth, ChannelName, Config, Election, Mode, NodeId};
 
 const AFTER_HELP: &str = "\
@@ -140,6 +143,24 @@ impl Args {
     }
 }
 
+/// Whether a variable has nearly the name of one that is read here, and would be ignored.
+///
+/// # Errors
+/// It has; which was meant.
+pub(crate) fn check_variables(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), String> {
+    let command = Args::command();
+    let known = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+    let unknown = environment::unknown("CHAT_", known, variables);
+    match unknown.into_iter().find_map(|unknown| unknown.meant.map(|meant| (unknown.name, meant))) {
+        Some((name, meant)) => Err(format!(
+            "the environment variable {name} is not read: {meant} is; correct it, or unset it"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// An origin as browsers write it: scheme, host, perhaps a port, and no path.
 fn parse_origin(text: &str) -> Result<String, String> {
     let origin = text.trim_end_matches('/').to_ascii_lowercase();
@@ -214,8 +235,18 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_variable_is_refused_and_anothers_is_let_pass() {
+        let check = |name: &str| check_variables([(name.into(), "hunter2".into())]);
+        let error = check("CHAT_NODEID").expect_err("a refusal");
+        assert!(error.contains("CHAT_NODEID") && error.contains("CHAT_NODE_ID is"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        for name in ["CHAT_NODE_ID", "CHAT_WEB_TOKEN", "CHAT_SERVICE_HOST", "CHATTER"] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Args::command().debug_assert();
     }
 

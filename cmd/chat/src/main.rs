@@ -1,4 +1,5 @@
 //! `chat`: a chat over waypost nodes, in the terminal and on a web page.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 use std::path::Path;
 use std::process::Stdio;
@@ -23,7 +24,7 @@ mod web;
 use args::Args;
 use hub::Hub;
 use terminal::{After, End, Log, Terminal};
-use waypost_signals::Signals;
+use waypost_process::{Signals, begin, streams};
 use web::Page;
 
 /// How long the last messages of standard input are delivered when nothing else keeps the node.
@@ -32,9 +33,13 @@ const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 const MARKS_AT_ONCE: usize = 64;
 
 fn main() {
-    let args = Args::parse();
-    if let Err(reason) = args.check() {
-        Args::command().error(ErrorKind::ValueValidation, reason).exit();
+    if let Err(error) = begin() {
+        streams::say(format_args!("chat: {:#}", anyhow::Error::new(error)));
+        streams::exit(1);
+    }
+    let args = Args::try_parse().unwrap_or_else(|error| streams::explain(&error));
+    if let Err(reason) = args.check().and_then(|()| args::check_variables(std::env::vars_os())) {
+        streams::explain(&Args::command().error(ErrorKind::ValueValidation, reason));
     }
     let terminal = Arc::new(Terminal::here());
     log(args.verbose, terminal.log());
@@ -43,12 +48,12 @@ fn main() {
     let code = match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("chat: {error:#}");
+            streams::say(format_args!("chat: {error:#}"));
             1
         }
     };
     // A thread that waits for a line must not keep the program.
-    std::process::exit(code);
+    streams::exit(code);
 }
 
 fn log(verbose: u8, to: Log) {
@@ -113,8 +118,14 @@ async fn converse(
     page: Option<Page>,
 ) -> anyhow::Result<()> {
     let Some(page) = page else {
-        if let End::InputEnded { not_done } = terminal.run(hub.clone(), None, After::Stop).await? {
+        let ended = terminal.run(hub.clone(), None, After::Stop).await;
+        if let End::InputEnded { not_done, unshown } = ended {
             deliver_the_last(hub).await?;
+            if let Some(error) = unshown {
+                anyhow::bail!(
+                    "standard output: {error}; what came from then on was not shown; the input was sent but for {not_done} lines"
+                );
+            }
             if not_done > 0 {
                 anyhow::bail!("{not_done} lines were not done: standard output says why");
             }
@@ -127,7 +138,7 @@ async fn converse(
     }
     let served = page.serve(hub.clone());
     tokio::select! {
-        ended = terminal.run(hub.clone(), Some(format!("web page: {url}")), After::GoOn) => ended.map(|_| ()),
+        ended = terminal.run(hub.clone(), Some(format!("web page: {url}")), After::GoOn) => { drop(ended); Ok(()) }
         served = served => served.context("the web page is no longer served"),
     }
 }
@@ -156,7 +167,8 @@ async fn deliver_the_last(hub: &Hub) -> anyhow::Result<()> {
         Some(inside) => Path::new(".").join(inside),
         None => file,
     };
-    eprintln!("{count} {wait} in {}; {go} out with the next run", file.display());
+    let file = file.display();
+    streams::say(format_args!("{count} {wait} in {file}; {go} out with the next run"));
     Ok(())
 }
 

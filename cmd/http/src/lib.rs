@@ -7,6 +7,7 @@
 //! A package of its own and not part of the library, so that a program that embeds a node gets no HTTP server with it. One that has an axum server
 //! takes [`router`]; one that has none, [`Address::bind`] and
 //! [`Listener::serve`]. [`Options`] are these as a command line has them.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 mod address;
 mod kept;

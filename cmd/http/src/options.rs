@@ -1,6 +1,7 @@
 //! Options of the programs that run a node.
 
 use waypost::Node;
+use waypost_process::streams;
 
 use crate::{Address, BindError, Listener, ReadyWhen, Server};
 
@@ -33,7 +34,7 @@ impl Options {
         let address = listener.address();
         tracing::info!("metrics and health on http://{address}");
         if self.address.as_ref().is_some_and(|asked| asked.as_str().ends_with(":0")) {
-            eprintln!("{program}: metrics and health on http://{address}");
+            streams::say(format_args!("{program}: metrics and health on http://{address}"));
         }
         Some(listener.serve(node.clone(), self.ready_when))
     }

@@ -1,7 +1,6 @@
 //! What can be written on the command line.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use waypost::{ChannelName, Kind, MessageId, NodeId, Priority};
 use waypost_bench::Scenario;
+use waypost_process::streams;
 
 mod order;
 mod top;
@@ -23,11 +23,12 @@ use values::{parse_duration, parse_from, parse_seconds, parse_ttl, parse_wait};
 const AFTER_HELP: &str = "\
 Exit codes:
   0    done
-  1    it failed; standard error says why
+  1    it failed; standard error says why. `send`: the ids could not be printed, and all was committed
   2    the command line or the settings are wrong
   3    `send --wait DURATION`: some messages are not settled yet (they are safe, and the next run carries on);
        `bench`: no target is missed, but not all could be measured
   4    no node answered, or not the one that was asked, or one did not that others hear (what the others said is printed)
+  5    `send`: a message of this run expired or became a dead letter while it waited; standard error says how many, and for whom
   130, 143  `send` was ended by SIGINT or SIGTERM; what it printed is durable. `bench` was; nothing of it is left
 
 Settings come from, the later winning: the defaults, the file of --config, the environment, the command line.
@@ -46,7 +47,10 @@ Examples:
   waypost send orders 'urgent' --to warehouse --wait 30s
 
 A line whose id was printed is durable: it will arrive, however long the network or the receiver is away. Empty lines are
-messages too; only the line break is taken off. When a receiver's queue or the disk is full, --lines waits until there is room.";
+messages too; only the line break is taken off. When a receiver's queue or the disk is full, --lines waits until there is room.
+
+When nobody takes the ids any more (`| head -1`, a full disk), the messages are sent all the same; exit 1 then, and standard error says
+how many are committed and how many ids were printed. Exit 5: a message of this run expired or became a dead letter while `send` waited.";
 
 const ORDERS_HELP: &str = "\
 Each node obeys or refuses by itself, as its setting `management` says, writes that into its audit (`waypost audit`), and answers what it
@@ -82,7 +86,11 @@ Examples:
   waypost recv orders --count 1 --json | jq -r .text
   waypost recv readings --from 2h --idle 5s
 
-A message is acknowledged after its line was written in one write. A payload with line breaks is printed as it is; with --json
+A message is acknowledged after its line was written in one write: into a file or a pipe, from which nobody may have read it yet. What
+`recv | program` has in its pipe when the program dies is lost to the program, and does not come again. When nobody reads the pipe any
+more, `recv` ends.
+
+A payload with line breaks is printed as it is; with --json
 every message is one line. Killed between writing and acknowledging, `recv` prints that one message again in its next run.";
 
 /// Sends and receives messages that arrive in order, once, however long the network is away; looks after nodes and their files.
@@ -172,6 +180,9 @@ pub(crate) enum Command {
     },
     /// Have nodes leave one channel, and stay out of it
     #[command(after_long_help = ORDERS_HELP)]
+    #[command(
+        override_usage = "waypost kick-channel [OPTIONS] <CHANNEL> <NODE>...\n       waypost kick-channel [OPTIONS] --all <CHANNEL>"
+    )]
     KickChannel {
         /// The channel
         channel: ChannelName,
@@ -182,6 +193,9 @@ pub(crate) enum Command {
     },
     /// Have nodes give up what waits in their queues, or delete what is settled
     #[command(after_long_help = ORDERS_HELP)]
+    #[command(
+        override_usage = "waypost purge [OPTIONS] <WHAT> <NODE>...\n       waypost purge [OPTIONS] --all <WHAT>"
+    )]
     Purge {
         /// What: queue (accounted as purged), sent (kept only for the retention), or all
         what: Purge,
@@ -424,7 +438,7 @@ pub(crate) enum Peer {
 impl Command {
     /// Whether it draws on the whole terminal, and standard error is that terminal.
     pub(crate) fn takes_screen(&self) -> bool {
-        matches!(self, Self::Top(Top { once: false, .. })) && std::io::stderr().is_terminal()
+        matches!(self, Self::Top(Top { once: false, .. })) && streams::errors_are_terminal()
     }
 
     /// Whether results are wanted as JSON on standard output.

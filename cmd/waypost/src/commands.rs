@@ -1,14 +1,15 @@
 //! One file a command.
 
+use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::args::{Args, Command, Db};
-use crate::output::Output;
+use crate::output::{Output, STDOUT};
 use crate::run::{Outcome, Usage};
 use crate::settings;
 use orders::Targets;
 use waypost::management::Task;
-use waypost_signals::Signals;
+use waypost_process::Signals;
 
 mod audit;
 mod bench;
@@ -30,7 +31,7 @@ mod why;
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
-    let output = Output::new(args.command.json())?;
+    let output = Output::new(args.command.json());
     let config = settings::load(&args.global).map_err(Usage)?;
     match args.command {
         Command::Send(args) => send::run(config, args, &output, Signals::listen()?).await,
@@ -75,7 +76,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "waypost", &mut script);
-            output.write(script).await?;
+            output.write(script).await.context(STDOUT)?;
             Ok(Outcome::Done)
         }
     }

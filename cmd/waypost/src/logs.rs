@@ -1,8 +1,7 @@
 //! Log lines on standard error.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::EnvFilter;
+use waypost_process::streams;
 
 /// Sets up logging: warnings by default, less with `quiet`, more with each `verbose`. The NATS client's own lines are left out below `-vv`
 /// unless they are warnings: what matters of them, a node says itself.
@@ -14,10 +13,9 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
         (_, 2) => "info,waypost=debug",
         _ => "info,waypost=trace",
     };
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && !no_color)
+        .with_writer(streams::Log)
+        .with_ansi(streams::errors_are_terminal() && streams::has_colour())
         .with_target(verbose > 1)
         .with_env_filter(EnvFilter::new(filter))
         .init();

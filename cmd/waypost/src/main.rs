@@ -1,4 +1,5 @@
 //! `waypost`, the operator's command.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 use std::io;
 
@@ -13,9 +14,15 @@ mod settings;
 
 use args::Args;
 use run::Outcome;
+use waypost_process::{begin, streams};
 
 fn main() {
-    let args = Args::parse_from(args::subcommand_first(std::env::args_os()));
+    if let Err(error) = begin() {
+        streams::say(format_args!("waypost: {:#}", anyhow::Error::new(error)));
+        streams::exit(1);
+    }
+    let args = Args::try_parse_from(args::subcommand_first(std::env::args_os()));
+    let args = args.unwrap_or_else(|error| streams::explain(&error));
     // Lines between those of a full screen would tear it.
     if !args.command.takes_screen() {
         logs::start(args.global.verbose, args.global.quiet);
@@ -24,12 +31,12 @@ fn main() {
         Ok(outcome) => outcome.code(),
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            eprintln!("waypost: {error:#}");
+            streams::say(format_args!("waypost: {error:#}"));
             run::code_of(&error)
         }
     };
     // A thread that waits for a line of standard input, or for room in a pipe, must not keep the program.
-    std::process::exit(code);
+    streams::exit(code);
 }
 
 fn execute(args: Args) -> anyhow::Result<Outcome> {

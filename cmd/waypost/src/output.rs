@@ -1,32 +1,25 @@
 //! Results on standard output: lines in one write each, tables for people, columns for programs, JSON on request.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::io;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle, presets};
 use serde::Serialize;
+use waypost_process::{Number, Signals, streams};
 
 /// Standard output.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
-    // Not `io::Stdout`, which buffers: one message is to be one write.
-    file: Arc<File>,
     json: bool,
     terminal: bool,
 }
 
 impl Output {
     /// Takes standard output.
-    ///
-    /// # Errors
-    /// It is closed.
-    pub(crate) fn new(json: bool) -> io::Result<Self> {
-        let stdout = io::stdout();
-        let file = File::from(stdout.as_fd().try_clone_to_owned()?);
-        Ok(Self { file: Arc::new(file), json, terminal: stdout.is_terminal() })
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, terminal: streams::output_is_terminal() }
     }
 
     /// Whether results are wanted as JSON.
@@ -44,23 +37,48 @@ impl Output {
     /// # Errors
     /// What the system says; [`io::ErrorKind::BrokenPipe`] when nobody reads any more.
     pub(crate) async fn write(&self, bytes: Vec<u8>) -> io::Result<()> {
-        let file = Arc::clone(&self.file);
-        let written = tokio::task::spawn_blocking(move || (&*file).write_all(&bytes)).await;
-        written.unwrap_or_else(|error| Err(io::Error::other(error)))
+        in_thread(move || streams::write(&bytes)).await
+    }
+
+    /// Writes lines, unless a signal comes first and their reader does not take them within a moment: it is not to get half of one.
+    ///
+    /// # Errors
+    /// The signal; inside, as [`Output::write`].
+    pub(crate) async fn write_unless_ended(
+        &self,
+        lines: Vec<u8>,
+        signals: &mut Signals,
+    ) -> Result<io::Result<()>, Number> {
+        let mut writing = pin!(self.write(lines));
+        tokio::select! {
+            biased;
+            written = &mut writing => Ok(written),
+            number = signals.caught() => {
+                tokio::time::timeout(LAST_LINE, writing).await.map_err(|_| number)
+            }
+        }
+    }
+
+    /// Ends a line that an earlier run left unfinished in the same file.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub(crate) async fn end_torn_line(&self) -> io::Result<()> {
+        in_thread(streams::end_torn_line).await
     }
 
     /// Prints a value as one line of JSON.
     pub(crate) async fn print_json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
-        Ok(self.write(line).await?)
+        self.write(line).await.context(STDOUT)
     }
 
     /// Prints text and a line break.
     pub(crate) async fn print(&self, text: impl Into<String>) -> anyhow::Result<()> {
         let mut text = text.into();
         text.push('\n');
-        Ok(self.write(text.into_bytes()).await?)
+        self.write(text.into_bytes()).await.context(STDOUT)
     }
 
     /// Prints rows: as a table on a terminal, else as columns with a tab between them, the header first.
@@ -72,6 +90,16 @@ impl Output {
         let rows = rows.into_iter().map(|row| row.map(|cell| printable(&cell)));
         self.print(if self.terminal { table(header, rows) } else { columns(header, rows) }).await
     }
+}
+
+/// How long a signal lets lines go on that are being written.
+const LAST_LINE: Duration = Duration::from_secs(1);
+/// What an error of it is told of.
+pub(crate) const STDOUT: &str = "standard output";
+
+async fn in_thread(write: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    let written = tokio::task::spawn_blocking(write).await;
+    written.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// A line below the header, and no other.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use waypost_signals::Number;
+use waypost_process::Number;
 
 /// The end of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) enum Outcome {
     Done,
     /// A check failed, and its findings are printed.
     Failed,
+    /// Some messages of this run will not arrive.
+    Lost,
     /// Some messages are not settled yet.
     Unsettled,
     /// Nothing failed, and not everything could be judged.
@@ -29,6 +31,7 @@ impl Outcome {
             Self::Failed => 1,
             Self::Unsettled | Self::Undecided => 3,
             Self::Unanswered => 4,
+            Self::Lost => 5,
             Self::Interrupted(number) => 128 + number,
         }
     }

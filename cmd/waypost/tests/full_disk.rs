@@ -52,6 +52,29 @@ fn p6_lines_wait_while_the_disk_is_full_and_all_arrive_when_there_is_room() {
 }
 
 #[test]
+fn half_a_line_on_a_full_disk_is_taken_back_and_comes_whole_in_the_next_run() {
+    let script = "\"$0\" --id bob recv chat --from all >> small/out; code=$?
+        [ $code = 1 ] || exit 98
+        tail -c 1 small/out | od -c | grep -q '[\\]n' || exit 97
+        cp small/out whole; : > small/out; touch again
+        \"$0\" --id bob recv chat --idle 5s >> small/out || exit 96
+        cat whole small/out > all";
+    let Some(command) = on_a_small_disk(script) else { return };
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    std::fs::create_dir(here.path("small")).expect("a folder");
+    let lines: String = (0..12_u8)
+        .map(|n| format!("{}\n", char::from(b'a' + n).to_string().repeat(900_000)))
+        .collect();
+    let reader = Running::new(here.wrap(command, ""));
+    here.feed("send chat --lines --id alice --wait 60s", lines.as_bytes()).expect_code(0);
+    reader.ended().says(0, "could not be printed: No space left on device");
+    assert!(here.path("again").exists());
+    let all = std::fs::read_to_string(here.path("all")).expect("text");
+    assert!(all == lines, "{} of {} bytes", all.len(), lines.len());
+}
+
+#[test]
 fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
     let script = "mkfifo feed; \"$0\" --db small/alice.db --id alice send chat --lines --wait 60s < feed > ids 2> err &
         exec 7> feed; echo one >&7

@@ -104,6 +104,79 @@ fn p6_a_reader_whose_disk_fails_goes_on_once_it_works_again() {
     assert!(ended.out.is_empty(), "{}", ended.text());
 }
 
+/// A shell that ignores these signals, and then is the command.
+fn ignoring(here: &Program, signals: &str, arguments: &str) -> Running {
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' {signals}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_waypost")]);
+    Running::new(here.wrap(shell, arguments))
+}
+
+/// As `nohup` and a shell's `&` have it.
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut reader = ignoring(&here, "HUP INT QUIT", "recv chat --id bob");
+    let mut sender = ignoring(&here, "HUP INT", "send chat --lines --id alice --to bob --wait 30s");
+    for line in ["one", "two"] {
+        sender.write(format!("{line}\n").as_bytes());
+        sender.line();
+        assert_eq!(reader.line(), line);
+        for signal in [Signal::HUP, Signal::INT, Signal::HUP, Signal::INT] {
+            reader.signal(signal);
+            sender.signal(signal);
+        }
+        reader.signal(Signal::QUIT);
+    }
+    sender.ended().expect_code(0);
+    reader.signal(Signal::TERM);
+    reader.ended().expect_code(0);
+    // Those that are not ignored are heard as ever.
+    for signal in [Signal::HUP, Signal::INT] {
+        let mut reader = ignoring(&here, "USR1", "recv chat --id bob");
+        here.run("send chat three --id alice --to bob --wait 30s").expect_code(0);
+        assert_eq!(reader.line(), "three");
+        reader.signal(signal);
+        reader.ended().expect_code(0);
+    }
+}
+
+#[test]
+fn a_limit_of_the_process_is_named_and_nothing_panics() {
+    let here = Program::new(NOWHERE);
+    let limited = |limit: &str, arguments: &str| {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_waypost")]);
+        let ended = Running::new(here.wrap(shell, arguments)).ended();
+        assert!(!ended.err.contains("panicked"), "{}", ended.err);
+        ended
+    };
+    let mut refused = 0;
+    for files in [4, 5, 6, 8, 12, 16, 20, 24, 28, 32, 40] {
+        let ended = limited(&format!("-n {files}"), "send chat hi --id alice --flush 0");
+        // Below four not even the program's own libraries can be opened.
+        match ended.code {
+            Some(0) => break,
+            _ => {
+                drop(ended.says(1, "more files can be opened, and 24 are needed: raise the limit"))
+            }
+        }
+        refused += 1;
+    }
+    assert!((5..=10).contains(&refused), "{refused} refused");
+    let rows = here.run("queue --id alice --json").expect_code(0).json();
+    assert_eq!(rows[0]["pending"], 1, "the first that was not refused");
+    // A signal would end it here if it was not taken.
+    let ended = limited("-f 1", "db backup copy.db --id alice").expect_code(1);
+    assert!(ended.err.contains("too large") || ended.err.contains("full"), "{}", ended.err);
+    let ended = limited("-f 1", "send chat hi --id carol --flush 0").expect_code(1);
+    assert!(ended.err.contains("too large") || ended.err.contains("full"), "{}", ended.err);
+    here.run("send chat hi --id alice --flush 0").expect_code(0);
+    here.run("db check --id alice").expect_code(0);
+}
+
 /// P1: before each batch of ids that is printed, the file was synced.
 #[test]
 fn p1_each_batch_of_printed_ids_comes_after_a_sync() {

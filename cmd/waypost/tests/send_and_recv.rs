@@ -1,6 +1,8 @@
 //! `waypost send` and `waypost recv` through a real server.
 
 mod program;
+#[path = "send_and_recv/streams.rs"]
+mod streams;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 

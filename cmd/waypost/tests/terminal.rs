@@ -7,11 +7,14 @@ mod support;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
 use program::{PATIENCE, Program};
+use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use support::eventually;
 use support::nats_server::NatsServer;
 
@@ -24,11 +27,21 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn run(here: &Program, arguments: &str) -> Self {
+        Self::run_with(here, arguments, OFlags::empty())
+    }
+
+    /// The same with these flags of the terminal's open files.
+    fn run_with(here: &Program, arguments: &str, flags: OFlags) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&ours).expect("granted");
         unlockpt(&ours).expect("unlocked");
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&ours, size).expect("a size");
         let name = ptsname(&ours, Vec::new()).expect("a name").into_string().expect("a text");
-        let theirs = || File::options().read(true).write(true).open(&name).expect("opened");
+        let flags = i32::try_from(flags.bits()).expect("small");
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(flags);
+        let theirs = || options.open(&name).expect("opened");
         let mut command = here.command(arguments);
         command.stdin(theirs()).stdout(theirs()).stderr(Stdio::from(OwnedFd::from(theirs())));
         let child = command.spawn().expect("the command starts");
@@ -98,6 +111,22 @@ fn an_order_is_given_only_after_a_yes() {
     order.types("y\n");
     order.ends_with(0);
     assert_eq!(waiting(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_does_not_block_is_waited_for() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let _alice = here.spawn("send chat --lines --id alice --to bob --wait 60s");
+    eventually(PATIENCE, "alice is there", || here.run("peers").text().contains("alice"));
+    let mut order = OnTerminal::run_with(&here, "purge queue alice", OFlags::NONBLOCK);
+    order.shows("purge queue on alice? [y/N]");
+    order.types("y\n");
+    order.ends_with(0);
+    let mut top = OnTerminal::run_with(&here, "top", OFlags::NONBLOCK);
+    top.shows("alice");
+    top.types("q");
+    top.ends_with(0);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use rustyline::{
 };
 use tokio::sync::mpsc;
 use unicode_width::UnicodeWidthStr as _;
+use waypost_process::streams;
 
 use super::keys::{ClearScreen, Signs, Suspend, is_passing};
 use super::output::{Output, Piece};
@@ -133,16 +134,16 @@ impl Ear {
 
     /// Prints until all that belongs to the beginning is there.
     fn begin(&self) {
-        while !self.begun.get() && self.output.wait() {
+        while !self.begun.get() {
+            self.output.wait();
             self.print();
         }
     }
 
     /// Prints what waits, between two lines.
     fn print(&self) {
-        let mut out = std::io::stdout().lock();
         // The terminal may be gone, and the next look at the keyboard tells.
-        let _ = out.write_all(self.take().as_bytes()).and_then(|()| out.flush());
+        let _ = streams::Screen.write_all(self.take().as_bytes());
     }
 
     /// Notes how the line looks that is about to be drawn.
@@ -176,8 +177,8 @@ impl Ear {
         }
         let left = rows.map_or(Left::There, |_| wanted);
         if let (Some(rows), Left::Erased) = (rows, left) {
-            let mut out = std::io::stdout().lock();
-            let _ = write!(out, "\x1b[{rows}A\r\x1b[J").and_then(|()| out.flush());
+            let erase = format!("\x1b[{rows}A\r\x1b[J");
+            let _ = streams::Screen.write_all(erase.as_bytes());
         }
         screen.typed(&format!("{PROMPT}{}", line.text), rows, line.most_rows, left);
     }
@@ -340,7 +341,12 @@ pub(crate) fn start(
         let calls = output.clone();
         std::thread::spawn(move || {
             // What is printed was taken by then, or is when the next line is begun.
-            while calls.wait() && printer.print(CALL.to_owned()).is_ok() {}
+            loop {
+                calls.wait();
+                if printer.print(CALL.to_owned()).is_err() {
+                    return;
+                }
+            }
         });
         edit(&mut editor);
         // There may be something to say yet.

@@ -1,9 +1,10 @@
 //! Log lines: to standard error, and through the line editor's output while that is the same terminal.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
+use waypost_process::streams;
 
 use super::output::Output;
 use super::paint;
@@ -17,7 +18,7 @@ pub(crate) struct Log {
 impl Log {
     /// As long as this is kept, lines for a terminal go through this output.
     pub(super) fn divert(&self, output: &Output) -> Diverted {
-        if io::stderr().is_terminal() {
+        if streams::errors_are_terminal() {
             self.set(Some(output.clone()));
         }
         Diverted { log: self.clone() }
@@ -53,7 +54,7 @@ impl Write for Log {
         let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match output {
             Some(output) => output.log(paint::harmless(&String::from_utf8_lossy(lines), 2)),
-            None => io::stderr().write_all(lines)?,
+            None => streams::Log.write_all(lines)?,
         }
         Ok(lines.len())
     }

@@ -1,6 +1,7 @@
 //! The chat in a terminal, or on standard input and output.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use waypost_process::streams;
 
 use crate::hub::Hub;
 use crate::room::Content;
@@ -37,18 +39,22 @@ const SHOWN_AT_START: usize = 10;
 const LINES_TO_RECALL: usize = 100;
 /// What is read within this time is told together.
 const READ_DELAY: Duration = Duration::from_millis(300);
+/// Where nobody reads the output any more: the input ends when nothing came for so long.
+const LAST_INPUT: Duration = Duration::from_secs(1);
+/// Said of it then.
+const GONE: &str = "nobody reads it any more";
 /// A terminal that takes nothing for so long after the end is left alone.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the terminal gets to take the last bytes.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// Why the conversation has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
     /// The user leaves.
     Quit,
-    /// There is no more input, and there is nobody at a terminal; so many lines could not be done.
-    InputEnded { not_done: u64 },
+    /// There is no more input, and there is nobody at a terminal; so many lines could not be done, and why nothing could be shown any more.
+    InputEnded { not_done: u64, unshown: Option<String> },
 }
 
 /// What comes after the end of the input where there is no terminal.
@@ -69,11 +75,13 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// The one that this process runs in.
     pub(crate) fn here() -> Self {
-        let both = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let both = streams::input_is_terminal() && streams::output_is_terminal();
+        if both {
+            streams::own_terminals();
+        }
         let before = both.then(|| tcgetattr(rustix::stdio::stdin()).ok()).flatten();
         let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        let no_color =
-            is_dumb || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color = is_dumb || !streams::has_colour();
         let colours = if before.is_some() && !no_color { Colours::On } else { Colours::Off };
         Self { before, colours, signs: Signs::default(), log: Log::default() }
     }
@@ -95,8 +103,7 @@ impl Terminal {
             };
             let (written, is_written) = std::sync::mpsc::channel();
             let write = move || {
-                let mut out = std::io::stdout().lock();
-                let _ = out.write_all(end).and_then(|()| out.flush());
+                let _ = streams::Screen.write_all(end);
                 let _ = written.send(());
             };
             // The terminal may take nothing any more, and whoever prints hold it: that is no reason to go on running.
@@ -107,15 +114,7 @@ impl Terminal {
     }
 
     /// Converses until the user leaves or the input ends; with `After::GoOn`, goes on showing what happens after that.
-    ///
-    /// # Errors
-    /// Nothing can be written any more.
-    pub(crate) async fn run(
-        &self,
-        hub: Arc<Hub>,
-        greeting: Option<String>,
-        after: After,
-    ) -> anyhow::Result<End> {
+    pub(crate) async fn run(&self, hub: Arc<Hub>, greeting: Option<String>, after: After) -> End {
         let earlier = hub.last(LINES_TO_RECALL * 10).into_iter();
         let own = earlier.filter(|post| post.key.sender == *hub.me());
         let texts = own.filter_map(|post| match post.content {
@@ -153,49 +152,61 @@ async fn converse(
     mut input: mpsc::Receiver<Input>,
     greeting: Option<String>,
     after: After,
-) -> anyhow::Result<End> {
+) -> End {
     let mut notices = session.hub().notices();
-    session.begin(SHOWN_AT_START, greeting).await?;
+    session.begin(SHOWN_AT_START, greeting).await;
+    // A terminal that is gone ends the input.
+    let mut abandoned = pin!(streams::abandoned());
+    let mut idle_at = None;
     let mut interrupted = false;
     let mut input_open = true;
     let mut read_at = None;
+    let until = async |at| match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    };
     loop {
-        let reading = async {
-            match read_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             typed = input.recv(), if input_open => match typed {
-                Some(Input::Ended) | None if session.is_interactive() => return Ok(End::Quit),
+                Some(Input::Ended) | None if session.is_interactive() => return End::Quit,
                 Some(Input::Ended) | None if after == After::GoOn => input_open = false,
                 Some(Input::Ended) | None => {
-                    return Ok(End::InputEnded { not_done: session.not_done() });
+                    return End::InputEnded {
+                        not_done: session.not_done(),
+                        unshown: session.unshown(),
+                    };
                 }
-                Some(Input::Interrupted) if interrupted => return Ok(End::Quit),
+                Some(Input::Interrupted) if interrupted => return End::Quit,
                 Some(typed) => {
                     if !matches!(typed, Input::Typing) {
                         interrupted = matches!(typed, Input::Interrupted);
                     }
-                    if session.take(typed).await? {
-                        return Ok(End::Quit);
+                    if session.take(typed).await {
+                        return End::Quit;
                     }
+                    idle_at = idle_at.map(|_| Instant::now() + LAST_INPUT);
                 }
             },
             notice = notices.recv() => {
                 match notice {
-                    Ok(notice) => session.show(notice).await?,
-                    Err(RecvError::Lagged(_)) => session.catch_up().await?,
-                    Err(RecvError::Closed) => return Ok(End::Quit),
+                    Ok(notice) => session.show(notice).await,
+                    Err(RecvError::Lagged(_)) => session.catch_up().await,
+                    Err(RecvError::Closed) => return End::Quit,
                 }
                 if session.is_interactive() && session.has_unread() && read_at.is_none() {
                     read_at = Some(Instant::now() + READ_DELAY);
                 }
             }
-            () = reading => {
+            () = until(read_at) => {
                 read_at = None;
                 session.tell_read().await;
+            }
+            // Nobody sees the conversation. What is there to be said is said, and then it ends; with its page on it goes on.
+            () = &mut abandoned, if after == After::Stop && !session.is_interactive() && idle_at.is_none() => {
+                idle_at = Some(Instant::now() + LAST_INPUT);
+            }
+            () = until(idle_at) => {
+                return End::InputEnded { not_done: session.not_done(), unshown: Some(GONE.to_owned()) };
             }
         }
     }

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::bail;
 use tokio::sync::Notify;
 
 /// Pieces that wait at most; then the senders wait.
@@ -32,7 +31,8 @@ struct State {
     pieces: VecDeque<Piece>,
     /// Whoever prints was told that there is something.
     called: bool,
-    closed: bool,
+    /// Why what is taken is not printed any more.
+    failure: Option<String>,
     left_out: usize,
 }
 
@@ -56,20 +56,14 @@ impl Output {
     }
 
     /// Has it printed; waits while too much waits.
-    ///
-    /// # Errors
-    /// Nobody prints any more.
-    pub(crate) async fn send(&self, piece: Piece) -> anyhow::Result<()> {
+    pub(crate) async fn send(&self, piece: Piece) {
         loop {
             {
                 let mut state = self.state();
-                if state.closed {
-                    bail!("standard output is closed");
-                }
                 if state.pieces.len() < MAX_PIECES {
                     state.pieces.push_back(piece);
                     self.shared.filled.notify_all();
-                    return Ok(());
+                    return;
                 }
             }
             self.shared.taken.notified().await;
@@ -87,13 +81,11 @@ impl Output {
         }
     }
 
-    /// Waits until all was printed, or nobody prints any more.
+    /// Waits until all was printed.
     pub(crate) async fn finish(&self) {
         // The second is taken after what came with the first was printed.
         for _ in 0..2 {
-            if self.send(Piece::End).await.is_err() {
-                return;
-            }
+            self.send(Piece::End).await;
             while !self.is_taken() {
                 self.shared.taken.notified().await;
             }
@@ -101,22 +93,17 @@ impl Output {
     }
 
     fn is_taken(&self) -> bool {
-        let state = self.state();
-        state.closed || state.pieces.is_empty()
+        self.state().pieces.is_empty()
     }
 
-    /// Whether nobody prints any more.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state().closed
+    /// What is taken from now on is lost, for this reason.
+    pub(crate) fn fail(&self, reason: String) {
+        self.state().failure.get_or_insert(reason);
     }
 
-    /// Nothing can be printed any more.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        state.pieces.clear();
-        self.shared.filled.notify_all();
-        self.shared.taken.notify_one();
+    /// Why what is taken is lost, if it is.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.state().failure.clone()
     }
 
     /// Takes what waits.
@@ -131,19 +118,16 @@ impl Output {
         pieces
     }
 
-    /// Waits until something new is there. False: it was closed.
-    pub(crate) fn wait(&self) -> bool {
-        let nothing_new =
-            |state: &mut State| !state.closed && (state.pieces.is_empty() || state.called);
+    /// Waits until something new is there.
+    pub(crate) fn wait(&self) {
+        let nothing_new = |state: &mut State| state.pieces.is_empty() || state.called;
         let waited = self.shared.filled.wait_while(self.state(), nothing_new);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        state.called = true;
-        !state.closed
+        waited.unwrap_or_else(PoisonError::into_inner).called = true;
     }
 
     /// Waits for at most this long for something to print.
     pub(crate) fn wait_for(&self, time: Duration) {
-        let nothing = |state: &mut State| !state.closed && state.pieces.is_empty();
+        let nothing = |state: &mut State| state.pieces.is_empty();
         drop(self.shared.filled.wait_timeout_while(self.state(), time, nothing));
     }
 }
@@ -164,7 +148,7 @@ mod tests {
     async fn senders_wait_and_log_lines_do_not() {
         let output = Output::default();
         for number in 0..MAX_PIECES {
-            output.send(Piece::Lines(number.to_string())).await.expect("room");
+            output.send(Piece::Lines(number.to_string())).await;
         }
         let more = tokio::spawn({
             let output = output.clone();
@@ -175,7 +159,7 @@ mod tests {
         output.log("a log line".to_owned());
         let first = lines(output.take());
         assert_eq!(first.len(), MAX_PIECES + 1);
-        more.await.expect("no panic").expect("room");
+        more.await.expect("no panic");
         assert_eq!(lines(output.take()), ["more"]);
     }
 
@@ -183,21 +167,19 @@ mod tests {
     async fn the_end_is_after_all_was_printed() {
         let output = Output::default();
         let printed = Arc::new(Mutex::new(Vec::new()));
-        let printer = std::thread::spawn({
+        std::thread::spawn({
             let (output, printed) = (output.clone(), printed.clone());
             move || {
-                while output.wait() {
+                loop {
+                    output.wait();
                     let pieces = lines(output.take());
                     std::thread::yield_now();
                     printed.lock().expect("no panic").extend(pieces);
                 }
             }
         });
-        output.send(Piece::Lines("last words".to_owned())).await.expect("room");
+        output.send(Piece::Lines("last words".to_owned())).await;
         output.finish().await;
         assert_eq!(*printed.lock().expect("no panic"), ["last words"]);
-        output.close();
-        assert!(output.send(Piece::End).await.is_err());
-        printer.join().expect("no panic");
     }
 }

@@ -1,9 +1,9 @@
 //! Lines from standard input, and to standard output, where there is no terminal.
 
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, Read as _};
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
+use waypost_process::streams;
 
 use super::editor::{Console, Input};
 use super::output::{Output, Piece};
@@ -16,30 +16,35 @@ const MAX_LINE_BYTES: usize = MAX_TEXT_BYTES + 1024;
 pub(super) fn start() -> Console {
     let (lines, input) = mpsc::channel(64);
     let output = Output::default();
-    tokio::spawn(async move {
-        let mut stdin = BufReader::new(tokio::io::stdin());
+    std::thread::spawn(move || {
+        let mut stdin = BufReader::new(streams::Input);
         loop {
-            let input = next_line(&mut stdin).await;
+            let input = next_line(&mut stdin);
             let ended = matches!(input, Input::Ended);
-            if lines.send(input).await.is_err() || ended {
+            if lines.blocking_send(input).is_err() || ended {
                 return;
             }
         }
     });
     let printed = output.clone();
     std::thread::spawn(move || {
-        while printed.wait() {
+        loop {
+            printed.wait();
             for piece in printed.take() {
                 let (Piece::Lines(text) | Piece::Own(_, text) | Piece::Mark(_, _, Some(text))) =
                     piece
                 else {
                     continue;
                 };
-                let mut out = std::io::stdout().lock();
-                if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-                    // Nobody reads any more, and whoever sends the next piece learns it.
-                    printed.close();
-                    return;
+                if printed.failure().is_some() {
+                    continue;
+                }
+                if let Err(error) = streams::write(format!("{text}\n").as_bytes()) {
+                    // What comes in is said all the same; only the end tells of this.
+                    streams::say(format_args!(
+                        "chat: standard output: {error}: nothing more is shown"
+                    ));
+                    printed.fail(error.to_string());
                 }
             }
         }
@@ -48,15 +53,15 @@ pub(super) fn start() -> Console {
 }
 
 /// The next line; of one that is too long, its length alone.
-async fn next_line(from: &mut (impl AsyncBufRead + Unpin)) -> Input {
+fn next_line(from: &mut impl BufRead) -> Input {
     let limit = MAX_LINE_BYTES as u64;
     let mut line = Vec::new();
-    let mut read = (&mut *from).take(limit).read_until(b'\n', &mut line).await;
+    let mut read = (&mut *from).take(limit).read_until(b'\n', &mut line);
     let mut bytes = line.len() as u64;
     let mut is_whole = bytes < limit || line.ends_with(b"\n");
     while !is_whole && matches!(read, Ok(1..)) {
         let mut rest = Vec::new();
-        read = (&mut *from).take(limit).read_until(b'\n', &mut rest).await;
+        read = (&mut *from).take(limit).read_until(b'\n', &mut rest);
         bytes += rest.len() as u64;
         is_whole = rest.ends_with(b"\n");
     }
@@ -71,8 +76,8 @@ async fn next_line(from: &mut (impl AsyncBufRead + Unpin)) -> Input {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn lines_of_any_length_end_where_they_end() {
+    #[test]
+    fn lines_of_any_length_end_where_they_end() {
         let longest = "x".repeat(MAX_LINE_BYTES - 1);
         for line in [
             longest.clone(),
@@ -84,7 +89,7 @@ mod tests {
                 let text = format!("{line}{end}");
                 let bytes = line.len() + usize::from(!end.is_empty());
                 let mut from = BufReader::with_capacity(100, text.as_bytes());
-                match next_line(&mut from).await {
+                match next_line(&mut from) {
                     Input::Line(read) => {
                         assert!(bytes <= MAX_LINE_BYTES);
                         assert_eq!(read.trim_end(), line);
@@ -96,13 +101,13 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
                 if end.contains("next") {
-                    let next = next_line(&mut from).await;
+                    let next = next_line(&mut from);
                     assert!(
                         matches!(&next, Input::Line(next) if next.trim() == "next"),
                         "{next:?}"
                     );
                 }
-                assert!(matches!(next_line(&mut from).await, Input::Ended));
+                assert!(matches!(next_line(&mut from), Input::Ended));
             }
         }
     }

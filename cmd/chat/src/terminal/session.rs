@@ -73,19 +73,24 @@ impl Session {
         self.not_done
     }
 
+    /// Why nothing could be shown any more, if so.
+    pub(crate) fn unshown(&self) -> Option<String> {
+        self.output.failure()
+    }
+
     pub(crate) fn is_interactive(&self) -> bool {
         self.interactive
     }
 
-    async fn print(&self, piece: Piece) -> anyhow::Result<()> {
-        self.output.send(piece).await
+    async fn print(&self, piece: Piece) {
+        self.output.send(piece).await;
     }
 
     /// A line of the program's own.
-    pub(crate) async fn say(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) async fn say(&self, text: &str) {
         let lines: Vec<_> =
             text.lines().map(|line| format!("{} {line}", self.colours.dim("*"))).collect();
-        self.print(Piece::Lines(lines.join("\n"))).await
+        self.print(Piece::Lines(lines.join("\n"))).await;
     }
 
     /// Whether there is something that was shown, and not told as read.
@@ -94,19 +99,15 @@ impl Session {
     }
 
     /// Shows what happened.
-    ///
-    /// # Errors
-    /// Nothing can be written any more.
-    pub(crate) async fn show(&mut self, notice: Notice) -> anyhow::Result<()> {
+    pub(crate) async fn show(&mut self, notice: Notice) {
         match notice {
             Notice::Said(post) => {
                 if self.numbers.contains_key(&post.key) {
-                    return Ok(());
+                    return;
                 }
-                self.post(&post).await?;
+                self.post(&post).await;
                 self.unread.push(post.key.clone());
                 self.unread.truncate(NUMBERED);
-                Ok(())
             }
             Notice::Changed(post) => self.changed(&post).await,
             Notice::Marked(id, mark) => {
@@ -119,30 +120,28 @@ impl Session {
                 self.link(connected, &reason, away, waiting).await
             }
             Notice::Warning(text) => self.say(&paint::harmless_line(&text)).await,
-            Notice::Typing(..) | Notice::Waiting(_) | Notice::Read { .. } => Ok(()),
+            Notice::Typing(..) | Notice::Waiting(_) | Notice::Read { .. } => {}
         }
     }
 
-    async fn came(&mut self, node: NodeId) -> anyhow::Result<()> {
+    async fn came(&mut self, node: NodeId) {
         let text = format!("{} is here", self.colours.name(&node));
-        if self.here.insert(node) { self.say(&text).await } else { Ok(()) }
+        if self.here.insert(node) {
+            self.say(&text).await;
+        }
     }
 
-    async fn went(&mut self, node: NodeId) -> anyhow::Result<()> {
+    async fn went(&mut self, node: NodeId) {
         let text = format!("{} has gone", self.colours.name(&node));
-        if self.here.remove(&node) { self.say(&text).await } else { Ok(()) }
+        if self.here.remove(&node) {
+            self.say(&text).await;
+        }
     }
 
-    async fn link(
-        &mut self,
-        connected: bool,
-        reason: &str,
-        away: Duration,
-        waiting: usize,
-    ) -> anyhow::Result<()> {
+    async fn link(&mut self, connected: bool, reason: &str, away: Duration, waiting: usize) {
         let now = (connected, reason.to_owned());
         if self.link.as_ref() == Some(&now) {
-            return Ok(());
+            return;
         }
         let was_away = self.link.replace(now).is_some_and(|(connected, _)| !connected);
         let waiting = match waiting {
@@ -156,14 +155,14 @@ impl Session {
             true => format!("NATS is here, after {after}: {waiting}"),
             false => format!("NATS is away ({}): {waiting}", paint::harmless_line(reason)),
         })
-        .await
+        .await;
     }
 
-    async fn post(&mut self, post: &Post) -> anyhow::Result<()> {
+    async fn post(&mut self, post: &Post) {
         let now_ms = now_ms();
         let day = paint::day(post.time_ms);
         if day != self.day && !paint::is_ahead(post.time_ms, now_ms) {
-            self.print(Piece::Lines(self.colours.dim(&format!("-- {day} --")))).await?;
+            self.print(Piece::Lines(self.colours.dim(&format!("-- {day} --")))).await;
             self.day = day;
         }
         let number = self.number(&post.key);
@@ -174,7 +173,7 @@ impl Session {
             Some(_) => Piece::Own(number, text),
             None => Piece::Lines(text),
         })
-        .await
+        .await;
     }
 
     fn number(&mut self, key: &Key) -> usize {
@@ -194,8 +193,8 @@ impl Session {
     }
 
     /// An edit, a deletion or a reaction.
-    async fn changed(&mut self, post: &Post) -> anyhow::Result<()> {
-        let Some(number) = self.numbers.get(&post.key).copied() else { return Ok(()) };
+    async fn changed(&mut self, post: &Post) {
+        let Some(number) = self.numbers.get(&post.key).copied() else { return };
         let name = self.colours.name(&post.key.sender);
         let what = match &post.content {
             Content::Deleted => format!("#{number} was deleted by {name}"),
@@ -205,14 +204,14 @@ impl Session {
                 format!("now {}", paint::post(post, number, own, self.colours, now_ms()))
             }
         };
-        self.say(&what).await
+        self.say(&what).await;
     }
 
-    async fn mark(&self, key: &Key, mark: Mark, in_words: bool) -> anyhow::Result<()> {
-        let Some(number) = self.numbers.get(key).copied() else { return Ok(()) };
+    async fn mark(&self, key: &Key, mark: Mark, in_words: bool) {
+        let Some(number) = self.numbers.get(key).copied() else { return };
         let words = in_words
             .then(|| format!("{} #{number} {}", self.colours.dim("*"), paint::in_words(mark)));
-        self.print(Piece::Mark(number, paint::mark(Some(mark)), words)).await
+        self.print(Piece::Mark(number, paint::mark(Some(mark)), words)).await;
     }
 
     /// Tells the senders that what was shown is read.
@@ -224,10 +223,7 @@ impl Session {
     }
 
     /// Does what the keyboard asks for. True: leave.
-    ///
-    /// # Errors
-    /// Nothing can be written any more.
-    pub(crate) async fn take(&mut self, input: Input) -> anyhow::Result<bool> {
+    pub(crate) async fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Line(line) => return self.enter(&line).await,
             Input::Typing => {
@@ -239,51 +235,47 @@ impl Session {
                 let text = format!(
                     "not done: the line has {bytes} bytes, and a text may have {MAX_TEXT_BYTES}"
                 );
-                self.say(&text).await?;
+                self.say(&text).await;
             }
-            Input::NoText => self.say("what is no UTF-8 text was left out of the line").await?,
+            Input::NoText => self.say("what is no UTF-8 text was left out of the line").await,
             Input::Interrupted => {
-                self.say("press Ctrl-C once more, or enter /quit, to leave").await?;
+                self.say("press Ctrl-C once more, or enter /quit, to leave").await;
             }
-            Input::Ended => return Ok(true),
+            Input::Ended => return true,
         }
-        Ok(false)
+        false
     }
 
     /// Does what a line asks for. True: leave.
-    ///
-    /// # Errors
-    /// Nothing can be written any more.
-    async fn enter(&mut self, line: &str) -> anyhow::Result<bool> {
+    async fn enter(&mut self, line: &str) -> bool {
         let mut waits = false;
         loop {
             let command = match Command::parse(line) {
-                Ok(Command::Quit) => return Ok(true),
+                Ok(Command::Quit) => return true,
                 Ok(command) => command,
                 Err(usage) => {
                     self.not_done += 1;
-                    self.say(&usage).await?;
-                    return Ok(false);
+                    self.say(&usage).await;
+                    return false;
                 }
             };
             match self.perform(command).await {
                 Ok(None) => {}
-                Ok(Some(answer)) => self.say(&answer).await?,
-                Err(error) if self.output.is_closed() => return Err(error),
+                Ok(Some(answer)) => self.say(&answer).await,
                 // A program that writes to us has no other place for it.
                 Err(error) if !self.interactive && waits_for_room(&error) => {
                     if !std::mem::replace(&mut waits, true) {
-                        self.say(&format!("waits for room: {error:#}")).await?;
+                        self.say(&format!("waits for room: {error:#}")).await;
                     }
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
                 Err(error) => {
                     self.not_done += 1;
-                    self.say(&format!("not done: {error:#}")).await?;
+                    self.say(&format!("not done: {error:#}")).await;
                 }
             }
-            return Ok(false);
+            return false;
         }
     }
 
@@ -340,7 +332,7 @@ impl Session {
         // At once, so that the next command can mean it; its notice is left out.
         let key = Key { id, sender: self.hub.me().clone() };
         if let Some(post) = self.hub.post(&key) {
-            self.show(Notice::Said(Arc::new(post))).await?;
+            self.show(Notice::Said(Arc::new(post))).await;
         }
         Ok(None)
     }
@@ -356,7 +348,7 @@ impl Session {
         }
         self.day.clear();
         for post in &posts {
-            self.post(post).await?;
+            self.post(post).await;
         }
         Ok(())
     }

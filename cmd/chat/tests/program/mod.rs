@@ -110,6 +110,23 @@ impl Run {
         self
     }
 
+    /// From a shell that ignores these signals, as `nohup` does.
+    pub fn ignoring(mut self, signals: &str) -> Self {
+        let chat = self.command;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("trap '' {signals}; exec \"$0\" \"$@\"")]);
+        shell.arg(chat.get_program()).args(chat.get_args());
+        shell.current_dir(chat.get_current_dir().expect("a folder"));
+        for (name, value) in chat.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        self.command = shell;
+        self
+    }
+
     pub fn without(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
@@ -138,6 +155,24 @@ impl Run {
         let mut child = self.command.spawn().expect("the command starts");
         let shown = Shown::gather(child.stdout.take().expect("a pipe"), None);
         let errors = Shown::gather(child.stderr.take().expect("a pipe"), None);
+        Chat { input: child.stdin.take(), terminal: None, shown, errors, child }
+    }
+
+    /// With these in place of pipes of its own that are read here.
+    pub fn with_streams(
+        mut self,
+        input: impl Into<Stdio>,
+        output: impl Into<Stdio>,
+        errors: impl Into<Stdio>,
+    ) -> Chat {
+        self.command.stdin(input).stdout(output).stderr(errors);
+        let mut child = self.command.spawn().expect("the command starts");
+        // Its ends of the pipes are its own.
+        drop(self.command);
+        let none = || Box::new(std::io::empty()) as Box<dyn Read + Send>;
+        let shown = child.stdout.take().map_or_else(none, |output| Box::new(output));
+        let errors = child.stderr.take().map_or_else(none, |errors| Box::new(errors));
+        let (shown, errors) = (Shown::gather(shown, None), Shown::gather(errors, None));
         Chat { input: child.stdin.take(), terminal: None, shown, errors, child }
     }
 

@@ -119,6 +119,24 @@ mod tests {
     }
 
     #[test]
+    fn usage_lines_name_the_arguments_in_the_order_in_which_they_are_taken() {
+        let mut command = Args::command();
+        command.build();
+        for command in command.get_subcommands_mut() {
+            let usage = command.render_usage().to_string();
+            let names: Vec<String> = command
+                .get_positionals()
+                .flat_map(|argument| argument.get_value_names().unwrap_or_default())
+                .map(|name| format!("{name}>"))
+                .collect();
+            for usage in usage.lines() {
+                let places = names.iter().filter_map(|name| usage.find(name.as_str()));
+                assert!(places.is_sorted(), "{names:?} in {usage}");
+            }
+        }
+    }
+
+    #[test]
     fn a_wait_takes_a_duration_and_nothing_else() {
         assert_eq!(order("waypost send c --wait hello"), "waypost send c --wait hello");
         assert_eq!(order("waypost send c hi --wait 5s"), "waypost send c hi --wait=5s");

@@ -6,7 +6,7 @@ use waypost_bench::{Options, Run, Standing};
 use crate::args::Bench;
 use crate::output::Output;
 use crate::run::Outcome;
-use waypost_signals::Signals;
+use waypost_process::Signals;
 
 pub(super) async fn run(
     config: Config,

@@ -1,6 +1,5 @@
 //! `waypost db`: checking, copying and shrinking a node's file.
 
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,9 +11,10 @@ use super::queue::read;
 use crate::output::{Output, bytes, count, printable};
 use crate::run::{Outcome, Usage};
 use crate::settings;
+use waypost_process::streams;
 
 pub(super) async fn check(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
-    let shows_progress = std::io::stderr().is_terminal();
+    let shows_progress = streams::errors_are_terminal();
     let report = read(config, move |inspector| {
         let report = inspector.check(|progress| {
             if shows_progress {
@@ -22,7 +22,7 @@ pub(super) async fn check(config: &Config, output: &Output) -> anyhow::Result<Ou
             }
         });
         if shows_progress {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            streams::show("\r\x1b[K");
         }
         report
     });
@@ -64,7 +64,7 @@ fn name(stage: Stage) -> &'static str {
 fn show(progress: Progress) {
     let percent = (100 * progress.done).checked_div(progress.total);
     let percent = percent.map(|percent| format!(" {percent} %")).unwrap_or_default();
-    let _ = write!(std::io::stderr(), "\r\x1b[Kchecking {}{percent}", name(progress.stage));
+    streams::show(format!("\r\x1b[Kchecking {}{percent}", name(progress.stage)));
 }
 
 pub(super) async fn backup(config: &Config, to: &Path, output: &Output) -> anyhow::Result<Outcome> {

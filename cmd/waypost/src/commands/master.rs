@@ -8,6 +8,7 @@ use waypost::{Config, NodeId};
 use super::reports::{self, WITHIN};
 use crate::output::Output;
 use crate::run::Outcome;
+use waypost_process::streams;
 
 /// What `master --json` prints.
 #[derive(Serialize)]
@@ -66,7 +67,7 @@ pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<Outc
             }
             false => "no node takes part in an election: name voters in their settings",
         };
-        eprintln!("waypost: {why}");
+        streams::say(format_args!("waypost: {why}"));
         return Ok(reports::with_all(&reports, Outcome::Failed));
     }
     Ok(reports::with_all(&reports, Outcome::Done))
@@ -99,7 +100,9 @@ pub(super) async fn state(
         None => {
             let reports = reports::collect(config).await?;
             let Some((node, _)) = master(&reports) else {
-                eprintln!("waypost: no node says that it is master: name one, to see what it has");
+                streams::say(format_args!(
+                    "waypost: no node says that it is master: name one, to see what it has"
+                ));
                 return Ok(if reports.is_empty() { Outcome::Unanswered } else { Outcome::Failed });
             };
             node.clone()
@@ -112,12 +115,14 @@ pub(super) async fn state(
         return Ok(reports::unanswered(&format!("node {node} has not")));
     };
     let Some(election) = &report.election else {
-        eprintln!("waypost: {node} takes part in no election");
+        streams::say(format_args!("waypost: {node} takes part in no election"));
         return Ok(Outcome::Failed);
     };
     let Some(state) = &report.state else {
         let bytes = election.state_bytes;
-        eprintln!("waypost: the state is {bytes} bytes, more than fits into an answer");
+        streams::say(format_args!(
+            "waypost: the state is {bytes} bytes, more than fits into an answer"
+        ));
         return Ok(Outcome::Failed);
     };
     if output.json() {

@@ -1,6 +1,6 @@
 //! `waypost kick`, `purge` and the like: orders to running nodes.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
@@ -11,6 +11,7 @@ use super::reports::{self, WITHIN, refused, unanswered};
 use crate::args::{Nodes, Ordering, Purge};
 use crate::output::{Output, printable};
 use crate::run::{Outcome, Usage};
+use waypost_process::streams;
 
 /// Who is to obey.
 pub(super) enum Targets {
@@ -51,7 +52,7 @@ pub(super) async fn run(
     output: &Output,
 ) -> anyhow::Result<Outcome> {
     // Before anything is asked of the network: a script learns at once what it lacks.
-    if !order.yes && !std::io::stdin().is_terminal() {
+    if !order.yes && !streams::input_is_terminal() {
         let error = anyhow!("there is no terminal to ask for confirmation: give --yes");
         return Err(Usage(error).into());
     }
@@ -71,7 +72,7 @@ pub(super) async fn run(
         return Ok(unanswered("no node"));
     }
     if !order.yes && !is_confirmed(&task, &nodes).await? {
-        eprintln!("waypost: nothing was done");
+        streams::say("waypost: nothing was done");
         return Ok(Outcome::Failed);
     }
     let mut observer = Observer::connect(config).await.map_err(refused)?;
@@ -84,10 +85,9 @@ async fn is_confirmed(task: &Task, nodes: &[NodeId]) -> anyhow::Result<bool> {
     let names: Vec<&str> = nodes.iter().map(NodeId::as_str).collect();
     let question = printable(&format!("{task} on {}? [y/N] ", names.join(", ")));
     let answer = tokio::task::spawn_blocking(move || {
-        eprint!("{question}");
-        std::io::stderr().flush()?;
+        streams::show(question);
         let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+        BufReader::new(streams::Input).read_line(&mut line).map(|_| line)
     });
     let answer = answer.await?.context("the answer can't be read")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -108,7 +108,7 @@ async fn tell(answers: &[Answered], output: &Output) -> anyhow::Result<Outcome> 
     }
     let mut outcome = Outcome::Done;
     for error in answers.iter().filter_map(|answer| answer.result.as_ref().err()) {
-        eprintln!("waypost: {}", printable(&error.to_string()));
+        streams::say(format_args!("waypost: {}", printable(&error.to_string())));
         let silent = matches!(error, OrderError::Offline { .. } | OrderError::Unanswered { .. });
         outcome = match outcome {
             Outcome::Unanswered => Outcome::Unanswered,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroU64;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -10,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::info;
 use waypost::error::AckError;
 use waypost::{
     ChannelName, Config, Headers, Kind, Message, MessageId, Messages, Mode, Node, NodeId, Priority,
@@ -17,9 +19,9 @@ use waypost::{
 
 use super::node;
 use crate::args::Recv;
-use crate::output::{Output, time_ms};
+use crate::output::{Output, STDOUT, time_ms};
 use crate::run::Outcome;
-use waypost_signals::Signals;
+use waypost_process::{Signals, streams};
 
 /// How long the end waits for answers. Acknowledgements are on their way by then; what was not printed has no answer, and only the
 /// goodbye, after which senders keep it for the next run without counting an attempt.
@@ -59,8 +61,8 @@ async fn join(node: &Node, args: &Recv) -> anyhow::Result<Messages> {
     Ok(channel.messages().await?)
 }
 
-/// Until the count is reached, nothing came for too long, a signal, or nobody reads standard output any more. A message that was not
-/// printed is left in `unprinted`.
+/// Until the count is reached, nothing came for too long, a signal, or nobody reads standard output any more, also where nothing is to be
+/// written. A message that was not printed is left in `unprinted`.
 async fn receive(
     messages: &mut Messages,
     unprinted: &mut Option<Message>,
@@ -70,6 +72,8 @@ async fn receive(
 ) -> anyhow::Result<()> {
     let mut left = args.count.map(NonZeroU64::get);
     let mut owed = Owed::default();
+    let mut abandoned = pin!(streams::abandoned());
+    output.end_torn_line().await.context(STDOUT)?;
     while left != Some(0) {
         let idle_at = args.idle.and_then(|idle| Instant::now().checked_add(idle));
         let message = tokio::select! {
@@ -77,6 +81,10 @@ async fn receive(
             _ = signals.caught() => return owed.settled(),
             message = messages.next() => message.context("the node has stopped")?,
             () = until(idle_at) => return owed.settled(),
+            () = &mut abandoned => {
+                info!("nobody reads standard output any more");
+                return owed.settled();
+            }
         };
         if owed.knows(&message) {
             owed.acknowledge(message).await?;
@@ -85,10 +93,8 @@ async fn receive(
         let line = line(&message, output.json())?;
         let message = unprinted.insert(message);
         // A line that is written is acknowledged, signal or not, so that it is not printed again.
-        let written = tokio::select! {
-            biased;
-            written = output.write(line) => written,
-            _ = signals.caught() => return owed.settled(),
+        let Ok(written) = output.write_unless_ended(line, signals).await else {
+            return owed.settled();
         };
         match written {
             Ok(()) => {}

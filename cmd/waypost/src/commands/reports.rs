@@ -8,6 +8,7 @@ use waypost::{Config, NodeId};
 
 use crate::output::span;
 use crate::run::Outcome;
+use waypost_process::streams;
 
 /// How long nodes have to answer. Less is needed where all that are known to each other have answered.
 pub(super) const WITHIN: Duration = Duration::from_secs(2);
@@ -61,16 +62,16 @@ pub(super) fn with_all(reports: &[Report], outcome: Outcome) -> Outcome {
         .filter(|node| !reports.iter().any(|report| report.node == **node))
         .collect();
     for node in &silent {
-        eprintln!("waypost: {node} is online by others' word, and did not answer");
+        streams::say(format_args!("waypost: {node} is online by others' word, and did not answer"));
     }
     if silent.is_empty() { outcome } else { Outcome::Unanswered }
 }
 
 /// Says that nobody answered.
 pub(super) fn unanswered(whom: &str) -> Outcome {
-    eprintln!(
+    streams::say(format_args!(
         "waypost: {whom} answered within {}: is one running with this --nats and --prefix?",
         span(WITHIN)
-    );
+    ));
     Outcome::Unanswered
 }

@@ -5,17 +5,22 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use waypost::{Config, MessageId, Mode, NewMessage, Node};
+use tracing::warn;
+use waypost::{Config, Mode, NewMessage, Node};
 
 use super::node;
 use crate::args::{Send, Ttl};
 use crate::output::Output;
 use crate::run::Outcome;
-use waypost_signals::{Number, Signals};
+use waypost_process::{Number, Signals};
 
+mod ids;
 mod input;
 mod lines;
+mod losses;
 mod settle;
+
+use ids::Ids;
 
 /// How long a node that has nothing left to wait for takes to say goodbye.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -25,8 +30,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 enum Sent {
     /// All is committed.
     All,
-    /// Nobody reads the ids any more.
-    Unread,
     /// A signal came; what was printed is committed.
     Interrupted(Number),
 }
@@ -54,14 +57,29 @@ pub(super) async fn run(
     let (node, mut standing) = node::start(config).await?;
     let server = args.http.serve(listener, &node, "waypost");
     let work = async {
-        match send(&node, &args, payload, output, &mut signals).await? {
-            Sent::All => settle::stay(&node, &args, &mut signals).await,
-            Sent::Unread => Ok(Outcome::Done),
-            Sent::Interrupted(number) => {
-                settle::report(&settle::waiting(&node).await?);
-                Ok(Outcome::Interrupted(number))
-            }
-        }
+        let mut ids = Ids::new(output);
+        let sent = send(&node, &args, payload, &mut ids, &mut signals).await;
+        // An error below is of more weight, and these ids are told with it or before it.
+        let unprinted = ids.report();
+        let (interrupted, mut left) = match sent? {
+            Sent::All => settle::stay(&node, &args, &mut signals).await?,
+            Sent::Interrupted(number) => (Some(number), settle::waiting(&node).await?),
+        };
+        let lost = losses::take(&node, &ids, ttl(&args, node.config()), &mut left).await;
+        // A disk that is full stops the accounts, and what was sent is sent.
+        let lost = lost.unwrap_or_else(|error| {
+            warn!("what expired is not known: {error:#}");
+            Vec::new()
+        });
+        settle::report(&left);
+        let is_lost = losses::report(&lost);
+        Ok(match interrupted {
+            Some(number) => Outcome::Interrupted(number),
+            None if is_lost => Outcome::Lost,
+            None if unprinted => Outcome::Failed,
+            None if args.wait.is_some() && !left.is_empty() => Outcome::Unsettled,
+            None => Outcome::Done,
+        })
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
@@ -78,18 +96,24 @@ async fn send(
     node: &Node,
     args: &Send,
     payload: Option<Bytes>,
-    output: &Output,
+    ids: &mut Ids<'_>,
     signals: &mut Signals,
 ) -> anyhow::Result<Sent> {
     let channel = node.join(&args.channel, Mode::Writer).await?;
     let Some(payload) = payload else {
         let lines = input::lines(node.config().max_payload_bytes)?;
-        return lines::send(&channel, args, lines, output, signals).await;
+        return lines::send(&channel, args, lines, ids, signals).await;
     };
     let id = channel.send(message(args, payload)).await?;
-    tokio::select! {
-        written = output.write(printed(&[id], output.json())) => Ok(unless_unread(written)?),
-        number = signals.caught() => Ok(Sent::Interrupted(number)),
+    Ok(ids.print(&[id], signals).await.map_or(Sent::All, Sent::Interrupted))
+}
+
+/// How long a message of this run may wait.
+fn ttl(args: &Send, config: &Config) -> Option<Duration> {
+    match args.ttl {
+        None => config.message_ttl,
+        Some(Ttl::Never) => None,
+        Some(Ttl::After(ttl)) => Some(ttl),
     }
 }
 
@@ -110,19 +134,5 @@ fn message(args: &Send, payload: Bytes) -> NewMessage {
         None => message,
         Some(Ttl::Never) => message.no_ttl(),
         Some(Ttl::After(ttl)) => message.ttl(ttl),
-    }
-}
-
-/// The ids, a line each.
-fn printed(ids: &[MessageId], json: bool) -> Vec<u8> {
-    let line = |id| if json { format!("{{\"id\":\"{id}\"}}\n") } else { format!("{id}\n") };
-    ids.iter().map(line).collect::<String>().into_bytes()
-}
-
-fn unless_unread(written: std::io::Result<()>) -> std::io::Result<Sent> {
-    match written {
-        Ok(()) => Ok(Sent::All),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Sent::Unread),
-        Err(error) => Err(error),
     }
 }

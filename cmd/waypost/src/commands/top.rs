@@ -15,7 +15,7 @@ use crate::run::{Outcome, Usage};
 use screen::Screen;
 use view::{Sort, View};
 use watching::Watch;
-use waypost_signals::Signals;
+use waypost_process::Signals;
 
 mod draw;
 mod numbers;

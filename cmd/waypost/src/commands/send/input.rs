@@ -6,6 +6,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use waypost::InvalidMessage;
+use waypost_process::streams;
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -31,7 +32,7 @@ pub(super) async fn whole(limit: usize) -> anyhow::Result<Bytes> {
     let (to, mut from) = mpsc::channel(1);
     in_thread(move || {
         // Nobody waits for it any more after a signal.
-        let _ = to.blocking_send(read_whole(&mut io::stdin().lock(), limit));
+        let _ = to.blocking_send(read_whole(&mut streams::Input, limit));
     })?;
     from.recv().await.context("the thread that reads standard input sends what it read")?
 }
@@ -55,7 +56,7 @@ fn read_whole(from: &mut impl Read, limit: usize) -> anyhow::Result<Bytes> {
 pub(super) fn lines(limit: usize) -> io::Result<mpsc::Receiver<Input>> {
     let (to, from) = mpsc::channel(PIECES);
     in_thread(move || {
-        read_lines(io::stdin().lock(), limit, |input| to.blocking_send(input).is_ok());
+        read_lines(streams::Input, limit, |input| to.blocking_send(input).is_ok());
     })?;
     Ok(from)
 }

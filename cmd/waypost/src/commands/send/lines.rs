@@ -10,11 +10,11 @@ use tracing::warn;
 use waypost::Channel;
 use waypost::error::SendError;
 
+use super::ids::Ids;
 use super::input::Input;
-use super::{Sent, message, printed, unless_unread};
+use super::{Sent, message};
 use crate::args::Send;
-use crate::output::{Output, count};
-use waypost_signals::Signals;
+use waypost_process::Signals;
 
 /// Most lines in one commit.
 const MAX_LINES: usize = 512;
@@ -30,18 +30,17 @@ pub(super) async fn send(
     channel: &Channel,
     args: &Send,
     mut input: Receiver<Input>,
-    output: &Output,
+    ids: &mut Ids<'_>,
     signals: &mut Signals,
 ) -> anyhow::Result<Sent> {
     let mut waiting = Waiting::default();
-    let mut committed = 0;
     // Smaller only while a queue has less room than that.
     let mut most = MAX_LINES;
     let mut told = false;
     loop {
         if waiting.lines.is_empty() {
             if waiting.end.is_some() {
-                return waiting.ended(committed);
+                return waiting.ended(ids);
             }
             tokio::select! {
                 biased;
@@ -60,18 +59,13 @@ pub(super) async fn send(
         let size = batch.len();
         let messages = batch.into_iter().map(|line| message(args, line)).collect();
         match channel.send_all(messages).await {
-            Ok(ids) => {
+            Ok(sent) => {
                 waiting.lines.drain(..size);
-                committed += size as u64;
                 // Said again only after a time without stalls: a reader that is slower than the input has many short ones.
                 told &= most < MAX_LINES;
                 most = (2 * most).min(MAX_LINES);
-                let written = tokio::select! {
-                    written = output.write(printed(&ids, output.json())) => written,
-                    number = signals.caught() => return Ok(Sent::Interrupted(number)),
-                };
-                if unless_unread(written)? == Sent::Unread {
-                    return Ok(Sent::Unread);
+                if let Some(number) = ids.print(&sent, signals).await {
+                    return Ok(Sent::Interrupted(number));
                 }
             }
             Err(SendError::QueueFull { .. }) if size > 1 => most = size / 2,
@@ -86,7 +80,7 @@ pub(super) async fn send(
                     () = tokio::time::sleep(if is_disk { DISK_PAUSE } else { QUEUE_PAUSE }) => {}
                 }
             }
-            Err(error) => return Err(error).with_context(|| stopped(committed)),
+            Err(error) => return Err(error).with_context(|| stopped(ids)),
         }
     }
 }
@@ -125,19 +119,18 @@ impl Waiting {
         self.lines.iter().take(most).take_while(fits).cloned().collect()
     }
 
-    fn ended(self, committed: u64) -> anyhow::Result<Sent> {
+    fn ended(self, ids: &Ids<'_>) -> anyhow::Result<Sent> {
         match self.end {
             None | Some(Input::Lines(_)) => Ok(Sent::All),
             Some(Input::TooLong { line, bytes }) => bail!(
                 "{}: line {line} has {bytes} bytes, more than max_payload_bytes allows",
-                stopped(committed)
+                stopped(ids)
             ),
-            Some(Input::Failed(error)) => Err(error).with_context(|| stopped(committed)),
+            Some(Input::Failed(error)) => Err(error).with_context(|| stopped(ids)),
         }
     }
 }
 
-fn stopped(committed: u64) -> String {
-    let what = count(committed, "message");
-    format!("{what} committed, with their ids printed; the rest of standard input was not sent")
+fn stopped(ids: &Ids<'_>) -> String {
+    format!("{}; the rest of standard input was not sent", ids.told())
 }

@@ -1,6 +1,5 @@
 //! After the last commit: deliver, and tell what still waits and for whom.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,8 +9,7 @@ use waypost::management::Waiting;
 
 use crate::args::{Send, Wait};
 use crate::output::count;
-use crate::run::Outcome;
-use waypost_signals::Signals;
+use waypost_process::{Number, Signals, streams};
 
 /// How long after connecting a reader that is there has made itself known: a few round trips, with the pauses that keep many
 /// nodes from speaking at once.
@@ -19,28 +17,20 @@ const ACQUAINTANCE: Duration = Duration::from_millis(400);
 /// Between two looks, for the progress on a terminal and to notice a connection.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Stays as long as the options say, or until all is settled.
+/// Stays as long as the options say, or until all is settled. Tells which signal ended it, and what waits then.
 pub(super) async fn stay(
     node: &Node,
     args: &Send,
     signals: &mut Signals,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<(Option<Number>, Vec<Waiting>)> {
     let limit = match args.wait {
         Some(Wait::Forever) => None,
         Some(Wait::AtMost(limit)) => Some(limit),
         None => Some(args.flush),
     };
-    let left = tokio::select! {
-        left = deliver(node, limit, args.to.is_none()) => left?,
-        number = signals.caught() => {
-            report(&waiting(node).await?);
-            return Ok(Outcome::Interrupted(number));
-        }
-    };
-    report(&left);
-    match args.wait {
-        Some(_) if !left.is_empty() => Ok(Outcome::Unsettled),
-        _ => Ok(Outcome::Done),
+    tokio::select! {
+        left = deliver(node, limit, args.to.is_none()) => Ok((None, left?)),
+        number = signals.caught() => Ok((Some(number), waiting(node).await?)),
     }
 }
 
@@ -57,11 +47,11 @@ pub(super) fn report(waiting: &[Waiting]) {
     let total = waiting.iter().map(|one| one.pending).sum();
     let whom: Vec<String> = waiting.iter().map(one).collect();
     let wait = if total == 1 { "waits" } else { "wait" };
-    eprintln!(
+    streams::say(format_args!(
         "{} still {wait}: {}; the next run on this file carries on",
         count(total, "message"),
         whom.join(", ")
-    );
+    ));
 }
 
 fn one(waiting: &Waiting) -> String {
@@ -122,7 +112,7 @@ struct Progress {
 
 impl Progress {
     fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), shown: false }
+        Self { terminal: streams::errors_are_terminal(), shown: false }
     }
 
     fn show(&mut self, waiting: &[Waiting], since: Duration) {
@@ -130,12 +120,8 @@ impl Progress {
             return;
         }
         let whom: Vec<String> = waiting.iter().map(one).collect();
-        let _ = write!(
-            std::io::stderr(),
-            "\r\x1b[Kdelivering: {} ({} s)",
-            whom.join(", "),
-            since.as_secs()
-        );
+        let whom = whom.join(", ");
+        streams::show(format!("\r\x1b[Kdelivering: {whom} ({} s)", since.as_secs()));
         self.shown = true;
     }
 }
@@ -143,7 +129,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            streams::show("\r\x1b[K");
         }
     }
 }

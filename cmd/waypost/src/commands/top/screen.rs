@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use crossterm::cursor::Show;
 use ratatui::DefaultTerminal;
+use rustix::stdio::stdout;
 use rustix::termios::{Action, QueueSelector, tcflow, tcflush};
 
 use super::draw;
 use super::view::View;
 use super::watching::Watch;
-use waypost_signals::Signals;
+use waypost_process::{Signals, streams};
 
 /// How long a terminal gets to take what gives it back.
 const GIVING_BACK: Duration = Duration::from_secs(1);
@@ -28,6 +29,7 @@ impl Screen {
     /// # Errors
     /// It is no terminal that can do this.
     pub(super) fn open(signals: Signals) -> io::Result<Self> {
+        streams::own_terminals();
         // Before anything is written: a terminal that nobody reads may hold up even that.
         signals.before_exit(give_back_at_once);
         let terminal = ratatui::try_init().inspect_err(|_| {
@@ -35,8 +37,7 @@ impl Screen {
             let _ = ratatui::try_restore();
             signals.exit_at_once();
         })?;
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Ok(Self { terminal, color: !no_color, signals })
+        Ok(Self { terminal, color: streams::has_colour(), signals })
     }
 
     pub(super) fn draw(&mut self, watched: &Watch, view: &mut View) -> io::Result<()> {
@@ -65,14 +66,14 @@ impl Drop for Screen {
 /// drawing go on, and then what gives it back.
 fn give_back_at_once() {
     // Nothing of this can be told to anybody.
-    let _ = tcflush(io::stdout(), QueueSelector::OFlush);
+    let _ = tcflush(stdout(), QueueSelector::OFlush);
     // That alone wakes nobody who waits for room.
-    let _ = tcflow(io::stdout(), Action::OOff);
-    let _ = tcflow(io::stdout(), Action::OOn);
+    let _ = tcflow(stdout(), Action::OOff);
+    let _ = tcflow(stdout(), Action::OOn);
     let (done, given_back) = mpsc::channel();
     std::thread::spawn(move || {
         let _ = ratatui::try_restore();
-        let _ = crossterm::execute!(io::stdout(), Show);
+        let _ = crossterm::execute!(streams::Screen, Show);
         let _ = done.send(());
     });
     let _ = given_back.recv_timeout(GIVING_BACK);

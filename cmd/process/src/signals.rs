@@ -1,14 +1,17 @@
-//! How the programs of this repository end: the first SIGINT, SIGTERM or SIGHUP asks for a clean end, the second gets one at once.
+//! How the programs end: the first SIGINT, SIGTERM or SIGHUP asks for a clean end, the second gets one at once. One that was ignored when the
+//! program was started stays ignored: `nohup` does that to SIGHUP, and a shell to the SIGINT of a job in the background.
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// SIGXFSZ: a write beyond what the process may write into one file (`ulimit -f`).
-const FILE_TOO_LARGE: Number =
-    if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 31 } else { 25 };
+use crate::streams;
+
+/// How long an end at once waits for what was said on standard error.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// A signal's number.
 pub type Number = i32;
@@ -24,7 +27,7 @@ pub struct Signals {
 type LastDeed = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 impl Signals {
-    /// Takes the signals over.
+    /// Takes the signals over, but for those that are ignored.
     ///
     /// # Errors
     /// The system refuses the handlers.
@@ -32,11 +35,14 @@ impl Signals {
     /// # Panics
     /// Outside a tokio runtime that has its I/O driver.
     pub fn listen() -> io::Result<Self> {
-        // With a handler, the write that goes beyond the limit on file sizes fails, and the node says so, instead of the process being killed.
-        drop(signal(SignalKind::from_raw(FILE_TOO_LARGE))?);
         let (caught, first) = watch::channel(None);
         let last_deed = LastDeed::default();
+        // Before the first handler, which would take its place.
+        let ignored = ignored();
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            if ignored & mask(kind) != 0 {
+                continue;
+            }
             let mut signals = signal(kind)?;
             let (caught, last_deed) = (caught.clone(), last_deed.clone());
             // Ends with the runtime: a second signal may come at any moment until then.
@@ -45,6 +51,8 @@ impl Signals {
                     let number = kind.as_raw_value();
                     if caught.send_replace(Some(number)).is_some() {
                         do_now(&last_deed);
+                        streams::finish(AT_ONCE);
+                        #[allow(clippy::disallowed_methods)]
                         std::process::exit(128 + number);
                     }
                 }
@@ -74,7 +82,7 @@ impl Signals {
     pub async fn caught(&mut self) -> Number {
         match self.first.wait_for(Option::is_some).await.map(|number| *number) {
             Ok(Some(number)) => number,
-            // The listeners are gone only with the runtime.
+            // All are ignored, or the listeners are gone with the runtime.
             _ => std::future::pending().await,
         }
     }
@@ -86,5 +94,36 @@ fn do_now(last_deed: &LastDeed) {
         && let Some(deed) = last_deed.take()
     {
         deed();
+    }
+}
+
+/// Signals that this process ignores, as the system's bit mask. Elsewhere than on Linux none are known, and all are listened to.
+fn ignored() -> u64 {
+    std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored_in(&status))
+}
+
+fn ignored_in(status: &str) -> u64 {
+    let field = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    field.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn mask(kind: SignalKind) -> u64 {
+    let number = u32::try_from(kind.as_raw_value()).unwrap_or(0);
+    1_u64.checked_shl(number.saturating_sub(1)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t00\n";
+        let ignored = ignored_in(status);
+        assert_ne!(ignored & mask(SignalKind::hangup()), 0);
+        assert_eq!(ignored & mask(SignalKind::interrupt()), 0);
+        assert_eq!(ignored & mask(SignalKind::terminate()), 0);
+        assert_eq!(ignored_in("Name:\tx\n"), 0);
+        assert_eq!(ignored_in("SigIgn:\tzz\n"), 0);
     }
 }
