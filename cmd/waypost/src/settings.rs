@@ -1,5 +1,6 @@
 //! One set of settings from the defaults, a file, the environment and the command line, the later winning.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -7,11 +8,26 @@ use serde_json::Value;
 use waypost::Auth;
 use waypost::Config;
 use waypost::inspect::{Exposure, exposure};
+use waypost_process::environment::{self, Unknown};
 
 use crate::args::Global;
 
 /// Fields that the command line's own options read from the environment.
 const OPTIONS_READ: [&str; 3] = ["id", "nats", "prefix"];
+/// Variables that are no field's, of options and of the project's own scripts.
+const OTHERS: [&str; 9] = [
+    "WAYPOST_BENCH_COMMIT",
+    "WAYPOST_BENCH_RUSTC",
+    "WAYPOST_CONFIG",
+    "WAYPOST_CREDS",
+    "WAYPOST_CUTS",
+    "WAYPOST_DB",
+    "WAYPOST_MODEL",
+    "WAYPOST_NATS_SERVER",
+    "WAYPOST_PROGRAMS",
+];
+/// The same, by how they begin.
+const OF_TESTS: [&str; 2] = ["WAYPOST_SIM_", "WAYPOST_TEST_"];
 
 /// The settings of this run, valid.
 ///
@@ -28,6 +44,7 @@ pub(crate) fn load(global: &Global) -> anyhow::Result<Config> {
         }
         None => Config::default(),
     };
+    check_names(&config, std::env::vars_os())?;
     config = overlay(config, |name| std::env::var(name).ok())?;
     if let Some(id) = &global.id {
         config.id = Some(id.clone());
@@ -126,7 +143,7 @@ pub(crate) fn overlay(
         if section.is_empty() && OPTIONS_READ.contains(&field.as_str()) {
             continue;
         }
-        let name = format!("WAYPOST_{section}_{field}").to_uppercase().replace("__", "_");
+        let name = variable_of(&section, &field);
         let Some(text) = variable(&name).filter(|text| !text.is_empty()) else { continue };
         if section == "auth" && !auth_is_replaced {
             // Another way to log in replaces the file's, it does not come on top of it.
@@ -144,6 +161,40 @@ pub(crate) fn overlay(
         }
     }
     serde_json::from_value(settings).context("settings that were checked one by one")
+}
+
+/// The variable of a field.
+fn variable_of(section: &str, field: &str) -> String {
+    format!("WAYPOST_{section}_{field}").to_uppercase().replace("__", "_")
+}
+
+/// Refuses a variable whose name is nearly that of a setting, which would be ignored otherwise, and warns of others: they may be somebody else's.
+///
+/// # Errors
+/// They name the variable and the one that was meant.
+fn check_names(
+    config: &Config,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> anyhow::Result<()> {
+    let settings = serde_json::to_value(config).context("settings serialize")?;
+    let of_fields = fields(&settings).into_iter();
+    let of_fields: Vec<String> =
+        of_fields.map(|(part, field)| variable_of(&part, &field)).collect();
+    let known = of_fields.iter().map(String::as_str).chain(OTHERS);
+    let mut unknown = environment::unknown("WAYPOST_", known, variables);
+    unknown.retain(|Unknown { name, .. }| !OF_TESTS.iter().any(|start| name.starts_with(start)));
+    for Unknown { name, meant } in &unknown {
+        if let Some(meant) = meant {
+            bail!(
+                "the environment variable {name} is no setting: {meant} is; correct it, or unset it"
+            );
+        }
+    }
+    if !unknown.is_empty() {
+        let names: Vec<&str> = unknown.iter().map(|unknown| unknown.name.as_str()).collect();
+        tracing::warn!("no setting has these environment variables: {}", names.join(", "));
+    }
+    Ok(())
 }
 
 /// All fields, with the section in which they stand.
@@ -208,6 +259,37 @@ mod tests {
         ] {
             let error = with(&[(name, value)]).expect_err("a refusal").to_string();
             assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_refused_and_another_is_let_pass() {
+        let check = |name: &str| {
+            let variables = [(OsString::from(name), OsString::from("hunter2"))];
+            check_names(&Config::default(), variables).map_err(|error| error.to_string())
+        };
+        for (name, meant) in [
+            ("WAYPOST_ACK_TIMEUOT", "WAYPOST_ACK_TIMEOUT"),
+            ("WAYPOST_AUTH_PASWORD", "WAYPOST_AUTH_PASSWORD"),
+            ("WAYPOST_QUEUELIMIT", "WAYPOST_QUEUE_LIMIT"),
+            ("WAYPOST_NAT", "WAYPOST_NATS"),
+        ] {
+            let error = check(name).expect_err("a refusal");
+            assert!(error.contains(name) && error.contains(&format!("{meant} is")), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // Of a container's neighbours, of scripts, of tests, and the settings themselves.
+        for name in [
+            "WAYPOST_SERVICE_HOST",
+            "WAYPOST_PORT_4222_TCP_ADDR",
+            "WAYPOST_PROGRAMS",
+            "WAYPOST_NATS_SERVER",
+            "WAYPOST_SIM_SEED",
+            "WAYPOST_CONFIG",
+            "WAYPOST_ACK_TIMEOUT",
+            "WAYPOST_AUTH_TOKEN",
+        ] {
+            assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 

@@ -96,6 +96,23 @@ fn wrong_settings_are_refused_with_their_place() {
 }
 
 #[test]
+fn a_misspelt_variable_is_named_and_nothing_is_begun() {
+    let here = Program::new(NOWHERE).with("WAYPOST_MESSAGE_TLL", "none");
+    let ended = here.run("send chat hi --flush 0").says(2, "WAYPOST_MESSAGE_TLL is no setting");
+    assert!(ended.err.contains("WAYPOST_MESSAGE_TTL is"), "{}", ended.err);
+    assert_eq!(fs::read_dir(here.folder.path()).expect("a folder").count(), 0);
+    let here = Program::new(NOWHERE)
+        .with("WAYPOST_SERVICE_HOST", "10.0.0.1")
+        .with("WAYPOST_PROGRAMS", "/opt");
+    let ended = here.run("send chat hi --flush 0").expect_code(0);
+    assert!(
+        ended.err.contains("no setting has these environment variables: WAYPOST_SERVICE_HOST\n")
+    );
+    let ended = here.run("send chat hi --flush 0 --quiet").expect_code(0);
+    assert!(!ended.err.contains("WAYPOST_"), "{}", ended.err);
+}
+
+#[test]
 fn wrong_names_and_values_are_refused_before_anything_is_created() {
     let here = Program::new(NOWHERE);
     let long = "x".repeat(300);
