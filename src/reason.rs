@@ -287,6 +287,17 @@ reasons! {
         "wait until it takes some, raise queue_limit, or purge"
         "the queue for {receiver} has room again"
 
+    /// What waits has come near to a limit.
+    LimitNear {
+        /// Who is furthest behind; none: a channel's first reader, yet to come.
+        receiver: Option<NodeId>,
+        /// How much of which limit, for whom, since when.
+        near: String,
+    } = "limit_near"
+        "a limit comes near ({near})"
+        "look after that receiver, or raise the limit: at it send is refused, or the oldest messages give way"
+        "no limit is near any more"
+
     /// Nobody is master, and too few voters are there to elect one.
     NoQuorum {
         /// How many voters are online, this node included where it has a vote.
@@ -464,7 +475,9 @@ impl Reason {
     /// The receiver that it is about, if it is about one.
     pub fn receiver(&self) -> Option<&NodeId> {
         match self {
-            Self::QueueFull { receiver, .. } => receiver.as_ref(),
+            Self::QueueFull { receiver, .. } | Self::LimitNear { receiver, .. } => {
+                receiver.as_ref()
+            }
             Self::NeverHeard { receiver, .. }
             | Self::Offline { receiver, .. }
             | Self::NotJoined { receiver, .. }
@@ -509,8 +522,8 @@ impl Reason {
     /// Whether it is about messages that wait for somebody, rather than about the node.
     pub fn is_about_a_receiver(&self) -> bool {
         match self {
-            // That is about the sends that are refused.
-            Self::QueueFull { .. } => false,
+            // That is about the sends that are refused, or will be.
+            Self::QueueFull { .. } | Self::LimitNear { .. } => false,
             Self::NobodyYet { .. } => true,
             _ => self.receiver().is_some(),
         }

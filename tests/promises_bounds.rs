@@ -105,6 +105,11 @@ async fn p7_the_receiver_furthest_behind_is_named_before_the_limit_and_again_whe
         account_is(&alice, "dave", |account| account.pending == 0).await;
     }
     assert_eq!(limit_near(&mut events).await, (50, "bob".to_owned(), 10));
+    let reasons = alice.status().reasons;
+    let near = reasons.iter().find(|reason| reason.name() == "limit_near").expect("a reason");
+    assert!(near.sentence().contains("10 messages wait for bob"), "{near}");
+    let queues = alice.readiness().await;
+    assert!(queues.checks.iter().any(|check| check.name == Some("limit_near")), "{queues:?}");
     send_numbers(&out, 10..16).await;
     assert_eq!(limit_near(&mut events).await, (80, "bob".to_owned(), 16));
     arrived(&at_dave, 16).await;

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Completion, Driver, Timer};
-use crate::config::Overflow;
 use crate::error::StoreError;
 use crate::event::{Event, Limit, LimitNear};
 use crate::management::Account;
 use crate::protocol::laggard::{self, Laggard, Used, mark_at};
+use crate::reason::Reason;
 use crate::store::Cursor;
 use crate::transport::Transport;
 
@@ -22,6 +22,8 @@ pub(super) struct Laggards {
     queues: laggard::Watch,
     looked: Option<Instant>,
     looking: bool,
+    /// What was told last, while a mark is reached.
+    pub(super) near: Option<Reason>,
 }
 
 impl<T: Transport> Driver<T> {
@@ -70,20 +72,21 @@ impl<T: Transport> Driver<T> {
         if let Some(warning) = self.laggards.queues.look(limit, Used::Messages, &waiting) {
             self.warn_of(Limit::Queue(limit), warning);
         }
-        if self.laggards.queues.is_alert() {
+        if !self.laggards.queues.is_alert() {
+            self.laggards.near = None;
+        } else {
             self.arm(Timer::Laggards, Some(Instant::now() + LOOK_AGAIN));
         }
     }
 
-    fn warn_of(&self, limit: Limit, laggard::Warning { percent, laggard }: laggard::Warning) {
+    fn warn_of(&mut self, limit: Limit, laggard::Warning { percent, laggard }: laggard::Warning) {
         let Laggard { receiver, pending, oldest_ms } = laggard;
         let oldest_age_ms = oldest_ms.map(|sent| self.store.now_ms().saturating_sub(sent));
         let near = LimitNear { limit, percent, receiver, pending, oldest_age_ms };
-        let then = match self.config.overflow {
-            Overflow::Reject => "at the limit send is refused",
-            Overflow::DropOldest => "at the limit the oldest are dropped",
-        };
-        tracing::warn!(node = %self.me, "{near}; {then}");
+        let reason = Reason::LimitNear { receiver: near.receiver.clone(), near: near.to_string() };
+        tracing::warn!(node = %self.me, "{reason}");
+        self.laggards.near = Some(reason);
+        self.tell_stalls();
         self.tell(Event::LimitNear(near));
     }
 

@@ -144,6 +144,7 @@ impl<T: Transport> Driver<T> {
         reasons.extend(refused.map(|alike| Reason::refused(alike.join("; "))));
         let is_online = |node: &NodeId| self.membership.is_online(node);
         reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
+        reasons.extend(self.laggards.near.clone());
         reasons.extend(Reason::of_clock(SystemTime::now()));
         let deaf = self.channels.iter().filter(|(_, joined)| joined.is_deaf());
         reasons.extend(deaf.map(|(name, _)| Reason::PausedHere { channel: name.clone() }));

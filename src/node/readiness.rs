@@ -91,6 +91,7 @@ fn check(reason: &Reason) -> Check {
         | Reason::FileReplaced { .. }
         | Reason::DiskFull { .. } => ("file", CheckState::Failed),
         Reason::QueueFull { .. } => ("queues", CheckState::Failed),
+        Reason::LimitNear { .. } => ("queues", CheckState::Passed),
         Reason::Kicked { .. } | Reason::Draining { .. } => ("intake", CheckState::Failed),
         Reason::KickedFrom { .. } | Reason::PausedHere { .. } => ("intake", CheckState::Passed),
         Reason::NoServer { .. } => ("nats", CheckState::Waiting),

@@ -181,7 +181,9 @@ impl Telling {
     }
 
     fn take(&mut self, now: Instant, cut_off: bool, reasons: &[Reason]) {
-        let mut current: BTreeMap<Key, &Reason> = reasons.iter().map(|it| (key(it), it)).collect();
+        // That one is told at each of its marks, by who looks after them.
+        let here = reasons.iter().filter(|it| !matches!(it, Reason::LimitNear { .. }));
+        let mut current: BTreeMap<Key, &Reason> = here.map(|it| (key(it), it)).collect();
         for (key, known) in &mut self.known {
             let is_hidden = known.is_hidden(cut_off);
             let held = known.holds;

@@ -22,6 +22,7 @@ macro_rules! rows {
 const ELSEWHERE: &[(&str, &str)] = &[
     ("broken", "store::tests::failures"),
     ("clock_wrong", "reason::tests"),
+    ("limit_near", "tests/promises_bounds.rs"),
     ("no_trust", "transport::nats::tests::access, protocol::stalls::tests"),
     ("server_limit", "the_doctor_finds_a_limit_of_subscriptions"),
     ("file_failed", "tests/disk_faults.rs"),
