@@ -260,9 +260,10 @@ fn delete_dead_letters(group: &Group<'_>, doomed: &[(String, i64)]) -> Result<u6
     Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
 }
 
-/// Gives the log's pages back to the main file, and lets SQLite look after its statistics. Outside of any transaction.
+/// Lets SQLite look after its statistics, and gives the log's pages back to the main file; in this order, so that the next
+/// log begins with a transaction of the writer's, which marks it. Outside of any transaction.
 pub(super) fn maintain(conn: &Connection) -> Result<(), StoreError> {
-    for sql in [CHECKPOINT, OPTIMIZE] {
+    for sql in [OPTIMIZE, CHECKPOINT] {
         let mut statement = conn.prepare(sql).at("maintain the file")?;
         let mut rows = statement.query([]).at("maintain the file")?;
         while rows.next().at("maintain the file")?.is_some() {}

@@ -1,5 +1,5 @@
 //! Looks into a node's file, whether the node is running or not: what waits for whom, what became of a message, whether the
-//! file is sound; and copies or shrinks it.
+//! file is sound; and copies, restores or shrinks it.
 //!
 //! An [`Inspector`] only reads. It takes no lock, so that it works beside a running node, in the same process or another.
 //!
@@ -32,6 +32,7 @@ mod copy;
 mod losses;
 mod queue;
 mod records;
+mod restore;
 mod row;
 mod seals;
 mod story;
@@ -42,6 +43,7 @@ pub use copy::{Copied, Vacuumed, vacuum};
 pub use losses::{Losses, Lost};
 pub use queue::{Oldest, QueueRow};
 pub use records::{AuditEntry, DeadLetter, Failure};
+pub use restore::{Newer, Replace, Restored, restore};
 pub use story::{Accepted, InboxSpan, ReceiverState, ReceiverStory, Story};
 
 /// Reads a node's file. Every method reads one consistent state of it.
@@ -51,7 +53,7 @@ pub struct Inspector {
     path: PathBuf,
 }
 
-/// Why a file could not be inspected, copied or shrunk. The file is as it was.
+/// Why a file could not be inspected, copied, restored or shrunk. The file is as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
@@ -69,6 +71,42 @@ pub enum InspectError {
     TargetExists {
         /// What exists.
         path: PathBuf,
+    },
+    /// A backup that is damaged is not restored.
+    #[error(
+        "the backup {path:?} is not sound, {findings} findings, first: {first}; take an older one, or look with `waypost db check`"
+    )]
+    NotSound {
+        /// The backup.
+        path: PathBuf,
+        /// How many.
+        findings: u64,
+        /// The first one.
+        first: String,
+    },
+    /// The backup is of another node than the file.
+    #[error(
+        "the backup {path:?} is of node {node}, the file {file:?} is of node {theirs}: give the right file with --db"
+    )]
+    OtherNode {
+        /// The backup.
+        path: PathBuf,
+        /// Whose it is.
+        node: NodeId,
+        /// The file that it was to replace.
+        file: PathBuf,
+        /// Whose that is.
+        theirs: NodeId,
+    },
+    /// The file holds what the backup lacks.
+    #[error(
+        "{path:?} holds what the backup lacks: {newer}; to restore it all the same, give --yes: the old file is kept, but no node sends from it"
+    )]
+    WouldLose {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        newer: Newer,
     },
 }
 
@@ -122,7 +160,8 @@ impl Inspector {
     /// Opens the file for reading.
     ///
     /// # Errors
-    /// An [`OpenError`] where the file is missing (it is never created), another program's, newer or damaged;
+    /// An [`OpenError`] where the file is missing (it is never created), another program's, newer or damaged, or beside a log that is not
+    /// its own;
     /// [`InspectError::NoNode`] where it is empty.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, InspectError> {
         let path = resolve(path.as_ref())?;
@@ -131,6 +170,7 @@ impl Inspector {
             Some(0) => return Err(InspectError::NoNode { path }),
             Some(_) => {}
         }
+        refuse_foreign_log(&path)?;
         let connection = connect(&path)?;
         match identify(&connection, &path)? {
             Identity::Ours { .. } => Ok(Self { connection, path }),
@@ -220,19 +260,49 @@ pub fn filesystem(path: impl AsRef<Path>) -> Option<Filesystem> {
     Some(Filesystem { is_remote: filesystem::is_remote(&name), name })
 }
 
+/// Refuses a log that was written for another database. Beside a running node, which may begin its log anew in this moment, nothing is
+/// proven.
+fn refuse_foreign_log(path: &Path) -> Result<(), OpenError> {
+    match look::own_log(path) {
+        Err(OpenError::ForeignLog { .. }) if !matches!(lock::in_use(path), Ok(Use::By(_))) => {
+            look::own_log(path).map(drop)
+        }
+        examined => examined.map(drop).or_else(|error| match error {
+            OpenError::ForeignLog { .. } => Ok(()),
+            error => Err(error),
+        }),
+    }
+}
+
 /// A connection that changes nothing, whatever the state in which the file was left.
 fn connect(path: &Path) -> Result<Connection, InspectError> {
     let sql = |error| OpenError::sql(path, "opening it for reading", error);
     let connection = if beside(path, "-wal").exists() {
-        // In use, or left by a killed process. A connection that cannot write the database cannot copy the log into it
-        // when it closes, nor remove it.
-        look::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sql)?
+        with_log(path).map_err(sql)?
     } else {
         without_log(path).map_err(sql)?
     };
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sql)?;
     connection.execute_batch(QUERY_ONLY).map_err(sql)?;
     Ok(connection)
+}
+
+/// To a file that is in use, or that a killed process left. A connection that cannot write the database cannot copy the log into it
+/// when it closes, nor remove it.
+fn with_log(path: &Path) -> rusqlite::Result<Connection> {
+    let ordinary = look::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    ordinary.busy_timeout(BUSY_TIMEOUT)?;
+    match user_version(&ordinary).map_err(|error| (error.sqlite_error_code(), error)) {
+        Ok(_) => Ok(ordinary),
+        // There is no index of the log, and none can be made: on a read-only filesystem, in a folder of somebody else's. Whoever uses
+        // the file has made one, so nobody does.
+        Err((Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly), _))
+            if !beside(path, "-shm").exists() =>
+        {
+            look::unshared(path)
+        }
+        Err((_, error)) => Err(error),
+    }
 }
 
 /// To a file that is at rest. Reading it through a read-only connection would leave an empty log behind, an immutable one

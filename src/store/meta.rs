@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::fault::At;
 use super::job::Group;
 use super::ledger::{CursorState, Ledger, TopicState, Totals};
+use super::open::generation;
 use super::types::{Cursor, Restored, Topic};
 use super::{election, inbox, members, outbox};
 use crate::error::StoreError;
@@ -42,12 +43,14 @@ pub(super) fn initialise(
     created_ms: u64,
 ) -> Result<(), StoreError> {
     let transaction = conn.unchecked_transaction().at("begin a transaction")?;
+    let cookie = generation::cookie(&transaction).at("name the file's owner")?;
     let first = MessageId::ZERO.to_bytes();
     transaction
         .execute(INSERT_META, params![node.as_str(), first, created_ms])
         .and_then(|_| {
             transaction.execute(INSERT_STORE, params![first, StoreId::generate().to_bytes()])
         })
+        .and_then(|_| generation::begin_log(&transaction, cookie))
         .at("name the file's owner")?;
     transaction.commit().at("commit")
 }

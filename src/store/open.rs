@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::store::lock::{FileLock, Holder, LockError, beside, lock_path};
 use crate::store::migrate::migrate;
 
 mod error;
+pub(crate) mod generation;
+mod invariants;
 pub(crate) mod log;
 pub(crate) mod look;
 pub(crate) mod schema;
@@ -42,6 +45,9 @@ pub(crate) struct OpenFile {
     /// Transactions of its log that SQLite has left out.
     pub(crate) lost: Option<Lost>,
 }
+
+/// A backup that is being restored, until it gets the file's name.
+pub(crate) const RESTORING: &str = "-restoring";
 
 /// The oldest SQLite without the defect that damages a log used by two connections: 3.51.3.
 const MIN_SQLITE: i32 = 3_051_003;
@@ -89,12 +95,16 @@ pub(crate) fn open(path: &Path, holder: &Holder) -> Result<OpenFile, OpenError> 
             "the file is on a network filesystem: locks and shared memory may fail there and damage it; use a local disk"
         );
     }
+    let half = beside(&path, RESTORING);
+    if half.exists() && bytes(&path)? == 0 {
+        return Err(OpenError::HalfRestored { path, half });
+    }
     // Before SQLite: once it has written to the log, nothing is left to be seen.
-    let wal = beside(&path, "-wal");
-    let lost = log::examine(&wal).map_err(|error| OpenError::io(&wal, "examined", error))?;
+    let log = look::own_log(&path)?;
+    let lost = log.lost;
     // A page may then be in the database as a later transaction left it, and its neighbour in the log as an earlier one did.
     let depth = if lost.is_some() { Depth::Full } else { Depth::Quick };
-    let found = look(&path, depth)?;
+    let found = look(&path, depth).map_err(|error| look::blame_log(&path, &log, error))?;
     let opened = establish(lock, path, found)?;
     Ok(OpenFile { lost, ..opened })
 }
@@ -141,6 +151,9 @@ pub(crate) fn acquire(path: &Path, holder: &Holder) -> Result<FileLock, OpenErro
     FileLock::acquire(path, holder).map_err(|error| match error {
         LockError::Held(holder) => OpenError::InUse { path: path.to_owned(), holder },
         LockError::Io(source) if lacks_room(&source) => OpenError::Full { path: path.to_owned() },
+        LockError::Io(source) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::NotWritable { path: path.to_owned() }
+        }
         LockError::Io(source) if existed || lock.exists() => OpenError::Lock { lock, source },
         LockError::Io(source) => {
             let folder = path.parent().unwrap_or(path).to_owned();
@@ -228,12 +241,17 @@ fn prepare(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
         set(writer, wanted).map_err(sql)?;
         expect(writer, path, wanted)?;
     }
-    migrate(writer).map_err(|error| match OpenError::sql(path, "migrating", error.source) {
-        OpenError::Sql { path, source, .. } => {
-            OpenError::Migration { path, name: error.name, source }
-        }
-        sorted => sorted,
-    })?;
+    let applied =
+        migrate(writer).map_err(|error| match OpenError::sql(path, "migrating", error.source) {
+            OpenError::Sql { path, source, .. } => {
+                OpenError::Migration { path, name: error.name, source }
+            }
+            sorted => sorted,
+        })?;
+    if applied > 0 {
+        // So that the next commit begins a log and marks it: see `generation`. Where somebody reads the file, a later one does.
+        writer.query_row(TRUNCATE_LOG, [], |_| Ok(())).map_err(sql)?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod alone;
 mod backlog;
 mod elections;
 mod failures;
+mod foreign;
 mod limits;
 mod members;
 mod transactions;
@@ -236,6 +237,8 @@ fn every_statement_prepares_against_a_fresh_file() {
         pager::OTHER,
         pager::TOPIC,
         pager::TIMES,
+        open::generation::SELECT,
+        open::generation::UPDATE,
         strays::FIND,
         strays::PUT_BACK,
         tx::SAVEPOINT,

@@ -15,7 +15,7 @@ use super::job::{Group, Job, Settings};
 use super::ledger::Ledger;
 use super::lock::FileLock;
 use super::mailbox::Mailbox;
-use super::open::Readers;
+use super::open::{Readers, generation};
 use super::spans;
 use super::tx::Guard;
 use super::types::{Health, Notice};
@@ -146,6 +146,8 @@ pub(super) struct Writer {
     looked: Instant,
     /// Pages that were written to the log since its length was looked at, roughly; most, if it was long.
     unlooked_pages: usize,
+    /// The next commit may be the first of a log, and marks it: see [`generation`].
+    log_begins: bool,
     /// Why the last of these failed, until the thread has dealt with it.
     failed_alone: Option<StoreError>,
 }
@@ -177,6 +179,7 @@ impl Writer {
             full_at: Instant::now(),
             looked: Instant::now(),
             unlooked_pages: 0,
+            log_begins: true,
             failed_alone: None,
         }
     }
@@ -209,13 +212,27 @@ impl Writer {
         let is_short = |(all, copied)| {
             all - copied < LONG_LOG_PAGES && (all == copied || all < TOO_LONG_LOG_PAGES)
         };
-        if pages.is_ok_and(is_short) {
+        if pages.as_ref().is_ok_and(|pages| is_short(*pages)) {
             self.unlooked_pages = 0;
             return;
         }
         self.unlooked_pages = LOOK_AFTER_PAGES;
-        let copied = file.writer.query_row(COPY_LOG, [], |_| Ok(())).at("copy the log");
+        // Where a reader holds a log, it is copied at every commit: that is not to become two.
+        if pages.is_ok_and(|(all, _)| all < TOO_LONG_LOG_PAGES) {
+            self.end_log();
+        }
+        let Some(file) = &self.file else { return };
+        let complete = |row: &Row<'_>| held(row).map(|(all, copied)| all == copied);
+        let copied = file.writer.query_row(COPY_LOG, [], complete).at("copy the log");
         self.after_copying(copied);
+    }
+
+    /// Marks the state that the log is copied with, if anything was written to it.
+    fn end_log(&mut self) {
+        if let Some(file) = self.file.as_ref().filter(|_| !self.log_begins) {
+            let marked = generation::end_log(&file.writer).at("mark the log");
+            self.after_copying(marked.map(|()| false));
+        }
     }
 
     /// Commits these jobs, or leaves nothing of them.
@@ -239,6 +256,7 @@ impl Writer {
             return Err(fault::sorted(error, &self.shared.path));
         }
         self.ledger.keep();
+        self.log_begins &= self.changes() == changes;
         // One that only counted what waits, for a report say, is no commit to be measured.
         if self.changes() != changes {
             self.shared.meter.committed(&stopwatch, self.fsync(), jobs.len());
@@ -278,6 +296,8 @@ impl Writer {
         let asked = if full { Durability::Full } else { Durability::Normal };
         choose(conn, &mut self.durability, asked)?;
         execute(conn, BEGIN).at("begin a transaction")?;
+        let cookie = if self.log_begins { Some(generation::cookie(conn)) } else { None };
+        let (cookie, changes) = (cookie.transpose().at("begin a log")?, conn.total_changes());
         let before = self.ledger.totals;
         let mut group = Group {
             conn,
@@ -297,6 +317,11 @@ impl Writer {
         group.write_topics()?;
         if group.ledger.totals.last_id != before.last_id {
             group.write_last_id()?;
+        }
+        if let Some(cookie) = cookie
+            && conn.total_changes() != changes
+        {
+            generation::begin_log(conn, cookie).at("begin a log")?;
         }
         execute(conn, COMMIT).at("commit")
     }
@@ -346,9 +371,11 @@ impl Writer {
 
     fn maintain(&mut self) -> Result<(), StoreError> {
         self.ready()?;
+        self.end_log();
         let Some(file) = &self.file else { return Ok(()) };
         let done = cleanup::maintain(&file.writer);
         let done = done.map_err(|error| fault::sorted(error, &self.shared.path));
+        self.log_begins = true;
         if let Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) = &done {
             self.go_down(Vec::new(), fault::again(error));
         }
@@ -358,6 +385,15 @@ impl Writer {
     /// Readers first: a checkpoint cannot empty the log while anyone reads. The lock last.
     fn close(&mut self) {
         self.shared.readers.write().unwrap_or_else(PoisonError::into_inner).take();
+        if self.down.is_none()
+            && !self.log_begins
+            && let Some(file) = &self.file
+            // The log is emptied right after that, and then fsynced.
+            && let Err(error) = choose(&file.writer, &mut self.durability, Durability::Normal)
+                .and_then(|()| generation::end_log(&file.writer).at("mark the log"))
+        {
+            tracing::debug!(%error, "the log was not marked");
+        }
         let Some(File { writer, lock }) = self.file.take() else {
             self.lock = None;
             return;

@@ -118,6 +118,9 @@ pub(crate) struct Global {
     /// The node's file; `{id}` stands for its name [default: ./waypost.db, with --id ./waypost-ID.db]
     #[arg(long, global = true, value_name = "PATH", env = "WAYPOST_DB")]
     pub(crate) db: Option<PathBuf>,
+    /// How long to wait for the file while another process has it [default: 10s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) lock_wait: Option<Duration>,
     /// The first part of every subject; nodes with different prefixes do not see each other [default: waypost]
     #[arg(long, global = true, env = "WAYPOST_PREFIX")]
     pub(crate) prefix: Option<String>,
@@ -392,6 +395,14 @@ pub(crate) enum Db {
     Backup {
         /// The new file
         to: PathBuf,
+    },
+    /// Put a backup in the file's place; the old file is kept, and the node must not be running
+    Restore {
+        /// The backup
+        from: PathBuf,
+        /// Also where the file holds messages that the backup lacks
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
     /// Give free pages back to the disk; the node must not be running
     Vacuum,

@@ -66,6 +66,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Why { message, .. } => why::run(&config, message, &output).await,
         Command::Db { action: Db::Check, .. } => db::check(&config, &output).await,
         Command::Db { action: Db::Backup { to }, .. } => db::backup(&config, &to, &output).await,
+        Command::Db { action: Db::Restore { from, yes }, .. } => {
+            db::restore(&config, from, yes, &output).await
+        }
         Command::Db { action: Db::Vacuum, .. } => db::vacuum(&config, &output).await,
         Command::Doctor(_) => doctor::run(&config, args.global.config.as_deref(), &output).await,
         Command::Bench(args) => bench::run(config, args, &output, Signals::listen()?).await,

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use program::{NOWHERE, PATIENCE, Program, Running, field, numbered, texts};
+use program::{NOWHERE, PATIENCE, Program, Running, field, finish, numbered, texts};
 use rustix::process::Signal;
 use support::eventually;
 use support::nats_server::NatsServer;
@@ -217,4 +217,81 @@ fn p1_each_batch_of_printed_ids_comes_after_a_sync() {
     assert!(syncs >= batches, "{syncs} syncs for {batches} batches");
     let distinct: HashSet<&str> = ended.lines().into_iter().collect();
     assert_eq!(distinct.len(), 1_000);
+}
+
+/// P1, P2: 100 ids were printed, exit 0, and none arrived.
+#[test]
+fn a_restored_backup_beside_the_old_log_is_refused_and_db_restore_does_it_right() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let db = here.path("waypost-alice.db");
+    let mut sender = here.spawn("send chat --lines --id alice --flush 0");
+    let send = |sender: &mut Running, lines: usize| {
+        sender.write(numbered(lines).as_bytes());
+        (0..lines).for_each(|_| drop(sender.line()));
+    };
+    send(&mut sender, 50);
+    here.run("db backup old.db --id alice").expect_code(0);
+    send(&mut sender, 50);
+    here.run("db restore old.db --id alice --yes").says(1, "is in use by node alice");
+    sender.signal(Signal::KILL);
+    sender.ended();
+    std::fs::copy(here.path("old.db"), &db).expect("copied over it");
+    let files = || {
+        let read = |suffix| std::fs::read(here.path(&format!("waypost-alice.db{suffix}"))).ok();
+        (read(""), read("-wal"))
+    };
+    let before = files();
+    for command in ["send chat x --id alice", "recv chat --id alice", "queue --id alice"] {
+        here.run(command).says(1, "does not belong to");
+    }
+    here.run("db vacuum --id alice").says(1, "waypost db restore");
+    assert!(before == files(), "something changed");
+
+    here.run("db restore old.db --id alice").says(1, "give --yes");
+    assert!(before == files(), "something changed");
+    let restored = here.run("db restore old.db --id alice --yes").expect_code(0);
+    assert!(restored.text().contains("waypost-alice.db-replaced-1"), "{restored:?}");
+    let reader = here.spawn("recv chat --id bob --from all --json --count 60");
+    let sent = here.feed("send chat --lines --id alice --wait=30s", numbered(10).as_bytes());
+    let ids = sent.expect_code(0);
+    let got = reader.ended().expect_code(0);
+    let arrived: Vec<String> = got.lines().iter().map(|line| field(line, "id")).collect();
+    assert_eq!(arrived[50..], ids.lines());
+    here.run("db check --id alice").expect_code(0);
+}
+
+/// A card or a disk image that is looked at, and must not be written.
+#[test]
+fn what_a_killed_node_left_is_read_on_a_read_only_filesystem() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    std::fs::create_dir(here.path("card")).expect("a folder");
+    let mut sender = here.spawn("send chat --lines --id alice --db card/a.db --flush 0");
+    sender.write(numbered(20).as_bytes());
+    (0..20).for_each(|_| drop(sender.line()));
+    sender.signal(Signal::KILL);
+    sender.ended();
+    for with_index in [true, false] {
+        if !with_index {
+            std::fs::remove_file(here.path("card/a.db-shm")).expect("removed");
+        }
+        let script = "mount --bind card card && mount -o remount,ro,bind card || exit 77
+            touch card/x 2> /dev/null && exit 77
+            \"$0\" --db card/a.db queue --json && \"$0\" --db card/a.db db check &&
+            \"$0\" --db card/a.db db backup copy.db && \"$0\" --db copy.db db check
+            code=$?; rm -f copy.db; \"$0\" --db card/a.db send chat x --flush 0 2>&1; exit $code";
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_waypost")]);
+        let ended = finish(here.wrap(command, ""), b"");
+        if ended.code == Some(77) || ended.err.contains("unshare") {
+            eprintln!("not run: this machine lets nobody mount anything: {}", ended.err);
+            return;
+        }
+        let ended = ended.expect_code(0);
+        let text = ended.text();
+        assert!(text.contains("\"pending\":20") || text.contains("\"pending\": 20"), "{text}");
+        assert_eq!(text.matches("sound: 20 messages checked").count(), 2, "{text}");
+        assert!(text.contains("make it writable"), "{text}");
+    }
 }

@@ -144,7 +144,10 @@ impl Inspector {
         _: &mut dyn FnMut(Progress),
     ) -> Result<(), InspectError> {
         let wal = beside(&self.path, "-wal");
-        let examine = || log::examine(&wal).map_err(|error| OpenError::io(&wal, "examined", error));
+        let examine = || {
+            let examined = log::examine(&wal);
+            examined.map(|it| it.lost).map_err(|error| OpenError::io(&wal, "examined", error))
+        };
         // A running node may have begun the log again in between: damage is there a second time.
         if let Some(Lost { frame, transactions }) = examine()?
             && examine()?.is_some_and(|again| again.frame == frame)

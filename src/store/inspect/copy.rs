@@ -18,7 +18,7 @@ use crate::store::lock::{Holder, beside};
 use crate::store::open::look::{
     self, BUSY_TIMEOUT, Depth, Found, Identity, bytes, identify, look, quick_check, resolve,
 };
-use crate::store::open::{OpenError, acquire, sync_folder};
+use crate::store::open::{OpenError, acquire, generation, sync_folder};
 
 /// A finished copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,7 +74,7 @@ impl Inspector {
         Ok(Copied { bytes: bytes(&to)?, path: to })
     }
 
-    fn copy_pages(&self, to: &Path) -> Result<(), InspectError> {
+    pub(super) fn copy_pages(&self, to: &Path) -> Result<(), InspectError> {
         let target_error = |error| OpenError::sql(to, "copying into it", error);
         let mut target = look::open(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(target_error)?;
         self.read("copying it", |connection| {
@@ -86,6 +86,7 @@ impl Inspector {
         .map_err(target_error)?;
         identify(&target, to)?;
         quick_check(&target, to)?;
+        generation::make_own(&target).map_err(target_error)?;
         target.close().map_err(|(_, error)| target_error(error))?;
         File::open(to)
             .and_then(|file| file.sync_all())
@@ -119,13 +120,16 @@ fn refuse_existing(path: &Path) -> Result<(), InspectError> {
 }
 
 /// A copy that is not finished: goes away with its value.
-struct Partial {
-    path: PathBuf,
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
 }
 
 impl Partial {
     fn create(to: &Path) -> Result<Self, InspectError> {
-        let path = beside(to, "-partial");
+        Self::create_as(beside(to, "-partial"), to)
+    }
+
+    pub(super) fn create_as(path: PathBuf, to: &Path) -> Result<Self, InspectError> {
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(_) => Ok(Self { path }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -182,6 +186,7 @@ pub fn vacuum(path: impl AsRef<Path>) -> Result<Vacuumed, InspectError> {
         host: gethostname::gethostname().to_string_lossy().into_owned(),
     };
     let _lock = acquire(&path, &holder)?;
+    look::own_log(&path)?;
     if !matches!(look(&path, Depth::Quick)?, Found::Database(Identity::Ours { .. })) {
         return Err(InspectError::NoNode { path });
     }

@@ -13,6 +13,7 @@ use crate::store::open::tests::{Other, created, listing, me, sql};
 mod checks;
 mod copies;
 mod queues;
+mod restores;
 mod stories;
 
 const T0: u64 = 1_700_000_000_000;
@@ -39,7 +40,7 @@ impl Fixture {
         created(&path);
         let fixture = Self { folder, path };
         fixture.sql(
-            "INSERT INTO waypost_meta VALUES (1, 'alice', zeroblob(16), 7);
+            "INSERT INTO waypost_meta (only, node, last_id, created_ms) VALUES (1, 'alice', zeroblob(16), 7);
              INSERT INTO waypost_stores VALUES (zeroblob(16), x'000102030405060708090a0b0c0d0e0f')",
         );
         fixture

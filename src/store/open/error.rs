@@ -123,7 +123,7 @@ pub enum OpenError {
     },
     /// The database is damaged.
     #[error(
-        "{path:?} is damaged, {reason}: look with `waypost db check`, restore the last backup, and check the disk"
+        "{path:?} is damaged, {reason}: look with `waypost db check`, check the disk, and restore the last backup with `waypost db restore`"
     )]
     Corrupt {
         /// The path.
@@ -141,9 +141,60 @@ pub enum OpenError {
         /// The log.
         wal: PathBuf,
     },
+    /// The write-ahead log beside the database was written for another database, or for another state of this one: a restored
+    /// backup, or an older log that was put back. Together they would be neither of both.
+    #[error(
+        "the log {wal:?} does not belong to {path:?}, {reason}: restore a backup with `waypost db restore BACKUP`, which sets the log aside, or put back the database that the log belongs to"
+    )]
+    ForeignLog {
+        /// The path.
+        path: PathBuf,
+        /// The log.
+        wal: PathBuf,
+        /// How that shows.
+        reason: String,
+    },
+    /// `waypost db restore` was cut short after it had moved the old file away.
+    #[error(
+        "a restore of {path:?} was cut short, and {half:?} is what it left: run `waypost db restore BACKUP --yes` again"
+    )]
+    HalfRestored {
+        /// The path.
+        path: PathBuf,
+        /// What the restore left.
+        half: PathBuf,
+    },
+    /// A rollback journal stands beside the database. A node's file never has one, and SQLite would overwrite pages with it.
+    #[error(
+        "the journal {journal:?} does not belong to {path:?}: move it away, or open the file once with the program that wrote the journal"
+    )]
+    ForeignJournal {
+        /// The path.
+        path: PathBuf,
+        /// The journal.
+        journal: PathBuf,
+    },
+    /// Its tables contradict each other. A node would pass over messages without a word.
+    #[error(
+        "{path:?} contradicts itself, {reason}: look with `waypost db check`, and restore the last backup with `waypost db restore`"
+    )]
+    Contradiction {
+        /// The path.
+        path: PathBuf,
+        /// What contradicts what.
+        reason: String,
+    },
     /// The file is marked as read-only, or this user may not write it.
     #[error("{path:?} cannot be written: make it writable for this user")]
     NotWritable {
+        /// The path.
+        path: PathBuf,
+    },
+    /// This user may not read the database, or what stands beside it.
+    #[error(
+        "{path:?} cannot be opened by this user: run this as the owner of the file, or copy it to another folder, with its -wal if it has one"
+    )]
+    NotReadable {
         /// The path.
         path: PathBuf,
     },
@@ -262,6 +313,7 @@ impl OpenError {
             }
             (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Self::Busy { path },
             (ErrorCode::ReadOnly, _) => Self::NotWritable { path },
+            (ErrorCode::CannotOpen, _) => Self::NotReadable { path },
             (
                 _,
                 ffi::SQLITE_IOERR_SHMOPEN
@@ -301,6 +353,7 @@ mod tests {
         assert!(matches!(said(ffi::SQLITE_FULL), OpenError::Full { .. }));
         assert!(matches!(said(ffi::SQLITE_BUSY), OpenError::Busy { .. }));
         assert!(matches!(said(ffi::SQLITE_READONLY_DIRECTORY), OpenError::NotWritable { .. }));
+        assert!(matches!(said(ffi::SQLITE_CANTOPEN), OpenError::NotReadable { .. }));
         assert!(matches!(said(ffi::SQLITE_NOTADB), OpenError::NotADatabase { .. }));
         assert!(matches!(said(ffi::SQLITE_CORRUPT_INDEX), OpenError::Corrupt { .. }));
         assert!(matches!(said(ffi::SQLITE_IOERR_SHORT_READ), OpenError::Corrupt { .. }));

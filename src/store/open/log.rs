@@ -1,4 +1,4 @@
-//! What SQLite will leave out of a write-ahead log that nobody has open.
+//! What a write-ahead log that nobody has open says: what SQLite will leave out of it, and which database it was written for.
 //!
 //! Recovery reads a log up to the first frame whose checksum does not fit, and forgets what follows without a word. That is right
 //! for the end of a log that was being written when the power failed. But where committed transactions follow that were written
@@ -10,6 +10,11 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+
+use super::generation::Main;
+use lineage::Lineage;
+
+mod lineage;
 
 /// Magic number (its last bit: checksums are of big-endian words), version, page size, number of checkpoints, two salts, and the
 /// checksum of all that in two words. All words are big-endian.
@@ -28,15 +33,22 @@ pub(crate) struct Lost {
     pub(crate) transactions: u64,
 }
 
+/// What there is to say of a log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Examined {
+    pub(crate) lost: Option<Lost>,
+    lineage: Lineage,
+}
+
 /// Looks through the log at this path, if there is one. It has no locks that would be lost by closing it.
-pub(crate) fn examine(wal: &Path) -> io::Result<Option<Lost>> {
+pub(crate) fn examine(wal: &Path) -> io::Result<Examined> {
     let mut header = [0; HEADER_BYTES];
     match File::open(wal).and_then(|mut file| file.read_exact(&mut header)) {
         Ok(()) => {}
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
         {
-            return Ok(None);
+            return Ok(Examined::default());
         }
         Err(error) => return Err(error),
     }
@@ -49,13 +61,26 @@ pub(crate) fn examine(wal: &Path) -> io::Result<Option<Lost>> {
         for big_endian in [false, true] {
             let form = Form { page_bytes, big_endian };
             let sums = [form.add([0, 0], &header[..24]), [word(&header, 24), word(&header, 28)]];
-            let lost = scan(wal, form, None, sums)?;
-            if lost.is_some() {
-                return Ok(lost);
+            let examined = scan(wal, form, None, sums)?;
+            if examined.lost.is_some() {
+                return Ok(examined);
             }
         }
     }
-    Ok(None)
+    Ok(Examined::default())
+}
+
+impl Examined {
+    /// Why this log was not written for this database; `None` where it may have been.
+    pub(super) fn contradicts(&self, main: &Main) -> Option<String> {
+        // Of a log that lost something, it is not known how it began and went on.
+        if self.lost.is_some() { None } else { self.lineage.contradicts(main) }
+    }
+
+    /// Whether SQLite would apply anything of it.
+    pub(super) fn has_transactions(&self) -> bool {
+        self.lineage.transactions > 0
+    }
 }
 
 type Sum = [u32; 2];
@@ -116,12 +141,13 @@ fn scan(
     form: Form,
     mut salts: Option<Salts>,
     mut sums: [Sum; 2],
-) -> io::Result<Option<Lost>> {
+) -> io::Result<Examined> {
     let mut reader = BufReader::with_capacity(1 << 20, File::open(wal)?);
     reader.read_exact(&mut [0; HEADER_BYTES])?;
     let mut frame = vec![0; FRAME_HEADER_BYTES + form.page_bytes];
     let mut bad = salts.is_none().then_some(0);
     let (mut number, mut transactions) = (0, 0);
+    let mut lineage = Lineage::of_pages(form.page_bytes);
     loop {
         match reader.read_exact(&mut frame) {
             Ok(()) => number += 1,
@@ -135,15 +161,19 @@ fn scan(
         // Others are left from before the log began again at its start.
         let found = sums.map(|before| form.add(form.add(before, &header[..8]), page));
         let fits = header[8..16] == salts && found.contains(&stored);
+        let commits = word(header, 4) != 0;
         if !fits {
             bad.get_or_insert(number);
-        } else if bad.is_some() && word(header, 4) != 0 {
+        } else if bad.is_none() {
+            lineage.see(word(header, 0), page, commits);
+        } else if commits {
             transactions += 1;
         }
         // It is the sum itself that may be damaged.
         sums = [stored, found[0]];
     }
-    Ok(bad.filter(|_| transactions > 0).map(|frame| Lost { frame, transactions }))
+    let lost = bad.filter(|_| transactions > 0).map(|frame| Lost { frame, transactions });
+    Ok(Examined { lost, lineage })
 }
 
 #[cfg(test)]
@@ -172,7 +202,7 @@ mod tests {
     fn examined(folder: &Path, bytes: &[u8]) -> Option<Lost> {
         let wal = folder.join("other-wal");
         fs::write(&wal, bytes).expect("written");
-        examine(&wal).expect("readable")
+        examine(&wal).expect("readable").lost
     }
 
     const PAGE: usize = 4096;
@@ -183,7 +213,7 @@ mod tests {
         let sound = left(folder.path(), 6);
         assert!(sound.len() > 6 * PAGE);
         assert_eq!(examined(folder.path(), &sound), None);
-        assert_eq!(examine(&folder.path().join("none")).expect("none"), None);
+        assert_eq!(examine(&folder.path().join("none")).expect("none"), Examined::default());
         // However far it was written when the power failed.
         for length in (0..sound.len()).step_by(97) {
             assert_eq!(examined(folder.path(), &sound[..length]), None, "{length}");

@@ -13,7 +13,9 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{OpenError, schema};
+use super::generation::Main;
+use super::log::{self, Examined};
+use super::{OpenError, invariants, schema};
 use crate::store::lock::beside;
 use crate::store::migrate::{APPLICATION_ID, SCHEMA_VERSION, user_version};
 
@@ -105,10 +107,53 @@ pub(crate) fn measure(path: &Path) -> Result<Option<u64>, OpenError> {
     }
 }
 
+/// Looks through the log beside the database, and refuses one that was written for another database, or for another state of this one.
+pub(crate) fn own_log(path: &Path) -> Result<Examined, OpenError> {
+    let wal = beside(path, "-wal");
+    let log = log::examine(&wal).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => OpenError::NotReadable { path: path.to_owned() },
+        _ => OpenError::io(&wal, "examined", error),
+    })?;
+    if log.has_transactions() && matches!(measure(path)?, Some(1..)) {
+        // What a power cut left of a checkpoint may not be readable without the log: that proves nothing.
+        let main = immutable(path).and_then(|connection| Main::read(&connection));
+        if let Some(reason) = main.ok().and_then(|main| log.contradicts(&main)) {
+            return Err(OpenError::ForeignLog { path: path.to_owned(), wal, reason });
+        }
+    }
+    Ok(log)
+}
+
+/// Damage that is there only with the log is the log's.
+pub(crate) fn blame_log(path: &Path, log: &Examined, error: OpenError) -> OpenError {
+    let OpenError::Corrupt { reason, .. } = &error else { return error };
+    if !log.has_transactions() || log.lost.is_some() {
+        return error;
+    }
+    let alone = immutable(path).map_err(|error| OpenError::sql(path, "looking at it", error));
+    let is_sound = alone.and_then(|connection| {
+        identify(&connection, path)?;
+        quick_check(&connection, path)
+    });
+    match is_sound {
+        Ok(()) => OpenError::ForeignLog {
+            path: path.to_owned(),
+            wal: beside(path, "-wal"),
+            reason: format!("the database is sound without it, and with it: {reason}"),
+        },
+        Err(_) => error,
+    }
+}
+
 /// Whether a rollback journal says that its database was empty before the transaction that it belongs to: all that is in the
 /// database then was never committed. A new file is in that state until it has switched to a write-ahead log, and a power cut in
 /// that moment can leave any part of its first page.
 fn is_rolled_back_to_nothing(journal: &Path) -> Result<bool, OpenError> {
+    Ok(rolled_back_pages(journal)? == Some(0))
+}
+
+/// How many pages a rollback journal would leave of its database; `None` where SQLite would not use it.
+fn rolled_back_pages(journal: &Path) -> Result<Option<u32>, OpenError> {
     // Magic, number of pages, nonce, pages of the database before, each of 4 bytes but for the magic.
     let mut header = [0; 20];
     let read = match fs::File::open(journal) {
@@ -116,11 +161,12 @@ fn is_rolled_back_to_nothing(journal: &Path) -> Result<bool, OpenError> {
         Err(error) => Err(error),
     };
     match read {
-        Ok(()) => Ok(header[..8] == JOURNAL_MAGIC && header[16..] == [0; 4]),
+        Ok(()) => Ok((header[..8] == JOURNAL_MAGIC)
+            .then(|| u32::from_be_bytes(header[16..].try_into().expect("four bytes")))),
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
         {
-            Ok(false)
+            Ok(None)
         }
         Err(error) => Err(OpenError::io(journal, "examined", error)),
     }
@@ -130,12 +176,30 @@ fn examine(path: &Path, thorough: bool) -> Result<Found, OpenError> {
     let connection = peek(path)?;
     let identity = identify(&connection, path)?;
     if let Identity::Ours { version } = identity {
+        // A node's file has a log from its first table on, and never a journal.
+        let journal = beside(path, "-journal");
+        if rolled_back_pages(&journal)?.is_some_and(|pages| pages > 0) {
+            return Err(OpenError::ForeignJournal { path: path.to_owned(), journal });
+        }
         check_schema(&connection, path, version)?;
     }
     if thorough {
         quick_check(&connection, path)?;
     }
+    if let Identity::Ours { .. } = identity {
+        check_invariants(&connection, path)?;
+    }
     Ok(Found::Database(identity))
+}
+
+/// Refuses a file whose tables contradict each other, so that messages would be passed over.
+fn check_invariants(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let fault = invariants::fault(connection)
+        .map_err(|error| OpenError::sql(path, "comparing its tables", error))?;
+    match fault {
+        Some(reason) => Err(OpenError::Contradiction { path: path.to_owned(), reason }),
+        None => Ok(()),
+    }
 }
 
 /// Whose database this is.
@@ -226,6 +290,16 @@ fn peek(path: &Path) -> Result<Connection, OpenError> {
 pub(crate) fn immutable(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     Connection::open_with_flags(uri(path, "immutable=1"), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+/// A connection that reads the database with its log and writes nothing, not even the log's index: it keeps one in memory. It takes no locks,
+/// so that nobody may be writing.
+pub(crate) fn unshared(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri(path, "vfs=unix-none"), flags)?;
+    connection.execute_batch(EXCLUSIVE)?;
+    Ok(connection)
 }
 
 /// A connection to a file that exists.

@@ -129,7 +129,8 @@ fn a_file_stays_fresh_until_it_says_whose_it_is() {
     let (_folder, path) = in_folder();
     created(&path);
     assert!(open(&path, &me()).expect("opened").fresh, "the first start was cut short");
-    sql(&path, "INSERT INTO waypost_meta VALUES (1, 'alice', zeroblob(16), 0)");
+    sql(&path, "INSERT INTO waypost_meta (only, node, last_id, created_ms) VALUES (1, 'alice', zeroblob(16), 0);
+         INSERT INTO waypost_stores VALUES (zeroblob(16), randomblob(16))");
     assert!(!open(&path, &me()).expect("opened").fresh);
 }
 

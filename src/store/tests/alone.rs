@@ -30,7 +30,9 @@ const NEWEST: &str = "SELECT coalesce(max(count), 0) FROM waypost_inbox";
 #[tokio::test]
 async fn p5_a_receipt_alone_is_committed_when_it_returns() {
     let bench = Bench::new();
-    for id in 1..=20 {
+    // The first commit of a log is the thread's.
+    bench.store.accept(receipt("c", 1)).await.expect("accepted");
+    for id in 2..=20 {
         accepted_soon(&bench, receipt("c", id)).await;
         assert_eq!(u128::from(bench.count(NEWEST)), id);
     }
@@ -66,6 +68,7 @@ async fn nobody_is_waited_for_who_else_writes_to_the_file() {
 #[tokio::test]
 async fn p6_what_goes_wrong_with_a_receipt_alone_is_dealt_with_by_the_thread() {
     let bench = Bench::new();
+    bench.store.accept(receipt("c", 1)).await.expect("accepted");
     failures::limit_pages(&bench.store, Some(0)).await;
     let mut refused = 0;
     for n in 0.. {

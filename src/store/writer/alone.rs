@@ -26,6 +26,7 @@ impl Writer {
         let idle = self.down.is_none()
             && self.failed_alone.is_none()
             && !self.disk_is_full
+            && !self.log_begins
             && self.looked.elapsed() < LOOK_EVERY
             && self.shared.health() == Health::Healthy;
         if !idle {

@@ -26,7 +26,7 @@ impl Writer {
                 self.shared.set_health(Health::Full);
                 if let Some(file) = &self.file {
                     // Acknowledgements need little space: this may give them some.
-                    let begun = file.writer.query_row(RESTART_LOG, [], |_| Ok(()));
+                    let begun = file.writer.query_row(RESTART_LOG, [], |_| Ok(true));
                     self.after_copying(begun.at("begin the log again"));
                 }
                 match &self.down {
@@ -74,14 +74,15 @@ impl Writer {
         self.try_again();
     }
 
-    /// Nothing is written after a failure before the file was opened again.
-    pub(super) fn after_copying(&mut self, copied: Result<(), StoreError>) {
+    /// Nothing is written after a failure before the file was opened again. `copied`: whether all of the log is in the database, so that the
+    /// next commit may begin it anew.
+    pub(super) fn after_copying(&mut self, copied: Result<bool, StoreError>) {
         match copied.map_err(|error| fault::sorted(error, &self.shared.path)) {
             Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. })) => {
                 self.go_down(Vec::new(), error);
             }
             Err(error) => tracing::debug!(%error, "the log was not copied"),
-            Ok(()) => {}
+            Ok(complete) => self.log_begins |= complete,
         }
     }
 
@@ -113,6 +114,7 @@ impl Writer {
                 self.identity = Identity::of(&self.shared.path);
                 self.file = Some(file);
                 self.durability = Durability::Full;
+                self.log_begins = true;
                 self.down = None;
                 self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).take();
                 self.retell(&before);

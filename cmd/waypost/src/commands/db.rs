@@ -1,11 +1,11 @@
-//! `waypost db`: checking, copying and shrinking a node's file.
+//! `waypost db`: checking, copying, restoring and shrinking a node's file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::json;
 use waypost::Config;
-use waypost::inspect::{self, Progress, Stage};
+use waypost::inspect::{self, Progress, Replace, Stage};
 
 use super::queue::read;
 use crate::output::{Output, bytes, count, printable};
@@ -75,6 +75,32 @@ pub(super) async fn backup(config: &Config, to: &Path, output: &Output) -> anyho
     } else {
         let path = copied.path.display();
         output.print(format!("copied to {path}, {}, and verified", bytes(copied.bytes))).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn restore(
+    config: &Config,
+    from: PathBuf,
+    yes: bool,
+    output: &Output,
+) -> anyhow::Result<Outcome> {
+    let to = settings::storage(config).map_err(Usage)?;
+    let replace = if yes { Replace::WhatIsNewer } else { Replace::Nothing };
+    let restored = tokio::task::spawn_blocking(move || inspect::restore(from, to, replace)).await;
+    let restored = restored.context("restoring the file")??;
+    if output.json() {
+        output.print_json(&restored).await?;
+        return Ok(Outcome::Done);
+    }
+    let (path, size) = (restored.path.display(), bytes(restored.bytes));
+    output
+        .print(format!("restored {path} of node {}, {size}, and verified", restored.node))
+        .await?;
+    if let Some(kept) = &restored.kept {
+        let kept = kept.display();
+        let line = format!("the old file is kept as {kept}; only it holds {}", restored.newer);
+        output.print(line).await?;
     }
     Ok(Outcome::Done)
 }

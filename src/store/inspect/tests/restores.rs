@@ -1,0 +1,175 @@
+//! Backups that take the place of a file.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Durability, Overflow};
+use crate::message::NewMessage;
+use crate::store::lock::beside;
+use crate::store::open::RESTORING;
+use crate::store::{Opened, Options, Store};
+
+/// A node's file with messages, and a copy from before the last of them.
+struct Backed {
+    fixture: Fixture,
+    copy: PathBuf,
+}
+
+impl Backed {
+    fn new() -> Self {
+        let fixture = Fixture::filled();
+        let copy = fixture.folder.path().join("copy.db");
+        fixture.open().backup(&copy).expect("copied");
+        Self { fixture, copy }
+    }
+
+    fn restore(&self, replace: Replace) -> Result<Restored, InspectError> {
+        restore(&self.copy, &self.fixture.path, replace)
+    }
+
+    fn message(&self, seq: u64) {
+        self.fixture.message(seq, 1);
+        self.fixture.sql(&format!(
+            "INSERT OR REPLACE INTO sqlite_sequence VALUES ('waypost_outbox', {seq})"
+        ));
+    }
+
+    /// Nothing has changed but for what is named.
+    fn is_refused(&self, replace: Replace) -> InspectError {
+        let before = listing(&self.fixture.path);
+        let error = self.restore(replace).expect_err("refused");
+        assert!(before == listing(&self.fixture.path), "{error} changed something");
+        error
+    }
+}
+
+#[test]
+fn a_restored_file_is_the_backup_with_a_store_id_of_its_own() {
+    let backed = Backed::new();
+    let path = &backed.fixture.path;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("set");
+    let restored = backed.restore(Replace::Nothing).expect("nothing is lost");
+    assert_eq!((&restored.path, restored.node.as_str()), (path, "alice"));
+    assert_eq!(restored.newer, Newer::default());
+    let kept = restored.kept.expect("the old file");
+    let stores =
+        |path: &Path| Inspector::open(path).expect("opened").summary().expect("read").stores;
+    let (old, new) = (stores(&kept), stores(path));
+    assert_eq!(new[..1], old[..]);
+    assert_eq!((new.len(), new[1].from_id > id(10)), (2, true));
+    assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o640);
+    let audit = backed.fixture.open().audit(10).expect("audit");
+    assert_eq!(audit[0].action, "restored");
+    assert!(backed.fixture.check().is_sound());
+    // No half copy, no log, no lock.
+    let left: Vec<_> = listing(path).into_keys().collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+    // Again: the first one stays.
+    let again = backed.restore(Replace::Nothing).expect("restored again");
+    assert_ne!(again.kept, Some(kept));
+}
+
+#[test]
+fn what_the_backup_lacks_is_given_up_only_where_that_is_said() {
+    let backed = Backed::new();
+    backed.message(11);
+    backed.message(12);
+    backed.fixture.sql(
+        "INSERT INTO waypost_inbox (sender, store_id, channel, direct, lane, first_id, last_id, count, at_ms)
+         VALUES ('bob', zeroblob(16), 'orders', 0, 1, zeroblob(16), zeroblob(16), 5, 1)",
+    );
+    let error = backed.is_refused(Replace::Nothing);
+    assert!(error.to_string().contains("2 accepted and 5 received messages"), "{error}");
+    assert!(error.to_string().contains("--yes"), "{error}");
+    let restored = backed.restore(Replace::WhatIsNewer).expect("restored");
+    assert_eq!((restored.newer.accepted, restored.newer.received), (2, 5));
+    let kept = Inspector::open(restored.kept.expect("kept")).expect("opened");
+    assert_eq!(kept.summary().expect("read").messages, 12);
+    assert_eq!(backed.fixture.open().summary().expect("read").messages, 10);
+}
+
+#[test]
+fn what_a_killed_node_left_is_kept_with_its_log_and_a_running_one_is_not_touched() {
+    let backed = Backed::new();
+    let path = &backed.fixture.path;
+    let other = Other::start(path);
+    match backed.restore(Replace::WhatIsNewer) {
+        Err(InspectError::Open(OpenError::InUse { holder: Some(holder), .. })) => {
+            assert_eq!(holder.pid, other.id());
+        }
+        found => panic!("{found:?}"),
+    }
+    other.kill();
+    fs::remove_file(lock_path(path)).expect("removed");
+    let log = fs::read(beside(path, "-wal")).expect("a log");
+    // As whoever copies a backup over it finds it.
+    let restored = backed.restore(Replace::WhatIsNewer).expect("restored");
+    let kept = restored.kept.expect("kept");
+    assert_eq!(fs::read(beside(&kept, "-wal")).expect("kept"), log);
+    assert_eq!(Inspector::open(&kept).expect("opened").audit(10).expect("read").len(), 3);
+    assert!(!beside(path, "-wal").exists());
+    drop(crate::store::open::open(path, &me()).expect("a node starts with it"));
+}
+
+#[test]
+fn a_backup_that_is_not_sound_or_of_another_node_is_refused() {
+    let backed = Backed::new();
+    backed.fixture.sql("UPDATE waypost_meta SET node = 'bob'");
+    let error = backed.is_refused(Replace::WhatIsNewer);
+    assert!(matches!(error, InspectError::OtherNode { .. }), "{error}");
+    sql(&backed.copy, "UPDATE waypost_outbox SET payload = x'00' WHERE seq = 3");
+    let error = backed.is_refused(Replace::WhatIsNewer);
+    assert!(matches!(error, InspectError::NotSound { findings: 1, .. }), "{error}");
+    let missing = restore("no.db", &backed.fixture.path, Replace::Nothing);
+    assert!(matches!(missing, Err(InspectError::Open(OpenError::Missing { .. }))), "{missing:?}");
+    let itself = restore(&backed.copy, &backed.copy, Replace::WhatIsNewer);
+    assert!(matches!(itself, Err(InspectError::TargetExists { .. })), "{itself:?}");
+    fs::write(&backed.copy, "").expect("emptied");
+    let error = backed.is_refused(Replace::WhatIsNewer);
+    assert!(matches!(error, InspectError::NoNode { .. }), "{error}");
+}
+
+/// Where it can be cut short: no node makes a new file, and the next run does the rest.
+#[test]
+fn a_restore_that_was_cut_short_is_noticed_and_can_be_run_again() {
+    let backed = Backed::new();
+    let path = &backed.fixture.path;
+    fs::write(beside(path, RESTORING), "half").expect("written");
+    drop(crate::store::open::open(path, &me()).expect("the old file is there still"));
+    fs::rename(path, beside(path, "-replaced-1")).expect("moved");
+    let before = listing(path);
+    let error = crate::store::open::open(path, &me()).expect_err("not a new one");
+    assert!(matches!(error, OpenError::HalfRestored { .. }), "{error}");
+    assert!(before == listing(path), "something changed");
+    let restored = backed.restore(Replace::Nothing).expect("nothing is there to be lost");
+    assert_eq!(restored.kept, None);
+    assert!(!beside(path, RESTORING).exists());
+    drop(crate::store::open::open(path, &me()).expect("a node starts with it"));
+}
+
+/// P2: what is sent after a restore has a store id that no receiver has seen.
+#[tokio::test]
+async fn p2_what_is_sent_after_a_restore_travels_under_the_new_store_id() {
+    let backed = Backed::new();
+    let path = &backed.fixture.path;
+    backed.restore(Replace::Nothing).expect("restored");
+    let options = Options {
+        path: path.clone(),
+        id: None,
+        fallback_id: node("home"),
+        host: "host".to_owned(),
+        durability: Durability::Normal,
+        inbox_durability: Durability::Normal,
+        queue_limit: 100,
+        overflow: Overflow::Reject,
+        retention: Duration::from_secs(60),
+        audit_retention: Duration::from_secs(60),
+    };
+    let Opened { store, restored, .. } = Store::open(options).expect("opened");
+    let orders = "orders".parse().expect("a name");
+    let message = NewMessage::text("x").prepare(&orders, None, 1_000).expect("valid");
+    let sent = store.send(vec![message]).await.expect("sent")[0];
+    assert_eq!(restored.stores.len(), 2);
+    assert!(sent >= restored.stores[1].0);
+    store.close().await;
+}
