@@ -160,6 +160,10 @@ pub struct Config {
     pub tls: Tls,
     /// The node's file; `{id}` stands for the node's name. Default: `./waypost-{id}.db`, or `./waypost.db` where no id is given.
     pub storage: Option<PathBuf>,
+    /// How long a start waits for the file while another process, or another node of this one, has it. Default: 10 s. At 0 it is
+    /// refused at once.
+    #[serde(with = "duration")]
+    pub lock_wait: Duration,
     /// The first part of every subject; nodes with different prefixes do not see each other. Default: `waypost`.
     pub prefix: String,
     /// Compress payloads where that makes them smaller. Default: true.
@@ -241,6 +245,7 @@ impl Default for Config {
             auth: Auth::default(),
             tls: Tls::default(),
             storage: None,
+            lock_wait: Duration::from_secs(10),
             prefix: "waypost".to_owned(),
             compression: true,
             max_payload_bytes: 1_000_000,
@@ -449,6 +454,7 @@ impl Config {
             ("audit.retention", Some(self.audit.retention)),
             ("cleanup_interval", Some(self.cleanup_interval)),
             ("shutdown_timeout", Some(self.shutdown_timeout)),
+            ("lock_wait", Some(self.lock_wait)),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))

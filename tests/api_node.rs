@@ -143,7 +143,8 @@ async fn a_second_node_with_the_same_id_is_refused_and_told_where_the_first_one_
 async fn a_file_in_use_is_refused_and_its_holder_named() {
     let server = NatsServer::start();
     let dir = tempfile::tempdir().expect("a folder");
-    let refused = async |pid: Option<u32>| match builder(&server, &dir, "alice").start().await {
+    let at_once = || builder(&server, &dir, "alice").lock_wait(Duration::ZERO);
+    let refused = async |pid: Option<u32>| match at_once().start().await {
         Err(StartError::Storage(StoreOpenError::Open(OpenError::InUse { holder, path }))) => {
             let holder = holder.expect("it is named");
             assert_eq!(holder.node, "alice");
@@ -161,6 +162,25 @@ async fn a_file_in_use_is_refused_and_its_holder_named() {
     drop(child);
     // A dead process holds nothing.
     begin(builder(&server, &dir, "alice")).await.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_use_is_waited_for_and_many_get_it_in_turn() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let wait = || builder(&server, &dir, "alice").lock_wait(Duration::from_secs(60));
+    let alice = start(&server, &dir, "alice").await;
+    let waiting: Vec<_> = (0..6).map(|_| tokio::spawn(wait().start())).collect();
+    let short = builder(&server, &dir, "alice").lock_wait(Duration::from_millis(50));
+    let begun = std::time::Instant::now();
+    let refused = short.start().await;
+    assert!(matches!(refused, Err(StartError::Storage(_))), "{refused:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(50));
+    alice.shutdown().await;
+    let turns = waiting.into_iter().map(async |start| {
+        start.await.expect("it does not panic").expect("its turn").shutdown().await;
+    });
+    futures_util::future::join_all(turns).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

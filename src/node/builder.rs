@@ -65,6 +65,8 @@ impl Builder {
     }
 
     setters! {
+        /// How long a start waits for the file while somebody else has it.
+        lock_wait: Duration,
         /// Who we are to the NATS server.
         auth: Auth,
         /// Encryption of the connection.

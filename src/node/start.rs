@@ -10,7 +10,7 @@ use super::{Node, Shared};
 use crate::config::{Config, Election};
 use crate::driver::{Desk, Driver, Parts, Standing, line};
 use crate::election::ElectionEvent;
-use crate::error::StartError;
+use crate::error::{OpenError, StartError, StoreOpenError};
 use crate::event::{Event, Link, Status};
 use crate::gate::Gate;
 use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
@@ -20,6 +20,10 @@ use crate::transport::nats::NatsTransport;
 
 /// Events that a slow listener may be behind.
 const EVENTS: usize = 1024;
+/// Pause between two looks at a file that somebody else has.
+const LOCK_PAUSE_MS: std::ops::Range<u64> = 5..40;
+/// Whoever waits this long for the file is told who has it.
+const TELL_AFTER: Duration = Duration::from_secs(2);
 /// How long the end of the driver's thread waits for what cannot be interrupted.
 const LOOK_UP: Duration = Duration::from_millis(500);
 
@@ -28,9 +32,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
     let incarnation = Incarnation::generate();
     let options = options(&config, &host);
-    let opened = tokio::task::spawn_blocking(move || Store::open(options))
-        .await
-        .map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+    let opened = open(options, config.lock_wait).await?;
     if config.election != Election::Off && opened.restored.election.is_none() {
         let path = opened.store.path().to_owned();
         opened.store.close().await;
@@ -50,6 +52,29 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         return Err(error);
     }
     Ok(node)
+}
+
+/// Opens the file, once nobody else has it. Who waits draws its pauses, so that of many that wait none is always late.
+async fn open(options: Options, lock_wait: Duration) -> Result<Opened, StartError> {
+    let begun = Instant::now();
+    let mut is_told = false;
+    loop {
+        let attempt = options.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(attempt))
+            .await
+            .map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+        let waited = begun.elapsed();
+        match opened {
+            Err(StoreOpenError::Open(error @ OpenError::InUse { .. })) if waited < lock_wait => {
+                if waited >= TELL_AFTER && !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!("{error}; waiting for up to {lock_wait:?}");
+                }
+            }
+            opened => return Ok(opened?),
+        }
+        let pause = Duration::from_millis(fastrand::u64(LOCK_PAUSE_MS));
+        tokio::time::sleep(pause.min(lock_wait.saturating_sub(waited))).await;
+    }
 }
 
 /// The handles' part and the driver's part of a node, and what tells that the node has met its server.

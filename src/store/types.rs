@@ -16,6 +16,7 @@ use crate::protocol::election::Durable;
 use crate::protocol::settling::{Run, Settling};
 use crate::reason::Reason;
 
+#[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) path: PathBuf,
     /// Who the file must belong to; `None`: whoever it belongs to.

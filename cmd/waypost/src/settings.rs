@@ -56,6 +56,9 @@ pub(crate) fn load(global: &Global) -> anyhow::Result<Config> {
     if let Some(db) = &global.db {
         config.storage = Some(db.clone());
     }
+    if let Some(lock_wait) = global.lock_wait {
+        config.lock_wait = lock_wait;
+    }
     if let Some(prefix) = &global.prefix {
         config.prefix.clone_from(prefix);
     }

@@ -6,7 +6,10 @@ mod streams;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
-use program::{NOWHERE, PATIENCE, Program, field, numbered, texts};
+use std::collections::HashSet;
+use std::time::Duration;
+
+use program::{NOWHERE, PATIENCE, Program, Running, field, numbered, texts};
 use rustix::process::Signal;
 use support::eventually;
 use support::nats_server::NatsServer;
@@ -220,4 +223,20 @@ fn a_server_that_goes_and_comes_back_costs_nothing() {
     sender.ended().expect_code(0);
     reader.signal(Signal::TERM);
     assert_eq!(reader.ended().expect_code(0).text(), "");
+}
+
+/// Each has the file for a moment, and the others wait for it.
+#[test]
+fn parallel_one_shot_sends_are_all_stored() {
+    const SENDS: usize = 20;
+    let here = Program::new(NOWHERE);
+    let send = |n| here.spawn(&format!("send chat m{n} --id alice --flush 0 --lock-wait 5min"));
+    let sends: Vec<Running> = (0..SENDS).map(send).collect();
+    let ids: HashSet<String> = sends
+        .into_iter()
+        .map(|send| send.ended_within(Duration::from_secs(240)).expect_code(0).text().to_owned())
+        .collect();
+    assert_eq!(ids.len(), SENDS);
+    let queue = here.run("queue --id alice --json").expect_code(0).json();
+    assert_eq!(queue[0]["pending"], SENDS);
 }

@@ -188,7 +188,7 @@ fn a_file_serves_one_node_at_a_time_and_always_the_same() {
     let mut first = here.spawn("send chat --lines --id alice --db a.db");
     first.write(b"one\n");
     first.line();
-    here.run("recv chat --id alice --db a.db").says(1, "is in use by");
+    here.run("recv chat --id alice --db a.db --lock-wait 100ms").says(1, "is in use by");
     here.run("db vacuum --db a.db").says(1, "is in use by");
     here.run("recv chat --id alice --db b.db").says(1, "alice");
     drop(first);
