@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::Instrument;
 
-use super::{Completion, Driver, Timer};
+use super::{Completion, Driver, LOOK, Timer};
 use crate::event::{Event, Link};
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
@@ -119,7 +119,16 @@ impl<T: Transport> Driver<T> {
     async fn messages(&mut self, frame: MessageFrame) {
         let source = Source { sender: frame.from, store: frame.store, stream: frame.stream };
         let Some(first) = frame.messages.first().map(|message| message.id) else { return };
-        let online = self.membership.spoke(self.now(), &source.sender);
+        let now = self.now();
+        if now.mono > self.look_at + LOOK {
+            self.look_whether_we_stood_still().await;
+        }
+        if self.membership.is_in_doubt() {
+            // Another node may have taken our place, and handle this as well.
+            let retry_ms = MEET_FIRST.as_millis() as u64;
+            return self.answer(source, first, Verdict::Busy { retry_ms }, None).await;
+        }
+        let online = self.membership.spoke(now, &source.sender);
         if !self.membership.is_peer(&source.sender) {
             let retry_ms = MEET_FIRST.as_millis() as u64;
             let sender = source.sender.clone();

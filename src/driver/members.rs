@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Completion, Driver, Keepalive, OBJECTION, Timer};
+use super::{Completion, Driver, Keepalive, LOOK, OBJECTION, Timer};
 use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link};
 use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
@@ -29,6 +29,8 @@ impl<T: Transport> Driver<T> {
         self.stalls.denied.clear();
         self.set_link(Link::Connected { server: server.clone() });
         self.tell(Event::Connected { server });
+        self.look_at = Instant::now() + LOOK;
+        self.arm(Timer::Look, Some(self.look_at));
         if self.contact.is_some() {
             self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
         }
@@ -66,6 +68,17 @@ impl<T: Transport> Driver<T> {
         self.elect(election::Event::LinkDown).await;
         self.deliver_all(|| delivery::Event::LinkDown).await;
         self.made_contact(Ok(()));
+    }
+
+    /// Frozen or suspended, we would not notice that another node has taken our place.
+    pub(super) async fn look_whether_we_stood_still(&mut self) {
+        let now = Instant::now();
+        let stood_still = now > self.look_at + LOOK;
+        self.look_at = now + LOOK;
+        self.arm(Timer::Look, self.link.then_some(self.look_at));
+        if stood_still && self.link {
+            self.meet(membership::Event::StoodStill).await;
+        }
     }
 
     /// Says this to the membership, and does what it decides.

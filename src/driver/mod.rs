@@ -72,6 +72,8 @@ const SETTLE_EVERY: Duration = Duration::from_millis(50);
 /// How long a start waits for the server, and for another node with our id to object.
 const CONTACT: Duration = Duration::from_secs(1);
 const OBJECTION: Duration = Duration::from_millis(150);
+/// How often a node looks whether it stood still, and by how much it is then late. A newcomer of its name takes about as long as both to begin.
+const LOOK: Duration = Duration::from_millis(500);
 /// Least time between two events about refused bytes, so that a stranger cannot drown the others.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -104,6 +106,7 @@ enum Timer {
     Settle,
     CleanUp,
     Contact,
+    Look,
     Orders,
     Drain,
     Laggards,
@@ -132,6 +135,8 @@ pub(crate) struct Driver<T> {
     /// Connections so far.
     sessions: u64,
     conflict: bool,
+    /// When to look next whether this process stood still.
+    look_at: Instant,
     keepalives: u64,
     refusal_told: Option<Instant>,
     reports_told: (Instant, u32),
@@ -292,7 +297,8 @@ impl<T: Transport> Driver<T> {
             Timer::Election => self.elect(crate::protocol::election::Event::Woke).await,
             Timer::Settle => self.settle(),
             Timer::CleanUp => self.clean_up(),
-            Timer::Contact => self.made_contact(Ok(())),
+            Timer::Contact => self.look_for_objections(),
+            Timer::Look => self.look_whether_we_stood_still().await,
             Timer::Orders => self.look_at_orders().await,
             Timer::Drain => self.look_whether_drained(),
             Timer::Laggards => self.look_for_laggards(),
@@ -302,6 +308,21 @@ impl<T: Transport> Driver<T> {
                     stopping.overdue = true;
                 }
             }
+        }
+    }
+
+    /// Lets `start` return, once a node with our id has had the time to object.
+    fn look_for_objections(&mut self) {
+        let now = Instant::now();
+        let wait = match self.membership.objects_until(OBJECTION) {
+            _ if !self.link => None,
+            Some(until) => (until > now).then_some(until),
+            // Our own word has not come back: on a loaded machine that takes its time.
+            None => self.membership.is_probing(now).then_some(now + OBJECTION),
+        };
+        match wait {
+            Some(_) => self.arm(Timer::Contact, wait),
+            None => self.made_contact(Ok(())),
         }
     }
 

@@ -111,6 +111,7 @@ impl<T: Transport> Driver<T> {
             max_frame: usize::MAX,
             sessions: 0,
             conflict: false,
+            look_at: now.mono,
             keepalives: 0,
             refusal_told: None,
             reports_told: (now.mono, 0),

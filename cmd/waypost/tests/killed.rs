@@ -7,6 +7,7 @@ mod support;
 use std::collections::HashSet;
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use program::{NOWHERE, PATIENCE, Program, Running, field, finish, numbered, texts};
 use rustix::process::Signal;
@@ -294,4 +295,37 @@ fn what_a_killed_node_left_is_read_on_a_read_only_filesystem() {
         assert_eq!(text.matches("sound: 20 messages checked").count(), 2, "{text}");
         assert!(text.contains("make it writable"), "{text}");
     }
+}
+
+/// P5: two nodes of one id, where the first stood still while the second started. Each message is printed by one of them.
+#[test]
+fn p5_a_frozen_node_that_comes_back_handles_nothing_that_another_of_its_name_handled() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut first = here.spawn("recv chat --id bob --db first.db");
+    let send = |text: &str| {
+        here.run(&format!("send chat {text} --id alice --to bob --wait=60s")).expect_code(0);
+    };
+    send("m0");
+    assert_eq!(first.line(), "m0");
+    first.signal(Signal::STOP);
+    let stopped = Instant::now();
+    let mut second = here.spawn("recv chat --id bob --db second.db");
+    send("m1");
+    assert_eq!(second.line(), "m1");
+    // Long enough to be noticed.
+    std::thread::sleep(Duration::from_millis(2_600).saturating_sub(stopped.elapsed()));
+    first.signal(Signal::CONT);
+    // The second one is young, and stands back.
+    for text in ["m2", "m3", "m4"] {
+        send(text);
+    }
+    second.signal(Signal::TERM);
+    let printed_second = second.ended().text().to_owned();
+    first.signal(Signal::TERM);
+    let printed_first = first.ended().text().to_owned();
+    let mut all: Vec<&str> = printed_first.lines().chain(printed_second.lines()).collect();
+    all.sort_unstable();
+    assert_eq!(all, ["m2", "m3", "m4"], "{printed_first:?} {printed_second:?}");
+    assert!(printed_first.contains("m4"), "the first one goes on: {printed_second:?}");
 }

@@ -16,6 +16,7 @@ mod rival;
 
 use questions::{Allowance, Question, WELCOMES_A_SECOND};
 pub use rival::PROBE;
+use rival::{Challenge, Doubt};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -53,6 +54,8 @@ pub enum Event {
     /// This node joined, left, paused or resumed a channel.
     Changed,
     Forget(NodeId),
+    /// The shell noticed that this process did not run for a while.
+    StoodStill,
     Woke,
 }
 
@@ -173,6 +176,10 @@ pub struct Membership {
     watch_at: Option<Instant>,
     last_beat: Option<Instant>,
     rival: Option<Incarnation>,
+    /// When our own first word came back.
+    first_echo: Option<Instant>,
+    doubt: Option<Doubt>,
+    challenge: Option<Challenge>,
     full: bool,
 }
 
@@ -222,6 +229,9 @@ impl Membership {
             watch_at: None,
             last_beat: None,
             rival: None,
+            first_echo: None,
+            doubt: None,
+            challenge: None,
             full: false,
         }
     }
@@ -296,8 +306,17 @@ impl Membership {
                 self.own_name(now.mono, &keepalive, out);
             }
             Event::Keepalive(keepalive) => self.keepalive(now.mono, keepalive, out),
-            Event::Hello { keepalive, .. } | Event::Welcome { keepalive, .. }
-                if keepalive.from == self.me => {}
+            Event::Welcome { nonce, keepalive } if keepalive.from == self.me => {
+                self.rival_answered(now.mono, nonce, &keepalive, out);
+            }
+            Event::Hello { nonce, keepalive } if keepalive.from == self.me => {
+                // Our own question comes back as well.
+                if keepalive.incarnation != self.incarnation
+                    && self.welcomes.take(now.mono, WELCOMES_A_SECOND)
+                {
+                    out.push(Action::Welcome { to: self.me.clone(), nonce });
+                }
+            }
             Event::Hello { nonce, keepalive } => {
                 // A stranger that asks a thousand times a second must not silence us for our peers, who may be asking whether we live.
                 let peer = self.is_peer(&keepalive.from);
@@ -315,8 +334,10 @@ impl Membership {
                 self.online -= usize::from(gone.is_some_and(|peer| peer.online));
                 self.full = false;
             }
+            Event::StoodStill => self.begin_to_doubt(now.mono),
             Event::Woke => {}
         }
+        self.end_doubt_in_time(now.mono);
         if self.up_since.is_some() {
             if self.watch_at.is_none_or(|at| at <= now.mono) {
                 self.watch(now.mono, out);
@@ -327,9 +348,10 @@ impl Membership {
         debug_assert!(
             self.watch_at.is_none_or(|at| self.next_watch().is_none_or(|next| at <= next))
         );
-        self.due = self
-            .up_since
-            .map(|_| self.watch_at.map_or(self.next_beat, |at| at.min(self.next_beat)));
+        self.due = self.up_since.map(|_| {
+            let at = self.watch_at.map_or(self.next_beat, |at| at.min(self.next_beat));
+            self.doubt.map_or(at, |doubt| at.min(doubt.until))
+        });
     }
 
     /// When to say `Woke`, if nothing happens before.

@@ -266,8 +266,102 @@ fn the_younger_of_two_nodes_with_one_id_stands_back_and_only_on_the_word_of_a_li
     bench.say(Event::LinkDown);
     bench.clock.pass(PROBE);
     bench.say(Event::LinkUp);
-    let late = bench.say(Event::Keepalive(speaks_of_us));
-    assert_eq!(late, conflict(false));
+    let late = bench.say(Event::Keepalive(speaks_of_us.clone()));
+    assert_eq!(late[..1], conflict(false));
+    // A stranger that invents keepalives does not hear the question. Whoever answers it has our name.
+    let [_, Action::Hello { nonce, .. }] = late[..] else { panic!("{late:?}") };
+    let welcome = |nonce| Event::Welcome { nonce, keepalive: speaks_of_us.clone() };
+    assert_eq!(bench.say(welcome(nonce ^ 1)), []);
+    assert_eq!(bench.say(welcome(nonce)), conflict(true));
+    assert_eq!(bench.say(welcome(nonce)), [], "it is answered once");
+}
+
+#[test]
+fn a_node_that_is_established_gives_way_to_nobody_who_was_there_before() {
+    let mut bench = Bench::new();
+    bench.pass(Duration::from_secs(31));
+    let rival = Some(Incarnation::from_u128(ME));
+    let older = Keepalive { uptime_ms: 1_000_000, rival, ..keepalive("me", 1, 7) };
+    let actions = bench.say(Event::Keepalive(older));
+    assert!(matches!(actions[..], [Action::Conflict { stop: false, .. }]), "{actions:?}");
+}
+
+/// Our own keepalive, as it comes back.
+fn echo(uptime: Duration) -> Event {
+    let uptime_ms = uptime.as_millis() as u64;
+    Event::Keepalive(Keepalive { uptime_ms, ..keepalive("me", ME, 1) })
+}
+
+#[test]
+fn a_node_that_stood_still_handles_nothing_before_its_own_word_came_back() {
+    let mut bench = Bench::new();
+    bench.pass(Duration::from_secs(60));
+    let doubts = |bench: &Bench| bench.members.is_in_doubt();
+    assert!(!doubts(&bench));
+    bench.clock.pass(Duration::from_secs(3));
+    bench.say(Event::StoodStill);
+    assert!(doubts(&bench));
+    // What it said before it stood still proves nothing.
+    bench.say(echo(Duration::from_secs(60)));
+    assert!(doubts(&bench));
+    bench.say(echo(Duration::from_secs(64)));
+    assert!(!doubts(&bench));
+    // Without an echo it goes on all the same.
+    bench.clock.pass(Duration::from_secs(3));
+    bench.say(Event::StoodStill);
+    bench.pass(PROBE + Duration::from_millis(1));
+    assert!(!doubts(&bench));
+}
+
+#[test]
+fn a_node_that_stood_still_tells_a_newcomer_to_stand_back_and_gives_way_to_one_that_took_its_place()
+{
+    for (uptime, stops) in [(Duration::from_secs(20), false), (Duration::from_secs(40), true)] {
+        let mut bench = Bench::new();
+        bench.pass(Duration::from_secs(60));
+        bench.clock.pass(uptime + Duration::from_secs(3));
+        bench.say(Event::StoodStill);
+        let uptime_ms = uptime.as_millis() as u64;
+        let other = Keepalive { uptime_ms, ..keepalive("me", 900, 1) };
+        let asked = bench.say(Event::Keepalive(other.clone()));
+        let hello = asked.iter().find_map(|it| match it {
+            Action::Hello { to, nonce } if *to == node("me") => Some(*nonce),
+            _ => None,
+        });
+        let nonce = hello.unwrap_or_else(|| panic!("{asked:?}"));
+        // Its echo is not enough now.
+        bench.say(echo(Duration::from_secs(120)));
+        assert!(bench.members.is_in_doubt());
+        let told = bench.say(Event::Welcome { nonce, keepalive: other });
+        let [Action::Conflict { stop, .. }, ..] = told[..] else { panic!("{told:?}") };
+        assert_eq!(stop, stops, "{uptime:?}");
+        if !stops {
+            let rival = Some(Incarnation::from_u128(900));
+            let said = bench.pass(Duration::from_millis(100));
+            assert!(told.iter().chain(&said).any(|it| *it == Action::Beat { rival }), "{said:?}");
+            bench.pass(Duration::from_secs(1));
+            assert!(!bench.members.is_in_doubt());
+        }
+    }
+}
+
+#[test]
+fn a_question_under_our_own_name_is_answered_unless_it_is_our_own() {
+    let mut bench = Bench::new();
+    let hello = |from| Event::Hello { nonce: 9, keepalive: keepalive("me", from, 1) };
+    assert_eq!(bench.say(hello(ME)), []);
+    assert_eq!(bench.say(hello(900)), [Action::Welcome { to: node("me"), nonce: 9 }]);
+}
+
+#[test]
+fn a_start_waits_for_objections_as_long_as_its_own_word_takes_to_come_back() {
+    let mut bench = Bench::new();
+    let least = Duration::from_millis(150);
+    assert_eq!(bench.members.objects_until(least), None);
+    let up = bench.clock.now().mono - Duration::from_millis(100);
+    bench.clock.pass(Duration::from_millis(300));
+    bench.say(echo(Duration::from_millis(100)));
+    assert_eq!(bench.members.objects_until(least), Some(up + Duration::from_millis(1_200)));
 }
 
 /// A younger node that hears the older one before it has spoken itself only ever speaks of it.
