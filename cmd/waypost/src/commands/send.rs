@@ -72,6 +72,7 @@ pub(super) async fn run(
             Vec::new()
         });
         settle::report(&left);
+        settle::because(&node, &left).await;
         let is_lost = losses::report(&lost);
         Ok(match interrupted {
             Some(number) => Outcome::Interrupted(number),

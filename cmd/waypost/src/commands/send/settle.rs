@@ -14,6 +14,8 @@ use waypost_process::{Number, Signals, streams};
 /// How long after connecting a reader that is there has made itself known: a few round trips, with the pauses that keep many
 /// nodes from speaking at once.
 const ACQUAINTANCE: Duration = Duration::from_millis(400);
+/// Most reasons that are told at the end; `waypost doctor` has all.
+const MOST_REASONS: usize = 5;
 /// Between two looks, for the progress on a terminal and to notice a connection.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -52,6 +54,17 @@ pub(super) fn report(waiting: &[Waiting]) {
         count(total, "message"),
         whom.join(", ")
     ));
+}
+
+/// And why, as far as that is about those for whom it waits: what hinders the node itself was told when it began.
+pub(super) async fn because(node: &Node, waiting: &[Waiting]) {
+    if waiting.is_empty() {
+        return;
+    }
+    let Ok(reasons) = node.reasons().await else { return };
+    for reason in reasons.iter().filter(|it| it.is_about_a_receiver()).take(MOST_REASONS) {
+        streams::say(format_args!("{reason}"));
+    }
 }
 
 fn one(waiting: &Waiting) -> String {
