@@ -24,13 +24,15 @@ pub(super) async fn ask(config: &Config, node: &NodeId) -> anyhow::Result<Option
     Ok(reports.into_iter().find(|report| &report.node == node))
 }
 
-/// The same, with the error as it is.
+/// The same, with the error as it is. Only that node is asked, which a node's own login may do.
 pub(super) async fn ask_quietly(
     config: &Config,
     node: &NodeId,
 ) -> Result<Option<Report>, ObserveError> {
-    let reports = observe(config, std::slice::from_ref(node)).await?;
-    Ok(reports.into_iter().find(|report| &report.node == node))
+    let mut observer = Observer::connect(config).await?;
+    let report = observer.state_of(node, WITHIN).await;
+    observer.close().await;
+    report
 }
 
 async fn ask_all(config: &Config, expected: &[NodeId]) -> anyhow::Result<Vec<Report>> {
