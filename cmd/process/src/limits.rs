@@ -2,13 +2,17 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
 /// Files that a program with one node opens at its start, with some to spare: the runtime, signals, the database, the connection.
 const FILES: usize = 24;
+
+/// Threads that it starts beside one for each processor.
+const THREADS: usize = 5;
 
 /// Why a program cannot run here.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,18 @@ pub enum LimitError {
         /// What the system says about the next one.
         source: io::Error,
     },
+    /// Too few threads can be started: there are too many, or no memory for their stacks.
+    #[error(
+        "only {free} more threads can be started, and {needed} are needed: raise the limits (ulimit -u, ulimit -v, TasksMax=)"
+    )]
+    Threads {
+        /// How many can be.
+        free: usize,
+        /// How many are needed on a machine with so many processors.
+        needed: usize,
+        /// What the system says about the next one.
+        source: io::Error,
+    },
     /// The signal of the file-size limit could not be taken.
     #[error("the signal of the file-size limit cannot be handled")]
     Signal(#[source] io::Error),
@@ -30,8 +46,8 @@ pub enum LimitError {
 
 /// Prepares the process. Call it first in `main`.
 ///
-/// A write beyond the file-size limit (`ulimit -f`) fails from here on, and kills nobody. A process that can open too few files is refused here, where
-/// that can be said: later it would fail in the middle of something.
+/// A write beyond the file-size limit (`ulimit -f`) fails from here on, and kills nobody. A process that can open too few files, or start too few
+/// threads, is refused here, where that can be said: later it would panic, or fail in the middle of something.
 ///
 /// # Errors
 /// The limit that is too low.
@@ -50,10 +66,55 @@ pub fn begin() -> Result<(), LimitError> {
             Err(_) => break,
         }
     }
-    Ok(())
+    drop(spare);
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    room_for_threads(processors + THREADS)
+}
+
+/// Starts so many threads at the same time, and ends them again.
+fn room_for_threads(needed: usize) -> Result<(), LimitError> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let (mut threads, mut refused) = (Vec::new(), None);
+    while threads.len() < needed && refused.is_none() {
+        let ended = Arc::clone(&ended);
+        let wait = move || {
+            while !ended.load(Ordering::Acquire) {
+                std::thread::park();
+            }
+        };
+        match std::thread::Builder::new().spawn(wait) {
+            Ok(thread) => threads.push(thread),
+            Err(source) => refused = Some(source),
+        }
+    }
+    let free = threads.len();
+    ended.store(true, Ordering::Release);
+    for thread in threads {
+        thread.thread().unpark();
+        // It only waits.
+        let _ = thread.join();
+    }
+    refused.map_or(Ok(()), |source| Err(LimitError::Threads { free, needed, source }))
 }
 
 fn is_of_a_limit(error: &io::Error) -> bool {
     let limits = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
     limits.iter().any(|limit| error.raw_os_error() == Some(limit.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_room_may_begin_and_nothing_of_the_look_is_left() {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let before = descriptors();
+        for _ in 0..3 {
+            begin().expect("room");
+        }
+        // Other tests have files of their own open meanwhile.
+        assert!(descriptors() < before + FILES, "{before} before, {} after", descriptors());
+        room_for_threads(20).expect("room");
+    }
 }
