@@ -13,18 +13,19 @@ fn two_nodes_converse_edit_delete_and_react() {
     let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
     let (mut alice, mut bob) = pair(folder.path(), &server.url());
     alice.write("hello, bob\n");
-    bob.expect("#1 alice: hello, bob");
-    alice.expect("* #1 delivered to 1 of 1");
-    bob.write("hello\n/react #1 👍\n");
-    alice.expect("#2 bob: hello");
+    let name = bob.called("alice: hello, bob");
+    assert_eq!(alice.called("alice: hello, bob"), name, "the same on every screen");
+    alice.expect(&format!("* {name} delivered to 1 of 1"));
+    bob.write(&format!("hello\n/react {} 👍\n", name.to_lowercase()));
+    assert_eq!(alice.called("bob: hello"), bob.called("bob: hello"));
     alice.expect("alice: hello, bob [👍 1]");
-    alice.write("/edit #1 hello, Bob!\n");
-    bob.expect("#1 alice: hello, Bob! (edited) [👍 1]");
-    bob.write("/edit #1 mine now\n");
+    alice.write(&format!("/edit {name} hello, Bob!\n"));
+    bob.expect(&format!("{name} alice: hello, Bob! (edited) [👍 1]"));
+    bob.write(&format!("/edit {name} mine now\n"));
     bob.expect("* not done: only alice can edit that");
     alice.write("/delete\n");
-    bob.expect("* #1 was deleted by alice");
-    bob.write("/react #1 👍\n");
+    bob.expect(&format!("* {name} was deleted by alice"));
+    bob.write(&format!("/react {name} 👍\n"));
     bob.expect("* not done: it was deleted");
     alice.write("/nonsense\n/delete #99\n");
     alice.expect("* there is no such command");
@@ -74,7 +75,8 @@ fn messages_of_an_outage_wait_and_come_once() {
             assert_eq!(chat.shown().matches(&text).count(), 1, "{}", chat.shown());
         }
     }
-    alice.expect("* #20 delivered to 1 of 1");
+    let last = alice.called("alice: from alice 19.");
+    alice.expect(&format!("* {last} delivered to 1 of 1"));
 }
 
 #[test]
@@ -83,22 +85,26 @@ fn a_restart_shows_the_history_with_all_that_was_changed() {
     let (mut alice, mut bob) = pair(folder.path(), &server.url());
     alice.write("one\ntwo\nthree\n");
     bob.expect("alice: three");
-    bob.write("/react #2 👍\nfour\n");
+    let [one, two, three] =
+        ["one", "two", "three"].map(|text| bob.called(&format!("alice: {text}")));
+    bob.write(&format!("/react {two} 👍\nfour\n"));
     alice.expect("bob: four");
-    alice.write("/edit #1 ONE\n/delete #3\n");
+    alice.write(&format!("/edit {one} ONE\n/delete {three}\n"));
     bob.expect("was deleted");
-    alice.expect("* #3 was deleted");
+    alice.expect(&format!("* {three} was deleted"));
     // Whatever was shown is on the disk.
     bob.kill();
     let bob = Chat::piped(folder.path(), &server.url(), "bob", NO_WEB);
     bob.expect("bob: four");
-    for line in ["#1 alice: ONE (edited)", "#2 alice: two [👍 1]", "#3 alice: (deleted)"] {
-        bob.expect(line);
+    for (name, line) in
+        [(&one, "alice: ONE (edited)"), (&two, "alice: two [👍 1]"), (&three, "alice: (deleted)")]
+    {
+        bob.expect(&format!("{name} {line}"));
     }
     alice.signal(Signal::TERM);
     assert!(alice.ended().success(), "{}", alice.errors());
     let mut alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
-    alice.expect("✓   #1 alice: ONE (edited)");
+    alice.expect(&format!("✓   {one} alice: ONE (edited)"));
     alice.write("/history 2\n");
     alice.expect_that("history", |shown| shown.matches("bob: four").count() == 2);
 }
@@ -110,13 +116,13 @@ fn messages_that_wait_when_the_node_is_killed_are_delivered_by_its_next_run() {
     server.stop();
     alice.expect("* NATS is away");
     alice.write("still there?\n");
-    alice.expect("#1 alice: still there?");
+    let name = alice.called("alice: still there?");
     alice.kill();
     let alice = Chat::piped(folder.path(), &server.url(), "alice", NO_WEB);
-    alice.expect("#1 alice: still there?");
+    assert_eq!(alice.called("alice: still there?"), name);
     server.restart();
-    bob.expect("alice: still there?");
-    alice.expect("* #1 delivered to 1 of 1");
+    assert_eq!(bob.called("alice: still there?"), name);
+    alice.expect(&format!("* {name} delivered to 1 of 1"));
     assert_eq!(bob.shown().matches("still there?").count(), 1);
 }
 
@@ -185,12 +191,12 @@ fn what_is_refused_is_refused_by_its_cause() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut alice = Chat::piped(folder.path(), "127.0.0.1:1", "alice", NO_WEB);
     alice.write(&format!("{}\n", "x".repeat(16_384)));
-    alice.expect("#1 alice: xxx");
+    let name = alice.called("alice: xxx");
     alice.write(&format!("{}\n", "x".repeat(16_385)));
     alice.expect("* not done: the text has 16385 bytes, and 16384 are allowed");
     alice.write(&format!("/edit {}\n", "x".repeat(17_000)));
     alice.expect("* not done: the text has 17000 bytes, and 16384 are allowed");
-    alice.write("/react #1 two words\n");
+    alice.write(&format!("/react {name} two words\n"));
     alice.expect(
         "* not done: a reaction is an emoji or a short word without spaces, not \"two words\"",
     );

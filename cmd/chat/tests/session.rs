@@ -2,7 +2,7 @@
 //!
 //! Only this differs: the program is the one under test instead of an installed one, and the ports 4222 and 8081 to 8084 are free ones, in the
 //! commands and in what is shown alike; `scripts/nats` is told its port with `--port`. Times, days, lengths of time, host names and the numbers
-//! of `/stats` may be others.
+//! of `/stats` may be others, and what messages are called, as long as that is the same on every screen.
 
 mod program;
 #[path = "../../../tests/support/mod.rs"]
@@ -88,6 +88,17 @@ fn lasting(line: &str) -> String {
     }
 }
 
+/// What a message is called in this line, as `7K3F`.
+fn called(line: &str) -> Option<&str> {
+    let name = line.split('#').nth(1)?.get(..4)?;
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(name)
+}
+
+/// The line with another such name, where it has one.
+fn renamed(line: &str, name: &str) -> String {
+    called(line).map_or_else(|| line.to_owned(), |before| line.replacen(before, name, 1))
+}
+
 /// `scripts/nats` with a port and a state of its own; stopped when dropped.
 struct Nats {
     state: tempfile::TempDir,
@@ -120,6 +131,18 @@ fn free_ports() -> Vec<String> {
     free.map(|free| free.local_addr().expect("an address").port().to_string()).to_vec()
 }
 
+/// Waits for the line, whatever its message is called, and says what that is.
+fn called_here(chat: &Chat, line: &str) -> String {
+    const ANY: &str = "....";
+    let wanted = lasting(&renamed(line, ANY));
+    let find = |rows: &[String]| {
+        let row = rows.iter().find(|row| lasting(&renamed(row, ANY)) == wanted);
+        row.and_then(|row| called(row)).map(str::to_owned)
+    };
+    chat.expect_rows(line, |rows| find(rows).is_some());
+    find(&chat.rows()).expect("it was there")
+}
+
 #[test]
 fn the_session_of_the_readme_goes_as_it_says() {
     let ports = free_ports();
@@ -136,6 +159,8 @@ fn the_session_of_the_readme_goes_as_it_says() {
     let mut chats: BTreeMap<String, Chat> = BTreeMap::new();
     // What each terminal has to show, in the order of the README.
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // What the messages of the README are called here.
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
     for step in &steps {
         match step {
             Step::Nats(order) => nats.order(order),
@@ -151,11 +176,18 @@ fn the_session_of_the_readme_goes_as_it_says() {
                     told.entry(name.clone()).or_default().push(format!("> {line}"));
                 }
             }
-            Step::See(names, line) => {
-                for name in names {
+            Step::See(who, line) => {
+                for name in who {
                     let told = told.entry(name.clone()).or_default();
-                    told.push(lasting(line));
-                    let wanted = lasting(line);
+                    let wanted = match called(line) {
+                        Some(known) => {
+                            let here = names.entry(known.to_owned());
+                            let here = here.or_insert_with(|| called_here(&chats[name], line));
+                            lasting(&renamed(line, here))
+                        }
+                        None => lasting(line),
+                    };
+                    told.push(wanted.clone());
                     let times = told.iter().filter(|line| **line == wanted).count();
                     chats[name].expect_rows(&format!("{name}: {line}"), |rows| {
                         rows.iter().filter(|row| lasting(row) == wanted).count() >= times

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use waypost::NodeId;
 
+use super::paint::CALLED;
+
 /// Lines of history that are shown without a number.
 const HISTORY: usize = 20;
 /// Most lines of history.
@@ -12,9 +14,9 @@ const MAX_HISTORY: usize = 1000;
 pub(crate) const HELP: &str = "\
 \x20 /to NODE TEXT         only for this node
   /file PATH            tell of a file: its name, size and type
-  /edit [#N] TEXT       change your message; without a number the last one
-  /delete [#N]          delete your message
-  /react [#N] EMOJI     react; the same again takes it back
+  /edit [#ID] TEXT      change your message; without an id the last one
+  /delete [#ID]         delete your message
+  /react [#ID] EMOJI    react; the same again takes it back
   /nodes                who is online
   /topology             who takes part in what, and what waits for whom
   /stats                accounts and counters
@@ -39,15 +41,15 @@ pub(crate) const NAMES: [&str; 12] = [
     "/help",
 ];
 
-/// A line, understood. Numbers are those that messages are shown with.
+/// A line, understood. Messages are named by what they are called: see [`called`](super::paint::called).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Say(String),
     To(NodeId, String),
     File(PathBuf),
-    Edit(Option<usize>, String),
-    Delete(Option<usize>),
-    React(Option<usize>, String),
+    Edit(Option<String>, String),
+    Delete(Option<String>),
+    React(Option<String>, String),
     Stats,
     Nodes,
     Topology,
@@ -82,17 +84,17 @@ impl Command {
             }
             "file" if !rest.is_empty() => Ok(Self::File(rest.into())),
             "file" => Err("/file PATH".to_owned()),
-            "edit" => match numbered(rest) {
-                (_, "") => Err("/edit [#N] TEXT".to_owned()),
-                (number, text) => Ok(Self::Edit(number, text.to_owned())),
+            "edit" => match named(rest) {
+                (_, "") => Err("/edit [#ID] TEXT".to_owned()),
+                (name, text) => Ok(Self::Edit(name, text.to_owned())),
             },
-            "delete" => match numbered(rest) {
-                (number, "") => Ok(Self::Delete(number)),
-                _ => Err("/delete [#N]".to_owned()),
+            "delete" => match named(rest) {
+                (name, "") => Ok(Self::Delete(name)),
+                _ => Err("/delete [#ID]".to_owned()),
             },
-            "react" => match numbered(rest) {
-                (_, "") => Err("/react [#N] EMOJI".to_owned()),
-                (number, emoji) => Ok(Self::React(number, emoji.to_owned())),
+            "react" => match named(rest) {
+                (_, "") => Err("/react [#ID] EMOJI".to_owned()),
+                (name, emoji) => Ok(Self::React(name, emoji.to_owned())),
             },
             "history" if rest.is_empty() => Ok(Self::History(HISTORY)),
             "history" => match rest.parse() {
@@ -110,16 +112,23 @@ impl Command {
     }
 }
 
-fn numbered(text: &str) -> (Option<usize>, &str) {
+/// What a message is called, where the text begins with that, and the rest.
+fn named(text: &str) -> (Option<String>, &str) {
     let Some(rest) = text.strip_prefix('#') else { return (None, text) };
-    let (number, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    match number.parse() {
-        Ok(number) => (Some(number), rest.trim()),
-        // No message has such a number.
-        Err(_) if digits => (Some(usize::MAX), rest.trim()),
-        Err(_) => (None, text),
+    let (name, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let is_name = name.len() == CALLED && name.bytes().all(is_of_an_id);
+    // Nobody's text begins like that, but for a slip of whoever names a message.
+    let is_meant = name.bytes().any(|byte| byte.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match is_name || is_meant {
+        true => (Some(name.to_ascii_uppercase()), rest.trim()),
+        false => (None, text),
     }
+}
+
+/// Whether ids have this character, in either case.
+fn is_of_an_id(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() && !b"ILOU".contains(&byte.to_ascii_uppercase())
 }
 
 #[cfg(test)]
@@ -133,10 +142,14 @@ mod tests {
         assert_eq!(parse(" hello "), Ok(Command::Say(owned("hello"))));
         assert_eq!(parse("//help"), Ok(Command::Say(owned("/help"))));
         assert_eq!(parse("   "), Ok(Command::Nothing));
-        assert_eq!(parse("/edit #3 new text"), Ok(Command::Edit(Some(3), owned("new text"))));
+        let named = |name: &str| Some(name.to_owned());
+        let edit = Ok(Command::Edit(named("7K3F"), owned("new text")));
+        assert_eq!(parse("/edit #7K3F new text"), edit);
+        assert_eq!(parse("/edit #7k3f  new text"), edit);
         assert_eq!(parse("/edit #new text"), Ok(Command::Edit(None, owned("#new text"))));
-        let beyond = Ok(Command::Edit(Some(usize::MAX), owned("x")));
-        assert_eq!(parse("/edit #99999999999999999999 x"), beyond);
+        // Not taken for a new text of the last message.
+        assert_eq!(parse("/edit #2 x"), Ok(Command::Edit(named("2"), owned("x"))));
+        assert_eq!(parse("/delete #7k3"), Ok(Command::Delete(named("7K3"))));
         assert_eq!(parse("/delete"), Ok(Command::Delete(None)));
         assert_eq!(parse("/react 👍"), Ok(Command::React(None, owned("👍"))));
         assert_eq!(parse("/history 5"), Ok(Command::History(5)));
@@ -146,7 +159,7 @@ mod tests {
             "/to bob",
             "/to a.b hi",
             "/edit",
-            "/edit #3",
+            "/edit #7K3F",
             "/history 0",
             "/history x",
             "/nonsense",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use waypost::NodeId;
+use waypost::{MessageId, NodeId};
 
 use crate::marks::Mark;
 use crate::room::{Content, File, Post};
@@ -14,6 +14,8 @@ use crate::room::{Content, File, Post};
 pub(crate) const MARK_COLUMNS: usize = 5;
 /// Where the mark begins: after `10:22 `.
 pub(crate) const MARK_AT: usize = 6;
+/// Characters of what a message is called.
+pub(crate) const CALLED: usize = 4;
 /// Colours that can be read on dark and on light ground.
 const NAME_COLOURS: [u8; 6] = [31, 32, 33, 34, 35, 36];
 
@@ -122,19 +124,19 @@ pub(crate) fn in_words(mark: Mark) -> String {
     }
 }
 
+/// What people call a message: the end of its id, the same on every screen.
+pub(crate) fn called(id: MessageId) -> String {
+    let id = id.to_string();
+    id[id.len() - CALLED..].to_owned()
+}
+
 /// A message as it is shown at this moment, without a line break at its end.
-pub(crate) fn post(
-    post: &Post,
-    number: usize,
-    own: Option<Mark>,
-    colours: Colours,
-    now_ms: u64,
-) -> String {
+pub(crate) fn post(post: &Post, own: Option<Mark>, colours: Colours, now_ms: u64) -> String {
     let mut line = format!(
         "{} {} {} {}",
         colours.dim(&clock(post.time_ms)),
         mark(own),
-        colours.dim(&format!("#{number}")),
+        colours.dim(&format!("#{}", called(post.key.id))),
         colours.name(&post.key.sender),
     );
     if let Some(to) = &post.to {
@@ -207,20 +209,17 @@ mod tests {
 
     #[test]
     fn a_message_from_the_future_says_so() {
-        let key = Key {
-            id: waypost::MessageId::from_u128(1),
-            sender: NodeId::new("bob").expect("a name"),
-        };
+        let key = Key { id: MessageId::from_u128(3), sender: NodeId::new("bob").expect("a name") };
         let content = Content::Text("hello".to_owned());
         let (to, edited) = (None, false);
         let (reactions, read_by) = Default::default();
         let hour = 3_600_000;
         let message =
             Post { key, seq: 1, time_ms: 100 * hour, to, content, edited, reactions, read_by };
-        let shown = |now_ms| post(&message, 3, None, Colours::Off, now_ms);
-        assert!(shown(99 * hour + hour * 5 / 6).ends_with("#3 bob: hello"));
+        let shown = |now_ms| post(&message, None, Colours::Off, now_ms);
+        assert!(shown(99 * hour + hour * 5 / 6).ends_with("#0003 bob: hello"));
         let ahead = shown(99 * hour);
-        let expected = format!("#3 bob, {} (clock ahead): hello", day(100 * hour));
+        let expected = format!("#0003 bob, {} (clock ahead): hello", day(100 * hour));
         assert!(ahead.ends_with(&expected), "{ahead}");
         assert!(expected.contains("January 1970"));
     }

@@ -1,4 +1,4 @@
-//! One user's view: what was shown under which number, and what the user asks for.
+//! One user's view: what was shown, and what the user asks for.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::room::{Change, Content, Key, MAX_TEXT_BYTES, Post};
 
 mod beginning;
 
-/// Messages that can be named by their number; older ones cannot any more.
+/// Messages that can be named; older ones cannot any more.
 const NUMBERED: usize = 10_000;
 /// Between two attempts at what waits for room.
 const RETRY: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ pub(crate) struct Session {
     colours: Colours,
     interactive: bool,
     not_done: u64,
-    /// The messages shown, the first of them with the number `first`.
+    /// The messages shown, the first of them with the number `first`, under which the screen knows their places.
     shown: VecDeque<Key>,
     first: usize,
     numbers: BTreeMap<Key, usize>,
@@ -168,7 +168,7 @@ impl Session {
         let number = self.number(&post.key);
         let own = (post.key.sender == *self.hub.me())
             .then(|| self.hub.mark(post.key.id).unwrap_or_default());
-        let text = paint::post(post, number, own, self.colours, now_ms);
+        let text = paint::post(post, own, self.colours, now_ms);
         self.print(match own {
             Some(_) => Piece::Own(number, text),
             None => Piece::Lines(text),
@@ -194,14 +194,18 @@ impl Session {
 
     /// An edit, a deletion or a reaction.
     async fn changed(&mut self, post: &Post) {
-        let Some(number) = self.numbers.get(&post.key).copied() else { return };
+        if !self.numbers.contains_key(&post.key) {
+            return;
+        }
         let name = self.colours.name(&post.key.sender);
         let what = match &post.content {
-            Content::Deleted => format!("#{number} was deleted by {name}"),
+            Content::Deleted => {
+                format!("#{} was deleted by {name}", paint::called(post.key.id))
+            }
             _ => {
                 let own = (post.key.sender == *self.hub.me())
                     .then(|| self.hub.mark(post.key.id).unwrap_or_default());
-                format!("now {}", paint::post(post, number, own, self.colours, now_ms()))
+                format!("now {}", paint::post(post, own, self.colours, now_ms()))
             }
         };
         self.say(&what).await;
@@ -209,8 +213,10 @@ impl Session {
 
     async fn mark(&self, key: &Key, mark: Mark, in_words: bool) {
         let Some(number) = self.numbers.get(key).copied() else { return };
-        let words = in_words
-            .then(|| format!("{} #{number} {}", self.colours.dim("*"), paint::in_words(mark)));
+        let words = in_words.then(|| {
+            let (star, called) = (self.colours.dim("*"), paint::called(key.id));
+            format!("{star} #{called} {}", paint::in_words(mark))
+        });
         self.print(Piece::Mark(number, paint::mark(Some(mark)), words)).await;
     }
 
@@ -294,18 +300,18 @@ impl Session {
             Command::File(path) => {
                 return self.send(Change::File(outgoing::describe(&path).await?), None).await;
             }
-            Command::Edit(number, text) => {
-                let key = self.own(number)?;
+            Command::Edit(name, text) => {
+                let key = self.own(name)?;
                 let target = key.id;
                 (key, Change::Edit { target, text })
             }
-            Command::Delete(number) => {
-                let key = self.own(number)?;
+            Command::Delete(name) => {
+                let key = self.own(name)?;
                 let target = key.id;
                 (key, Change::Delete { target })
             }
-            Command::React(number, emoji) => {
-                let key = self.other(number)?;
+            Command::React(name, emoji) => {
+                let key = self.other(name)?;
                 let me = hub.me();
                 let post = hub.post(&key);
                 let on = !post.is_some_and(|post| {
@@ -353,27 +359,32 @@ impl Session {
         Ok(())
     }
 
-    fn named(&self, number: usize) -> anyhow::Result<Key> {
-        let key = number.checked_sub(self.first).and_then(|at| self.shown.get(at));
-        key.cloned().with_context(|| format!("no message was shown as #{number}"))
+    /// The message that is called so, of those that are meant; of several the one shown last.
+    fn named(&self, name: &str, is_meant: impl Fn(&Key) -> bool) -> Option<Key> {
+        let is_named = |key: &&Key| paint::called(key.id) == name;
+        self.shown.iter().rev().filter(is_named).find(|key| is_meant(key)).cloned()
     }
 
-    /// The message with this number, or this node's last one.
-    fn own(&self, number: Option<usize>) -> anyhow::Result<Key> {
-        if let Some(number) = number {
-            return self.named(number);
-        }
+    /// This node's message that is called so, or its last one.
+    fn own(&self, name: Option<String>) -> anyhow::Result<Key> {
         let me = self.hub.me();
+        if let Some(name) = name {
+            let own = self.named(&name, |key| key.sender == *me);
+            // What is wrong with one of another is said where it is refused.
+            let found = own.or_else(|| self.named(&name, |_| true));
+            return found.with_context(|| format!("no message was shown as #{name}"));
+        }
         let is_there =
             |key: &&Key| self.hub.post(key).is_some_and(|post| post.content != Content::Deleted);
         let own = self.shown.iter().filter(|key| key.sender == *me).filter(is_there);
         own.max().cloned().context("there is no message of yours here")
     }
 
-    /// The message with this number, or the last one of another.
-    fn other(&self, number: Option<usize>) -> anyhow::Result<Key> {
-        if let Some(number) = number {
-            return self.named(number);
+    /// The message that is called so, or the last one of another.
+    fn other(&self, name: Option<String>) -> anyhow::Result<Key> {
+        if let Some(name) = name {
+            let found = self.named(&name, |_| true);
+            return found.with_context(|| format!("no message was shown as #{name}"));
         }
         let me = self.hub.me();
         self.shown

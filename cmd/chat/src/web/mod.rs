@@ -38,6 +38,7 @@ const FILES: [(&str, &str, &str); 8] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/app.js", JAVASCRIPT, include_str!("page/app.js")),
+    ("/coming.js", JAVASCRIPT, include_str!("page/coming.js")),
     ("/connection.js", JAVASCRIPT, include_str!("page/connection.js")),
     ("/posts.js", JAVASCRIPT, include_str!("page/posts.js")),
     ("/network.js", JAVASCRIPT, include_str!("page/network.js")),

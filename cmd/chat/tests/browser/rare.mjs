@@ -47,6 +47,140 @@ async function longList(port) {
   await page.context().close();
 }
 
+/** Gives the page many messages as a socket does, each in a task of its own, and says how they were shown. */
+async function pour(page, program, count, what) {
+  const posts = Array.from({ length: count }, (_, at) => program.arrives("bob", `${what} ${at}.`));
+  await page.evaluate(async (posts) => {
+    const seen = { inFrame: 0, most: 0, sum: 0, longest: 0, gap: 0 };
+    globalThis.seen = seen;
+    new MutationObserver((changes) => {
+      const rows = changes.flatMap(({ addedNodes }) => [...addedNodes]).filter((node) => node.classList.contains("post")).length;
+      seen.inFrame += rows;
+      seen.sum += rows;
+      seen.most = Math.max(seen.most, seen.inFrame);
+    }).observe(document.getElementById("posts"), { childList: true });
+    new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => { seen.longest = Math.max(seen.longest, duration); })).observe({ type: "longtask" });
+    let before = performance.now();
+    requestAnimationFrame(function next(now) {
+      seen.gap = Math.max(seen.gap, now - before);
+      before = now;
+      seen.inFrame = 0;
+      requestAnimationFrame(next);
+    });
+    const tasks = new MessageChannel();
+    await new Promise((resolve) => {
+      let at = 0;
+      tasks.port2.onmessage = () => {
+        globalThis.socket.dispatchEvent(new MessageEvent("message", { data: JSON.stringify({ type: "post", post: posts[at] }) }));
+        at += 1;
+        if (at < posts.length) tasks.port1.postMessage(0);
+        else resolve();
+      };
+      tasks.port1.postMessage(0);
+    });
+  }, posts);
+}
+
+/** So that the test can speak for the socket. */
+const withSocket = (program) => async (page) => {
+  await program.lay(page);
+  await page.addInitScript(() => {
+    const Real = globalThis.WebSocket;
+    globalThis.WebSocket = class extends Real {
+      constructor(...given) {
+        super(...given);
+        globalThis.socket = this;
+      }
+    };
+  });
+};
+
+/** Thousands at once: few rows in a frame, and few that do not stay. */
+async function flood(port) {
+  const program = new Program();
+  const page = await open(port, { before: withSocket(program) });
+  await pour(page, program, 20000, "flood");
+  await until("the last of 20,000 is here", has(page, "flood 19999."));
+  await until("and those before it", async () => (await page.locator("#posts .post").count()) >= 1000);
+  const seen = await page.evaluate(() => globalThis.seen);
+  console.log(`    20,000 at once: longest task ${Math.round(seen.longest)} ms, longest time between two frames ${Math.round(seen.gap)} ms, ${seen.sum} rows made`);
+  check(`few rows in a frame: ${seen.most}`, seen.most <= 60);
+  const shown = await texts(page);
+  check("the list is whole", shown.every((text, at) => text === `flood ${20000 - shown.length + at}.`));
+  check(`and short: ${shown.length}`, shown.length <= 1100);
+  check("it is at its end", await page.locator("#scroll").evaluate((list) => list.scrollHeight - list.scrollTop - list.clientHeight < 80));
+  await page.locator("#older").click();
+  await until("what was left out comes back", has(page, `flood ${20000 - shown.length - 1}.`));
+  await page.context().close();
+}
+
+/** Thousands while somebody looks at what came before. */
+async function floodBelow(port) {
+  const program = new Program();
+  for (let at = 0; at < 100; at += 1) program.arrives("bob", `before ${at}.`);
+  const page = await open(port, { before: withSocket(program) });
+  await page.locator("#scroll").evaluate((list) => { list.scrollTop = 200; });
+  await until("the list is not at its end", async () => (await page.locator("#scroll").evaluate((list) => list.scrollTop)) === 200);
+  const top = () => page.locator("#scroll").evaluate((list) => {
+    const { top } = list.getBoundingClientRect();
+    return [...list.querySelectorAll(".post")].find((post) => post.getBoundingClientRect().top >= top).querySelector(".text").textContent;
+  });
+  const before = await top();
+  await pour(page, program, 5000, "below");
+  await until("all are unread", async () => /^\(50\d\d\)/.test(await page.title()) || /^\(5000\)/.test(await page.title()));
+  check("what was looked at stays", (await top()) === before);
+  check("the list is short", (await page.locator("#posts .post").count()) <= 1200);
+  check("nothing below is said to be read", !program.asked.some((order) => order.do === "read" && order.keys.some(({ id }) => id > program.posts[100].id)));
+  await page.locator("#scroll").evaluate((list) => { list.scrollTop = list.scrollHeight - list.clientHeight - 300; });
+  await until("near the end there is more", async () => page.locator("#scroll").evaluate((list) => list.scrollHeight - list.scrollTop - list.clientHeight > 300));
+  check("and the list stays short", (await page.locator("#posts .post").count()) <= 1200);
+  await until("the end comes", async () => {
+    await page.locator("#scroll").evaluate((list) => { list.scrollTop = list.scrollHeight; });
+    return (await post(page, "below 4999.").count()) === 1;
+  });
+  const shown = await texts(page);
+  check("without a hole", shown.every((text, at) => text === `below ${5000 - shown.length + at}.`));
+  await page.context().close();
+}
+
+/** Keys while an input method composes are its own. */
+async function composing(port) {
+  const { program, page } = await begin(port, (program) => program.arrives("alice", "mine"));
+  const press = (place, key, more = {}) => page.locator(place).evaluate((place, [key, more]) => {
+    const event = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more });
+    return place.dispatchEvent(event);
+  }, [key, more]);
+  const said = () => program.asked.filter((order) => order.do === "say").map((order) => order.text);
+  await page.fill("#text", "にほん");
+  check("an Enter of it is left to it", await press("#text", "Enter", { isComposing: true }));
+  check("also as Safari tells it", await press("#text", "Enter", { keyCode: 229 }));
+  await page.locator("#text").evaluate((text) => {
+    text.dispatchEvent(new CompositionEvent("compositionend", { bubbles: true, data: "日本" }));
+    text.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+  });
+  await page.fill("#text", "");
+  await press("#text", "ArrowUp", { isComposing: true });
+  check("an arrow, too", (await page.textContent("#text-label")) === "Message");
+  await page.press("#text", "ArrowUp");
+  check("but for that, it edits", (await page.inputValue("#text")) === "mine");
+  for (const more of [{ isComposing: true }, { keyCode: 229 }]) await press("#text", "Escape", more);
+  check("Escape gives up the composition, not the edit", (await page.textContent("#text-label")) === "Edit");
+  await page.press("#text", "Escape");
+  await press("#tab-chat", "ArrowRight", { keyCode: 229 });
+  check("nor do tabs change", await page.locator("#view-chat").isVisible());
+  // As the browser itself does it.
+  const session = await page.context().newCDPSession(page);
+  await page.focus("#text");
+  await session.send("Input.imeSetComposition", { text: "にほん", selectionStart: 3, selectionEnd: 3 });
+  await session.send("Input.dispatchKeyEvent", { type: "keyDown", key: "Enter", code: "Enter", windowsVirtualKeyCode: 229 });
+  await session.send("Input.insertText", { text: "日本" });
+  check("what was composed is in the box", (await page.inputValue("#text")) === "日本");
+  await page.press("#text", "Enter");
+  await until("and is said by an Enter of its own", async () => said().length > 0);
+  check("it alone", JSON.stringify(said()) === '["日本"]');
+  await page.context().close();
+}
+
 async function days(port) {
   const now = Date.now();
   const today = new Date().setHours(0, 0, 0, 0);
@@ -164,5 +298,5 @@ async function pace(port) {
 }
 
 export async function rareThings(port) {
-  for (const thing of [lateArrivals, longList, days, names, marksAndReading, scrolled, silence, pace]) await thing(port);
+  for (const thing of [lateArrivals, longList, flood, floodBelow, composing, days, names, marksAndReading, scrolled, silence, pace]) await thing(port);
 }

@@ -31,6 +31,9 @@ async function talk(network, names, { ports, pages }, master) {
   await say(second, "From a second tab.");
   for (const page of [a, second]) await until("both tabs show it", has(page, "From a second tab."));
   await second.close();
+  const called = (page) => page.locator("#posts .post").evaluateAll((items) => items.map((item) => `${item.querySelector(".name").textContent} ${item.querySelector(".called").title} ${item.querySelector(".called").textContent}`));
+  const [here, there] = [await called(a), await called(b)];
+  check("messages are called the same on both pages", here.filter((name) => there.includes(name)).length >= 5 && here.every((name) => /^\S+ \w{22}(\w{4}) #\1$/.test(name)));
   await outage(network, a, b);
   await networkAndHealth(a, names, master);
 }

@@ -298,6 +298,23 @@ impl Chat {
         self.errors.text()
     }
 
+    /// Waits until a message is shown that begins so (`alice: hello`), and says what it is called: `#7K3F`.
+    #[track_caller]
+    pub fn called(&self, begins: &str) -> String {
+        let begins = format!(" {begins}");
+        let find = || {
+            let is_on_a_screen = self.shown.screen.is_some();
+            let lines = if is_on_a_screen { self.rows().join("\n") } else { self.shown() };
+            lines.lines().find_map(|line| {
+                let (before, _) = line.split_once(&begins)?;
+                let name = before.rsplit_once('#')?.1;
+                (name.len() == 4).then(|| format!("#{name}"))
+            })
+        };
+        self.expect_that(&begins, |_| find().is_some());
+        find().expect("it was there")
+    }
+
     /// Waits until this was shown.
     #[track_caller]
     pub fn expect(&self, what: &str) {

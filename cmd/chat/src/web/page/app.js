@@ -1,7 +1,8 @@
 // The page: what is typed goes out, what happens is shown.
 
+import { Coming } from "./coming.js";
 import { Connection, bannerLine, queueItems } from "./connection.js";
-import { Posts, Reading, element, inShort } from "./posts.js";
+import { Posts, Reading, element, inShort, nameOf } from "./posts.js";
 import { Tabs, showHealth } from "./health.js";
 import { showNetwork, showPresence, typingLine } from "./network.js";
 
@@ -16,11 +17,15 @@ const END_PX = 80;
 /** Messages that stay in the list while its end is shown, and how many more make it worth the work. */
 const MOST_POSTS = 1000;
 const TOO_MANY = 100;
+/** So many heights of what is shown before its end, a list that is full takes more. */
+const HEIGHTS_AHEAD = 2;
 /** How far back it is asked for the message that was looked at before the connection was lost. */
 const MOST_PAGES_BACK = 20;
 /** An order that is answered sooner is not shown to wait. */
 const QUEUE_DELAY_MS = 150;
 const MOST_ALOUD = 5;
+/** The key code of what an input method takes. */
+const COMPOSING = 229;
 
 const by = (id) => document.getElementById(id);
 const [text, to, form, scroll, banner] = ["text", "to", "form", "scroll", "banner"].map(by);
@@ -38,6 +43,7 @@ const posts = new Posts(by("posts"), {
   },
 });
 const reading = new Reading();
+const coming = new Coming({ show, many, rests: () => posts.size > MOST_POSTS + TOO_MANY && !isNearEnd() });
 const connection = new Connection({
   told,
   changed: (there) => {
@@ -56,8 +62,11 @@ function told(news) {
   switch (news.type) {
     case "hello": hello(news); break;
     case "post": came(news.post); break;
-    case "changed": if (posts.change(news.post)) reading.note(news.post); break;
-    case "mark": posts.mark(news.id, news.mark); break;
+    case "changed": if (posts.change(news.post) || coming.change(news.post)) reading.note(news.post); break;
+    case "mark":
+      posts.mark(news.id, news.mark);
+      coming.mark(nameOf({ id: news.id, sender: state.me }), news.mark);
+      break;
     case "read": read(news); break;
     case "typing":
       if (news.on) state.typing.set(news.node, Date.now() + TYPING_LASTS_MS);
@@ -89,6 +98,7 @@ function hello(news) {
   Object.assign(state, { me: news.me, channel: news.channel, mode: news.mode, online: new Set(news.online), away: new Set(news.away) });
   state.typing = new Map(news.typing.map((node) => [node, Date.now() + TYPING_LASTS_MS]));
   posts.me = news.me;
+  coming.clear();
   posts.reset(news.posts);
   reading.begin(news.me, news.read.all, news.read.direct, news.posts);
   by("older").hidden = !news.more;
@@ -106,16 +116,31 @@ function hello(news) {
 
 function came(post) {
   state.typing.delete(post.sender);
-  if (!posts.put(post)) return;
+  if (posts.change(post) || coming.change(post)) return;
   reading.note(post);
-  if (post.sender !== state.me) aloud(`${post.sender}: ${post.content.file ? inShort(post.content.file) : post.content.text ?? "deleted"}`);
-  if (view.atEnd) {
-    if (posts.size > MOST_POSTS + TOO_MANY) {
-      reading.forget(posts.trim(MOST_POSTS));
-      by("older").hidden = false;
-    }
-    toEnd();
+  coming.add(post);
+}
+
+/** Of many that come together at the list's end, only those are shown that would stay. */
+function many() {
+  if (!view.atEnd || coming.size <= MOST_POSTS) return;
+  reading.forget(coming.skip(MOST_POSTS));
+  reading.forget(posts.clear());
+  by("older").hidden = false;
+}
+
+function show(more) {
+  const place = view.atEnd ? null : placeNow();
+  const isNear = isNearEnd();
+  for (const post of more) posts.put(post);
+  const others = more.filter(({ sender }) => sender !== state.me).slice(-MOST_ALOUD);
+  others.forEach(({ sender, content }) => aloud(`${sender}: ${content.file ? inShort(content.file) : content.text ?? "deleted"}`));
+  if (posts.size > MOST_POSTS + TOO_MANY && isNear) {
+    reading.forget(posts.trim(MOST_POSTS));
+    by("older").hidden = false;
   }
+  if (view.atEnd) toEnd();
+  else backTo(place);
   see();
 }
 
@@ -165,10 +190,25 @@ function placeNow() {
 /** Brings the message that was looked at to where it was; asks for older ones where it is not here. */
 function seek(more) {
   const { sought } = view;
-  const item = sought && posts.itemOf(sought.name);
-  if (item) scroll.scrollTop += item.getBoundingClientRect().top - scroll.getBoundingClientRect().top - sought.height;
-  else if (sought && more && view.pages-- > 0 && askOlder()) return;
+  if (sought && !backTo(sought) && more && view.pages-- > 0 && askOlder()) return;
   view.sought = null;
+}
+
+/** Whether this message is here; brings it back to its height. */
+function backTo(place) {
+  const item = place && posts.itemOf(place.name);
+  if (item) scroll.scrollTop += item.getBoundingClientRect().top - scroll.getBoundingClientRect().top - place.height;
+  return Boolean(item);
+}
+
+/** Whether the list follows, or is to have more below what is shown. */
+function isNearEnd() {
+  return view.atEnd || left() < HEIGHTS_AHEAD * scroll.clientHeight;
+}
+
+/** How much of the list lies below what is shown. */
+function left() {
+  return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight;
 }
 
 function toEnd() {
@@ -191,7 +231,7 @@ function tellSeen() {
   seeing = 0;
   if (!isSeen()) return;
   const lowest = view.atEnd ? posts.last : posts.above(scroll.getBoundingClientRect().bottom);
-  const seen = lowest ? reading.lastUpTo(lowest) : [];
+  const seen = lowest ? reading.lastUpTo(lowest, (name) => !coming.has(name)) : [];
   if (!seen.length) return;
   if (state.mode === "readwrite" && !connection.hint({ do: "read", keys: seen.map(key) })) {
     if (state.there) see();
@@ -309,8 +349,19 @@ form.addEventListener("submit", (event) => {
   }
 });
 
+// Keys while an input method composes are its own, whatever they mean here. Safari ends the composition before it tells of the Enter that ended it.
+let composed = false;
+addEventListener("compositionend", () => {
+  composed = true;
+  setTimeout(() => { composed = false; });
+}, true);
+for (const kind of ["keydown", "keypress", "keyup"]) {
+  addEventListener(kind, (event) => {
+    if (event.isComposing || event.keyCode === COMPOSING || (composed && kind === "keydown")) event.stopImmediatePropagation();
+  }, true);
+}
 text.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  if (event.key === "Enter" && !event.shiftKey) {
     event.preventDefault();
     form.requestSubmit();
   } else if (event.key === "Escape" && box.editing) {
@@ -343,7 +394,8 @@ by("skip").addEventListener("click", (event) => {
   (form.hidden ? scroll : text).focus();
 });
 scroll.addEventListener("scroll", () => {
-  view.atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < END_PX;
+  view.atEnd = left() < END_PX;
+  coming.goOn();
   see();
 });
 new ResizeObserver(() => {

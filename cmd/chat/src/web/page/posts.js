@@ -22,6 +22,9 @@ export function drawn(name, attributes, text) {
 const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
 
+/** What people call it: the end of its id, the same on every screen. */
+export const calledBy = ({ id }) => `#${id.slice(-4)}`;
+
 /** Names a message; in the order in which messages are shown. */
 export const nameOf = ({ id, sender }) => `${id} ${sender}`;
 
@@ -126,6 +129,17 @@ export class Posts {
     return gone;
   }
 
+  /** Leaves out all; their names. */
+  clear() {
+    const gone = this.#names;
+    const focused = this.#list.contains(document.activeElement);
+    this.#list.replaceChildren();
+    this.#names = [];
+    this.#shown.clear();
+    if (focused) this.#list.parentElement.focus();
+    return gone;
+  }
+
   get size() {
     return this.#names.length;
   }
@@ -183,7 +197,9 @@ export class Posts {
     const head = element("div", "head");
     const at = element("time", "", time.format(post.time_ms));
     at.dateTime = new Date(post.time_ms).toISOString();
-    head.append(element("span", "name", post.sender), at);
+    const called = element("span", "called", calledBy(post));
+    called.title = post.id;
+    head.append(element("span", "name", post.sender), at, called);
     if (post.time_ms > Date.now() + MOST_AHEAD_MS) head.append(element("span", "ahead", "clock ahead"));
     if (post.to) head.append(element("span", "", own ? `to ${post.to} only` : "to you only"));
     if (post.edited) head.append(element("span", "", "edited"));
@@ -245,12 +261,12 @@ export class Reading {
     names.forEach((name) => this.#unread.delete(name));
   }
 
-  /** Of each sender the last unread message up to this one. */
-  lastUpTo(name) {
+  /** Of each sender the last unread message up to this one, of those that are shown. */
+  lastUpTo(name, isShown) {
     const last = new Map();
     for (const [other, post] of this.#unread) {
       const of = `${post.sender} ${Boolean(post.to)}`;
-      if (other <= name && !(last.get(of)?.id > post.id)) last.set(of, post);
+      if (other <= name && isShown(other) && !(last.get(of)?.id > post.id)) last.set(of, post);
     }
     return [...last.values()];
   }
