@@ -14,7 +14,7 @@ use tracing::Instrument;
 use crate::driver::{Command, Consumer, ConsumerId};
 use crate::error::{ChannelError, SendError};
 use crate::incoming::{HandlerResult, Message};
-use crate::message::{ChannelName, MessageId, Mode, NewMessage};
+use crate::message::{ChannelName, MessageId, Mode, NewMessage, NodeId};
 use crate::node::Shared;
 use crate::spans;
 use crate::store::Tx;
@@ -100,6 +100,11 @@ impl Channel {
         let id = tx.send(self.prepare(message.into())?)?;
         spans::ids(&span, Some(id), Some(id));
         Ok(id)
+    }
+
+    /// Who kicked this node from the channel, until it is readmitted or started again; none where it takes part, or left by itself.
+    pub fn kicked_by(&self) -> Option<NodeId> {
+        self.shared.gate.look().out_of(&self.name).cloned()
     }
 
     fn prepare(&self, message: NewMessage) -> Result<crate::message::Prepared, SendError> {

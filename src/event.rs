@@ -88,6 +88,10 @@ pub enum Event {
     Expired {
         /// For whom.
         receiver: NodeId,
+        /// On which channel.
+        channel: ChannelName,
+        /// In which lane.
+        lane: Priority,
         /// The last message.
         id: MessageId,
         /// How many messages.
@@ -253,7 +257,7 @@ pub enum Event {
         /// From which channel; none: from all.
         channel: Option<ChannelName>,
     },
-    /// This node is being drained: it takes no new messages, and delivers what it has.
+    /// This node is being drained, until it is readmitted: it takes no new messages, and delivers what it has. Told again at each start.
     Draining {
         /// At whose order.
         by: NodeId,
@@ -461,6 +465,10 @@ pub struct Status {
     pub reasons: Vec<Reason>,
     /// What was missing of the file when the node was started, if anything was.
     pub log_cut: Option<LogCut>,
+    /// Who kicked this node from all channels, until it is readmitted or started again.
+    pub kicked: Option<NodeId>,
+    /// At whose order this node is being drained, until it is readmitted.
+    pub draining: Option<NodeId>,
     /// How many peers are online.
     pub peers_online: usize,
     /// Since the start.

@@ -37,6 +37,11 @@ impl Closed {
 }
 
 impl Gate {
+    /// Of a node that was being drained when it ended.
+    pub(crate) fn new(draining: Option<NodeId>) -> Self {
+        Self(RwLock::new(Closed { draining, ..Closed::default() }))
+    }
+
     pub(crate) fn look(&self) -> RwLockReadGuard<'_, Closed> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) line: Line,
     /// Kept only to begin others from: the driver has the sender, so that they end with it.
     pub(crate) events: broadcast::Receiver<Event>,
+    /// From the start on, for who comes first.
+    pub(crate) first_events: Mutex<Option<broadcast::Receiver<Event>>>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) elections: broadcast::Receiver<ElectionEvent>,
     pub(crate) standing: watch::Receiver<Standing>,
@@ -173,6 +175,12 @@ impl Node {
     /// What happens in the node from now on. A listener that is more than 1,024 events behind misses the oldest.
     pub fn events(&self) -> Events {
         Events { events: self.shared.events.resubscribe() }
+    }
+
+    /// The same, with what has happened since the node was started, as what expired while it did not run. Only the first call gets that.
+    pub fn events_since_start(&self) -> Events {
+        let first = self.shared.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.map_or_else(|| self.events(), |events| Events { events })
     }
 
     /// The peers that this node knows, online or not.

@@ -225,7 +225,7 @@ reasons! {
         by: NodeId,
     } = "draining"
         "this node is being drained by {by}, so it takes no messages"
-        "ask who did it; it takes messages again after readmit, or a restart"
+        "ask who did it; it takes messages again after readmit, and a restart does not end it"
         "this node is drained no longer"
 
     /// The server refuses our credentials.

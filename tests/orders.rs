@@ -124,6 +124,54 @@ async fn p2_what_is_purged_at_an_order_is_accounted_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drain_outlives_a_restart_and_readmit_ends_it_for_good() {
+    let (server, dir) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (hq, bob) = pair(&server, &dir).await;
+    hq.drain("bob").await.expect("obeyed");
+    assert_eq!(bob.status().draining, Some(id("hq")));
+    // Killed, as far as its file can tell.
+    drop(bob);
+    let bob = start(&server, &dir, "bob").await;
+    let by = event(&mut bob.events_since_start(), "draining", |event| match event {
+        Event::Draining { by } => Some(by.clone()),
+        _ => None,
+    });
+    assert_eq!(by.await, id("hq"));
+    assert_eq!(bob.status().draining, Some(id("hq")));
+    let work = bob.join("work", Mode::ReadWrite).await.expect("joined");
+    let got = collect(&work).await;
+    let refused = work.send("x").await.expect_err("it takes nothing");
+    assert!(matches!(&refused, SendError::Draining { by } if *by == id("hq")), "{refused}");
+    assert!(refused.to_string().contains("readmit"), "{refused}");
+    let theirs = hq.join("work", Mode::Writer).await.expect("joined");
+    reader_is_known(&hq, "work", "bob").await;
+    theirs.send("waits").await.expect("sent");
+    assert_eq!(columns(&hq, "bob").await[1], 1);
+    assert!(seen(&got).is_empty());
+
+    peer_is(&hq, "bob", true).await;
+    hq.readmit_node("bob").await.expect("obeyed");
+    assert_eq!(arrived(&got, 1).await, ["waits"]);
+    assert_eq!(bob.status().draining, None);
+    bob.shutdown().await;
+    let bob = start(&server, &dir, "bob").await;
+    assert_eq!(bob.status().draining, None);
+    let work = bob.join("work", Mode::Writer).await.expect("joined");
+    work.send("x").await.expect("it takes messages");
+    // A kick is over with a restart, and a drain is not taken away by one.
+    hq.drain("bob").await.expect("obeyed");
+    hq.kick("bob").await.expect("obeyed");
+    assert_eq!(work.kicked_by(), Some(id("hq")));
+    bob.shutdown().await;
+    let bob = start(&server, &dir, "bob").await;
+    let status = bob.status();
+    assert_eq!((status.kicked, status.draining), (None, Some(id("hq"))));
+    bob.readmit().await.expect("by itself");
+    hq.shutdown().await;
+    bob.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_drained_takes_nothing_and_tells_when_it_is_empty() {
     let (server, dir) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
     let (hq, bob) = pair(&server, &dir).await;

@@ -204,6 +204,7 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
         self.look_for_stalls();
         self.elect(crate::protocol::election::Event::Woke).await;
+        self.go_on_draining();
         loop {
             match self.next().await {
                 Input::Transport(event) => self.transport_event(event).await,

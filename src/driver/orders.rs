@@ -165,7 +165,7 @@ impl<T: Transport> Driver<T> {
                     };
                 }
                 settled.await.unwrap_or(Err(StoreError::Closed))?;
-                execute(&store, &task, &channels, before_ms, done).await
+                execute(&store, &from, &task, &channels, before_ms, done).await
             };
             let result = result.await;
             if let Ok(done) = &result
@@ -185,6 +185,7 @@ impl<T: Transport> Driver<T> {
         match task {
             Task::Kick => {
                 self.gate.change().kicked = Some(by.clone());
+                self.show_gate();
                 return Some(self.channels.keys().cloned().collect());
             }
             Task::KickChannel { channel } => {
@@ -204,10 +205,12 @@ impl<T: Transport> Driver<T> {
             }
             Task::Drain => {
                 self.gate.change().draining = Some(by.clone());
+                self.show_gate();
                 self.hold().await;
             }
             Task::Readmit => {
                 *self.gate.change() = Closed::default();
+                self.show_gate();
                 self.arm(Timer::Drain, None);
                 self.hold().await;
             }
@@ -257,17 +260,43 @@ impl<T: Transport> Driver<T> {
         }
         let by = by.clone();
         match task {
-            Task::Kick => self.tell(Event::Kicked { by, channel: None }),
+            Task::Kick => {
+                tracing::warn!(node = %self.me, "{by} kicked this node: it has left all channels, until it is readmitted or started again");
+                self.tell(Event::Kicked { by, channel: None });
+            }
             Task::KickChannel { channel } => {
+                tracing::warn!(node = %self.me, "{by} kicked this node from {channel:?}: it stays out until it is readmitted or started again");
                 self.tell(Event::Kicked { by, channel: Some(channel.clone()) });
             }
-            Task::Drain => {
-                self.tell(Event::Draining { by });
-                self.look_whether_drained();
+            Task::Drain => self.tell_draining(by),
+            Task::Readmit => {
+                tracing::warn!(node = %self.me, "{by} readmitted this node: it takes messages, and may join channels");
+                self.tell(Event::Readmitted { by });
             }
-            Task::Readmit => self.tell(Event::Readmitted { by }),
             _ => {}
         }
+    }
+
+    /// A node that was being drained when it ended goes on with it.
+    pub(super) fn go_on_draining(&mut self) {
+        let by = self.gate.look().draining.clone();
+        if let Some(by) = by {
+            self.tell_draining(by);
+        }
+    }
+
+    fn tell_draining(&mut self, by: NodeId) {
+        tracing::warn!(node = %self.me, "this node is being drained by {by}: it takes no new messages and delivers what it has, until it is readmitted");
+        self.tell(Event::Draining { by });
+        self.look_whether_drained();
+    }
+
+    /// Lets the node's status say who keeps it from what.
+    fn show_gate(&self) {
+        let closed = self.gate.look().clone();
+        self.status.send_modify(|status| {
+            (status.kicked, status.draining) = (closed.kicked, closed.draining);
+        });
     }
 
     /// The file did not take it: nobody is kept out by an order that failed.
@@ -285,8 +314,14 @@ impl<T: Transport> Driver<T> {
                 self.gate.change().draining = before.draining;
                 self.hold().await;
             }
+            Task::Readmit => {
+                *self.gate.change() = before;
+                self.hold().await;
+                self.look_whether_drained();
+            }
             _ => {}
         }
+        self.show_gate();
     }
 
     pub(super) fn look_whether_drained(&mut self) {
@@ -300,7 +335,10 @@ impl<T: Transport> Driver<T> {
             return;
         }
         match waiting {
-            Ok(0) => self.tell(Event::Drained),
+            Ok(0) => {
+                tracing::warn!(node = %self.me, "nothing waits any more in this node, which is being drained");
+                self.tell(Event::Drained);
+            }
             _ => self.arm(Timer::Drain, Some(Instant::now() + LOOK_AGAIN)),
         }
     }
@@ -447,6 +485,7 @@ fn entry(action: &'static str, by: &NodeId, term: Option<Term>, detail: String) 
 /// Does what an order asks of the file.
 async fn execute(
     store: &Store,
+    from: &NodeId,
     task: &Task,
     channels: &[ChannelName],
     before_ms: u64,
@@ -455,6 +494,11 @@ async fn execute(
     if !channels.is_empty() {
         store.leave(channels.to_vec()).await?;
         done.left = channels.len() as u64;
+    }
+    match task {
+        Task::Drain => store.set_draining(Some(from.clone())).await?,
+        Task::Readmit => store.set_draining(None).await?,
+        _ => {}
     }
     if matches!(task, Task::PurgeQueue | Task::PurgeAll) {
         done.purged = store.purge_queue().await?;

@@ -307,21 +307,30 @@ impl<T: Transport> Driver<T> {
                 self.tally.delivered.add(count);
                 let whose = (&receiver, run.topic);
                 self.flights.acknowledged(self.store.meter(), whose, id, run.at_ms);
-                Event::Delivered { receiver: receiver.clone(), id, count }
+                Some(Event::Delivered { receiver: receiver.clone(), id, count })
             }
             Settled::Expired => {
                 self.tally.expired.add(count);
-                Event::Expired { receiver: receiver.clone(), id, count }
+                self.topics.get(&run.topic).map(|topic| Event::Expired {
+                    receiver: receiver.clone(),
+                    channel: topic.channel.clone(),
+                    lane: topic.lane,
+                    id,
+                    count,
+                })
             }
             Settled::Dead { reason } => {
                 self.tally.dead_lettered.add(count);
                 tracing::warn!(node = %self.me, %receiver, %id, reason, "dead letter");
-                Event::DeadLettered { receiver: receiver.clone(), id, reason: reason.clone() }
+                let (receiver, reason) = (receiver.clone(), reason.clone());
+                Some(Event::DeadLettered { receiver, id, reason })
             }
         };
         self.settling.runs().add(run);
         // Whoever hears of it may ask for its account at once.
-        self.tell(told);
+        if let Some(told) = told {
+            self.tell(told);
+        }
         let is_last = !self.receivers.get(&receiver).is_some_and(Delivery::is_busy);
         if self.settling.runs().is_urgent() || (is_last && self.settled.receiver_count() > 0) {
             self.settle();

@@ -32,7 +32,7 @@ pub enum Task {
         /// Whom.
         node: NodeId,
     },
-    /// Take no new messages, neither of its program nor for its channels, and deliver what waits.
+    /// Take no new messages, neither of its program nor for its channels, and deliver what waits; until it is readmitted, over restarts.
     Drain,
     /// End what a kick or a drain began.
     Readmit,

@@ -78,7 +78,8 @@ impl Node {
         self.in_scope(scope, Task::Forget { node: NodeId::new(node)? }).await
     }
 
-    /// Has a node take no new messages, neither of its program nor for its channels, and deliver what it has. The answer says how many
+    /// Has a node take no new messages, neither of its program nor for its channels, and deliver what it has. That lasts until it is readmitted; a
+    /// restart does not end it. The answer says how many
     /// wait; calls of `send` that were under way may still add theirs. The node tells its program [`Event::Drained`](crate::Event::Drained)
     /// when none waits.
     ///

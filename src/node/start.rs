@@ -1,7 +1,7 @@
 //! Opening the file, starting the driver's thread, meeting the server.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, oneshot, watch};
@@ -86,7 +86,7 @@ pub(super) fn assemble(
 ) -> (Shared, Parts, oneshot::Receiver<Result<(), StartError>>) {
     let (id, store) = (opened.restored.node.clone(), opened.store.clone());
     let tally = store.tally().clone();
-    let gate = Arc::new(Gate::default());
+    let gate = Arc::new(Gate::new(opened.restored.draining.clone()));
     let (events, listening) = broadcast::channel::<Event>(EVENTS);
     let (line, commands) = line();
     let (status_sender, status) = watch::channel(Status {
@@ -96,6 +96,8 @@ pub(super) fn assemble(
         storage: store.health(),
         reasons: Vec::new(),
         log_cut: opened.cut,
+        kicked: None,
+        draining: opened.restored.draining.clone(),
         peers_online: 0,
         uptime: Duration::ZERO,
     });
@@ -122,6 +124,7 @@ pub(super) fn assemble(
         gate,
         tally,
         line,
+        first_events: Mutex::new(Some(listening.resubscribe())),
         events: listening,
         status,
         elections: elected,

@@ -7,12 +7,15 @@ use rusqlite::params;
 
 use super::fault::At;
 use super::job::Group;
-use super::ledger::Audience;
+use super::ledger::{Audience, TopicState};
 use super::types::{Notice, Outcome};
 use crate::config::Overflow;
 use crate::error::{SendError, StoreError};
 use crate::message::{ChannelName, NodeId, Prepared, TopicId};
 use crate::protocol::laggard::{self, mark_at};
+
+/// How far from a topic's end it is looked for what has expired, where somebody only asks what waits.
+const SOME: usize = 256;
 
 pub(super) const DELETE: &str = "DELETE FROM waypost_outbox WHERE seq = ?1";
 pub(super) const RELINK: &str = "UPDATE waypost_outbox SET previous_seq = ?2 WHERE seq = ?1";
@@ -140,8 +143,12 @@ fn backlog(group: &mut Group<'_>, receiver: &Waiting) -> Result<u64, StoreError>
     };
     let mut unclaimed = 0;
     for topic in group.ledger.broadcasts(channel) {
-        // Expired ones do not count, and clean-up may not have come by yet.
-        group.expire_unclaimed(topic, None, usize::MAX)?;
+        // Expired ones do not count, and clean-up may not have come by yet. Nearly always those that came first.
+        group.expire_first_unclaimed(topic, usize::MAX)?;
+        let waits = group.ledger.topic(topic).map_or(0, |state| state.unclaimed);
+        if waits >= group.settings.queue_limit {
+            group.expire_unclaimed(topic, None, usize::MAX)?;
+        }
         unclaimed += group.ledger.topic(topic).map_or(0, |state| state.unclaimed);
     }
     Ok(unclaimed)
@@ -286,6 +293,54 @@ pub(super) struct Walk {
 }
 
 impl Group<'_> {
+    /// Deletes and counts what has expired without any reader, as far as a few steps from either end of each topic find it: so it is told soon
+    /// after it happened, where somebody looks. Clean-up finds the rest.
+    pub(super) fn expire_some_unclaimed(&mut self) -> Result<(), StoreError> {
+        let is_due = |state: &&TopicState| {
+            state.open == 0 && state.unclaimed > 0 && state.unclaimed_expiry_ms <= self.now_ms
+        };
+        let due = self.ledger.topics().filter(is_due).map(|state| state.topic.topic);
+        for topic in due.collect::<Vec<_>>() {
+            self.expire_first_unclaimed(topic, SOME)?;
+            self.expire_unclaimed(topic, None, SOME)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes and counts the messages of a topic that expired before it had any reader, from the first one on, up to one that has not, or so
+    /// many.
+    fn expire_first_unclaimed(&mut self, topic: TopicId, most: usize) -> Result<(), StoreError> {
+        let due = |state: &&TopicState| state.open == 0 && state.unclaimed_expiry_ms <= self.now_ms;
+        let Some(state) = self.ledger.topic(topic).filter(due) else { return Ok(()) };
+        let (mut last, channel) = (state.claimed_seq, state.topic.channel.clone());
+        let (mut expired, mut before) = (0, 0);
+        let next = loop {
+            let next = self.next_of(topic, last, 0)?;
+            let Some(seq) = next.filter(|_| expired < most) else { break next };
+            let Some((previous, expires_ms)) = self.link(topic, seq)? else { break next };
+            if !expires_ms.is_some_and(|expires_ms| expires_ms <= self.now_ms) {
+                break next;
+            }
+            if expired == 0 {
+                before = previous;
+            }
+            delete(self, seq)?;
+            (last, expired) = (seq, expired + 1);
+        };
+        if expired == 0 {
+            return Ok(());
+        }
+        let count = expired as u64;
+        self.relink(topic, next, before)?;
+        self.ledger.change_topic(topic, |state| {
+            state.claimed_seq = last;
+            state.unclaimed = state.unclaimed.saturating_sub(count);
+            state.unclaimed_expired += count;
+        });
+        self.notices.push(Notice::ExpiredUnclaimed { channel, count });
+        Ok(())
+    }
+
     /// Deletes and counts the messages of a topic that expired before it had any reader, from the last one (or the one before
     /// `from`) back, after looking at so many.
     pub(super) fn expire_unclaimed(

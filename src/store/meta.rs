@@ -11,7 +11,7 @@ use super::job::Group;
 use super::ledger::{CursorState, Ledger, TopicState, Totals};
 use super::open::generation;
 use super::types::{Cursor, Restored, Topic};
-use super::{election, inbox, members, outbox};
+use super::{drain, election, inbox, members, outbox};
 use crate::error::StoreError;
 use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
 
@@ -137,6 +137,7 @@ pub(super) fn restored(
         inbox: inbox::rows(conn)?,
         left: members::left(conn)?,
         election: election::load(conn)?,
+        draining: drain::load(conn)?,
     })
 }
 

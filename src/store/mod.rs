@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub(crate) mod crc;
 mod cursors;
 pub(crate) mod dead_letters;
+mod drain;
 mod election;
 mod fault;
 mod fence;

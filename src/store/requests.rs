@@ -249,7 +249,10 @@ impl Store {
 
     /// The account of promise P2 for every receiver. An age that is not found soon is left out.
     pub(crate) async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
-        let counted = |group: &mut Group<'_>| Ok::<_, StoreError>(cursors::accounts(group));
+        let counted = |group: &mut Group<'_>| {
+            group.expire_some_unclaimed()?;
+            Ok::<_, StoreError>(cursors::accounts(group))
+        };
         let counted = self.run(Durability::Normal, counted).await?;
         let places = counted.iter().flat_map(|(_, waiting)| waiting).copied().collect();
         let end = Instant::now() + OLDEST_TIME;

@@ -162,7 +162,8 @@ pub(super) fn page_of(store: &Store, lane: Priority, topics: &[(TopicId, u64)]) 
 #[test]
 fn every_statement_prepares_against_a_fresh_file() {
     use super::{
-        audit, cleanup, cursors, dead_letters, election, inbox, limits, members, meta, outbox,
+        audit, cleanup, cursors, dead_letters, drain, election, inbox, limits, members, meta,
+        outbox,
     };
     use super::{pager, strays, writer};
     let folder = TempDir::new().expect("a folder");
@@ -170,6 +171,9 @@ fn every_statement_prepares_against_a_fresh_file() {
     let file = open::open(&folder.path().join("node.db"), &holder).expect("the file opens");
     let statements = [
         audit::INSERT,
+        drain::SELECT,
+        drain::BEGIN,
+        drain::END,
         cleanup::SCAN,
         cleanup::SETTLEMENTS_STEP,
         cleanup::DELETE_SETTLEMENTS,

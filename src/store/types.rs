@@ -52,6 +52,8 @@ pub(crate) struct Restored {
     pub(crate) left: Vec<ChannelName>,
     /// What was promised in elections; `None` where that is damaged.
     pub(crate) election: Option<Durable>,
+    /// At whose order this node is being drained, if it is.
+    pub(crate) draining: Option<NodeId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -87,7 +87,7 @@ async fn run(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
     let node =
         Node::builder().config(args.config()).start().await.context("the node does not start")?;
     let server = args.http.serve(listener, &node, "chat");
-    let events = node.events();
+    let events = node.events_since_start();
     let ended = async {
         if let Link::Conflict { host } = node.status().link {
             anyhow::bail!(

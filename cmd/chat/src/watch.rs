@@ -80,6 +80,10 @@ async fn look(hub: &Hub) {
     hub.set_present(online, away);
 }
 
+fn messages(count: u64) -> String {
+    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+}
+
 /// Whether marks may have changed.
 async fn note(hub: &Hub, event: &Event) -> bool {
     let warn = |text: String| hub.tell(Notice::Warning(text));
@@ -95,7 +99,23 @@ async fn note(hub: &Hub, event: &Event) -> bool {
             look(hub).await;
             return true;
         }
-        Event::Delivered { .. } | Event::Expired { .. } | Event::Dropped { .. } => return true,
+        Event::Delivered { .. } => return true,
+        // In the low lane are read marks, and somebody who was typing.
+        Event::Expired { lane: Priority::Low, .. } => return true,
+        Event::Expired { receiver, count, .. } => {
+            warn(format!("{} for {receiver} expired undelivered", messages(*count)));
+            return true;
+        }
+        Event::Dropped { receiver, count } => {
+            let count = messages(*count);
+            warn(format!("{count} for {receiver} given up: dropped for newer ones, or purged"));
+            return true;
+        }
+        Event::ExpiredUnclaimed { count, .. } => {
+            warn(format!("{} expired undelivered: nobody reads the channel", messages(*count)));
+            return true;
+        }
+        Event::LimitNear(near) => warn(near.to_string()),
         Event::DeadLettered { receiver, reason, .. } => {
             warn(format!("{receiver} does not take a message: {reason}"));
             return true;
@@ -118,7 +138,9 @@ async fn note(hub: &Hub, event: &Event) -> bool {
             ));
         }
         Event::Kicked { by, .. } => warn(format!("{by} kicked this node from the channel")),
-        Event::Draining { by } => warn(format!("{by} drains this node: nothing new can be sent")),
+        Event::Draining { by } => {
+            warn(format!("{by} drains this node: nothing new can be sent until it is readmitted"))
+        }
         Event::Readmitted { by } => warn(format!("{by} readmitted this node")),
         Event::StorageFull => {
             warn("the disk is full: nothing can be sent until there is room".into())

@@ -218,7 +218,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         order: Ordering,
     },
-    /// Have a node take no new messages, and deliver what it has
+    /// Have a node take no new messages, and deliver what it has, until it is readmitted; a restart does not end it
     #[command(after_long_help = ORDERS_HELP)]
     Drain {
         /// The node
@@ -406,6 +406,8 @@ pub(crate) enum Db {
     },
     /// Give free pages back to the disk; the node must not be running
     Vacuum,
+    /// End a drain in the file of a node that is not running: `waypost readmit` needs one that is
+    Readmit,
 }
 
 #[derive(Debug, Clone, clap::Args)]

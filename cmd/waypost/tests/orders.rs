@@ -79,3 +79,40 @@ fn a_node_that_is_not_there_or_refuses_is_named() {
     here.run("kick alice --yes --id hq").expect_code(0);
     here.run("purge queue alice zoe --yes --id hq").says(4, "zoe");
 }
+
+#[test]
+fn a_reader_that_is_kicked_says_why_it_ends_and_by_whom() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    for order in ["kick bob --yes --id hq", "kick-channel chat bob --yes --id hq"] {
+        let mut reader = here.spawn("recv chat --id bob --from all");
+        here.run("send chat hello --id alice --to bob --wait 30s").expect_code(0);
+        assert_eq!(reader.line(), "hello");
+        here.run(order).expect_code(0);
+        let ended = reader.ended().expect_code(1);
+        assert!(ended.err.contains("hq kicked this node from \"chat\""), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_drained_file_takes_nothing_in_any_run_until_it_is_readmitted() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut alice = here.spawn("send chat --lines --id alice --wait 40s");
+    alice.write(b"one\n");
+    alice.line();
+    here.run("drain alice --yes --id hq").expect_code(0);
+    alice.write(b"two\n");
+    let ended = alice.ended().expect_code(1);
+    assert!(ended.err.contains("drained by hq"), "{}", ended.err);
+    for _ in 0..2 {
+        here.run("send chat three --id alice --flush 0").says(1, "drained by hq");
+    }
+    here.run("readmit alice --yes --id hq").says(4, "alice is not online");
+    let said = here.run("db readmit --id alice").expect_code(0);
+    assert_eq!(said.text(), "no longer drained, as hq had ordered\n");
+    here.run("send chat three --id alice --flush 0").expect_code(0);
+    assert_eq!(here.run("db readmit --id alice").expect_code(0).text(), "it was not drained\n");
+    here.run("db readmit --id zoe").says(1, "no file");
+    assert!(!here.path("waypost-zoe.db").exists());
+}

@@ -159,6 +159,11 @@ fn a_full_queue_makes_lines_wait_and_refuses_a_single_message() {
     for _ in 0..5 {
         here.run("send chat more --id alice --flush 0").expect_code(0);
     }
+    // Who is furthest behind is told at each start, and the limit is not reached yet.
+    let near = "5 messages wait for bob, the oldest for ";
+    eventually(PATIENCE, "a warning", || {
+        here.run("send other x --id alice --to bo --flush 500ms").err.contains(near)
+    });
     here.run("send chat more --id alice --flush 0").says(1, "5 messages wait for bob, limit 5");
 }
 
@@ -239,4 +244,41 @@ fn parallel_one_shot_sends_are_all_stored() {
     assert_eq!(ids.len(), SENDS);
     let queue = here.run("queue --id alice --json").expect_code(0).json();
     assert_eq!(queue[0]["pending"], SENDS);
+}
+
+#[test]
+fn what_expires_is_told_at_the_sender() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let told = |ended: program::Ended, what: &str| {
+        assert!(ended.err.contains(what), "{what}: {}", ended.err);
+    };
+    let sent = here.run("send chat x --id alice --to bob --ttl 1s --wait 20s");
+    told(sent, "1 message for bob expired undelivered");
+    let sent = here.run("send chat x --id alice --ttl 1s --wait 20s");
+    told(sent, "1 message on \"chat\" expired undelivered: no reader of it is known");
+    // Also behind one that lasts, and with nobody connected.
+    let away = Program::new(NOWHERE);
+    away.run("send chat lasts --flush 0").expect_code(0);
+    let sent = away.run("send chat x --ttl 500ms --wait 3s");
+    told(sent, "1 message on \"chat\" expired undelivered");
+    // What expires while no node runs is told by the next run.
+    here.run("send chat x --id alice --to carol --ttl 200ms --flush 0").expect_code(0);
+    eventually(PATIENCE, "the next run tells", || {
+        let sent = here.run("send chat y --id alice --to dave --flush 100ms").expect_code(0);
+        sent.err.contains("1 message for carol expired undelivered")
+    });
+}
+
+#[test]
+fn what_is_dropped_for_newer_ones_is_told_at_the_sender() {
+    let here = Program::new(NOWHERE).with("WAYPOST_QUEUE_LIMIT", "3");
+    let here = here.with("WAYPOST_OVERFLOW", "drop_oldest");
+    let sent = here.feed("send chat --lines --to bob --flush 100ms", b"1\n2\n3\n").expect_code(0);
+    assert!(!sent.err.contains("given up"), "{}", sent.err);
+    let sent = here.run("send chat 4 --to bob --flush 100ms").expect_code(0);
+    assert!(sent.err.contains("1 message for bob given up: dropped"), "{}", sent.err);
+    here.feed("send chat --lines --flush 100ms", b"1\n2\n3\n").expect_code(0);
+    let sent = here.run("send chat 4 --flush 100ms").expect_code(0);
+    assert!(sent.err.contains("1 message on \"chat\" dropped for newer ones"), "{}", sent.err);
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::json;
-use waypost::Config;
 use waypost::inspect::{self, Progress, Replace, Stage};
+use waypost::{Config, Node};
 
 use super::queue::read;
 use crate::output::{Output, bytes, count, printable};
@@ -114,6 +114,34 @@ pub(super) async fn vacuum(config: &Config, output: &Output) -> anyhow::Result<O
     } else {
         let (before, after) = (bytes(vacuumed.before_bytes), bytes(vacuumed.after_bytes));
         output.print(format!("from {before} to {after}")).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Starts the node for a moment, network or not, and ends its drain.
+pub(super) async fn readmit(mut config: Config, output: &Output) -> anyhow::Result<Outcome> {
+    let path = settings::storage(&config).map_err(Usage)?;
+    if !path.exists() {
+        anyhow::bail!(
+            "there is no file {}: name it with --db, or its node with --id",
+            path.display()
+        );
+    }
+    config.shutdown_timeout = std::time::Duration::ZERO;
+    let node = Node::builder().config(config).start().await.context("the file does not open")?;
+    let was_draining = node.status().draining;
+    let done = node.readmit().await;
+    node.shutdown().await;
+    done?;
+    if output.json() {
+        output.print_json(&json!({ "was_drained_by": was_draining })).await?;
+    } else {
+        output
+            .print(match was_draining {
+                Some(by) => format!("no longer drained, as {by} had ordered"),
+                None => "it was not drained".to_owned(),
+            })
+            .await?;
     }
     Ok(Outcome::Done)
 }

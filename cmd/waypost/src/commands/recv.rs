@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use tracing::info;
 use waypost::error::AckError;
 use waypost::{
-    ChannelName, Config, Headers, Kind, Message, MessageId, Messages, Mode, Node, NodeId, Priority,
+    Channel, ChannelName, Config, Headers, Kind, Message, MessageId, Messages, Mode, Node, NodeId,
+    Priority,
 };
 
 use super::node;
@@ -42,8 +43,9 @@ pub(super) async fn run(
     let (mut messages, mut unprinted) = (None, None);
     let received = tokio::select! {
         received = async {
-            let messages = messages.insert(join(&node, &args).await?);
-            receive(messages, &mut unprinted, &args, output, &mut signals).await
+            let (channel, joined) = join(&node, &args).await?;
+            let messages = messages.insert(joined);
+            receive((&channel, messages), &mut unprinted, &args, output, &mut signals).await
         } => received,
         error = standing.lost() => Err(error),
     };
@@ -52,19 +54,32 @@ pub(super) async fn run(
     }
     // The senders hear the last acknowledgement and the goodbye before this returns.
     node.shutdown().await;
+    standing.told().await;
     received.map(|()| Outcome::Done)
 }
 
-async fn join(node: &Node, args: &Recv) -> anyhow::Result<Messages> {
+/// Why no message comes any more.
+fn ended(channel: &Channel) -> anyhow::Error {
+    let name = channel.name().as_str();
+    match channel.kicked_by() {
+        Some(by) => anyhow::anyhow!(
+            "{by} kicked this node from {name:?}: start it again to take part, or ask whoever runs {by}"
+        ),
+        None => anyhow::anyhow!("the node has stopped"),
+    }
+}
+
+async fn join(node: &Node, args: &Recv) -> anyhow::Result<(Channel, Messages)> {
     let start = args.from.start_at(SystemTime::now());
     let channel = node.join_from(&args.channel, Mode::Reader, start).await?;
-    Ok(channel.messages().await?)
+    let messages = channel.messages().await?;
+    Ok((channel, messages))
 }
 
 /// Until the count is reached, nothing came for too long, a signal, or nobody reads standard output any more, also where nothing is to be
 /// written. A message that was not printed is left in `unprinted`.
 async fn receive(
-    messages: &mut Messages,
+    (channel, messages): (&Channel, &mut Messages),
     unprinted: &mut Option<Message>,
     args: &Recv,
     output: &Output,
@@ -79,7 +94,10 @@ async fn receive(
         let message = tokio::select! {
             biased;
             _ = signals.caught() => return owed.settled(),
-            message = messages.next() => message.context("the node has stopped")?,
+            message = messages.next() => match message {
+                Some(message) => message,
+                None => return Err(ended(channel)),
+            },
             () = until(idle_at) => return owed.settled(),
             () = &mut abandoned => {
                 info!("nobody reads standard output any more");

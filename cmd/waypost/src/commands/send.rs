@@ -90,6 +90,7 @@ pub(super) async fn run(
         server.stop().await;
     }
     node.shutdown().await;
+    standing.told().await;
     outcome
 }
 

@@ -1,14 +1,14 @@
 //! `send --lines`: each line a message, committed as lines arrive, many in one commit where they come faster than the disk.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use tracing::warn;
-use waypost::Channel;
 use waypost::error::SendError;
+use waypost::{Channel, NodeId};
 
 use super::ids::Ids;
 use super::input::Input;
@@ -22,6 +22,8 @@ const MAX_LINES: usize = 512;
 const MAX_BYTES: usize = 1024 * 1024;
 /// Between two tries while a receiver's queue is full.
 const QUEUE_PAUSE: Duration = Duration::from_millis(100);
+/// Least time until another receiver is named.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// Between two tries while the disk is full.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -36,7 +38,7 @@ pub(super) async fn send(
     let mut waiting = Waiting::default();
     // Smaller only while a queue has less room than that.
     let mut most = MAX_LINES;
-    let mut told = false;
+    let mut told = Told::default();
     loop {
         if waiting.lines.is_empty() {
             if waiting.end.is_some() {
@@ -62,7 +64,9 @@ pub(super) async fn send(
             Ok(sent) => {
                 waiting.lines.drain(..size);
                 // Said again only after a time without stalls: a reader that is slower than the input has many short ones.
-                told &= most < MAX_LINES;
+                if most == MAX_LINES {
+                    told = Told::default();
+                }
                 most = (2 * most).min(MAX_LINES);
                 if let Some(number) = ids.print(&sent, signals).await {
                     return Ok(Sent::Interrupted(number));
@@ -72,15 +76,36 @@ pub(super) async fn send(
             // Neither has stored anything, so that the same lines can be sent again.
             Err(error @ (SendError::QueueFull { .. } | SendError::StorageFull { .. })) => {
                 let is_disk = matches!(error, SendError::StorageFull { .. });
-                if !std::mem::replace(&mut told, true) {
-                    warn!("standard input has to wait: {error}");
-                }
+                told.stalled(&error);
                 tokio::select! {
                     number = signals.caught() => return Ok(Sent::Interrupted(number)),
                     () = tokio::time::sleep(if is_disk { DISK_PAUSE } else { QUEUE_PAUSE }) => {}
                 }
             }
             Err(error) => return Err(error).with_context(|| stopped(ids)),
+        }
+    }
+}
+
+/// What was said of a stall: once, and again where another receiver is the one that is furthest behind.
+#[derive(Default)]
+struct Told {
+    stall: Option<(Option<NodeId>, Instant)>,
+}
+
+impl Told {
+    fn stalled(&mut self, error: &SendError) {
+        let receiver = match error {
+            SendError::QueueFull { receiver, .. } => receiver.clone(),
+            _ => None,
+        };
+        let is_told = self
+            .stall
+            .as_ref()
+            .is_some_and(|(before, at)| *before == receiver || at.elapsed() < SAY_AGAIN);
+        if !is_told {
+            warn!("standard input has to wait: {error}");
+            self.stall = Some((receiver, Instant::now()));
         }
     }
 }
