@@ -56,7 +56,7 @@ pub(super) fn make_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(),
     let waiting = waiting(group, batch);
     let mut over = Vec::new();
     for (receiver, more) in &waiting {
-        let mut pending = backlog(group, receiver)?;
+        let mut pending = backlog(group, receiver, more.count)?;
         if let (Waiting::Node(node), true) = (receiver, pending + more.count > limit) {
             pending = backlog_of(group, node)?;
         }
@@ -135,8 +135,8 @@ fn backlog_of(group: &mut Group<'_>, node: &NodeId) -> Result<u64, StoreError> {
     Ok(group.ledger.pending(node))
 }
 
-/// How many messages wait for a receiver, or for a channel's first reader.
-fn backlog(group: &mut Group<'_>, receiver: &Waiting) -> Result<u64, StoreError> {
+/// How many messages wait for a receiver, or for a channel's first reader, to which so many are to be added.
+fn backlog(group: &mut Group<'_>, receiver: &Waiting, more: u64) -> Result<u64, StoreError> {
     let channel = match receiver {
         Waiting::Node(node) => return Ok(group.ledger.pending(node)),
         Waiting::Channel(channel) => channel,
@@ -146,7 +146,7 @@ fn backlog(group: &mut Group<'_>, receiver: &Waiting) -> Result<u64, StoreError>
         // Expired ones do not count, and clean-up may not have come by yet. Nearly always those that came first.
         group.expire_first_unclaimed(topic, usize::MAX)?;
         let waits = group.ledger.topic(topic).map_or(0, |state| state.unclaimed);
-        if waits >= group.settings.queue_limit {
+        if waits + more > group.settings.queue_limit {
             group.expire_unclaimed(topic, None, usize::MAX)?;
         }
         unclaimed += group.ledger.topic(topic).map_or(0, |state| state.unclaimed);
@@ -171,7 +171,7 @@ fn note_room(group: &mut Group<'_>, batch: &[Prepared]) -> Result<(), StoreError
             }
         }
         if !anybody {
-            most = backlog(group, &audience)?;
+            most = backlog(group, &audience, 0)?;
         }
         if most.saturating_add(more) >= marks[0] {
             group.notices.push(Notice::Filling);

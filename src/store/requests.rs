@@ -18,11 +18,14 @@ use super::{
 use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::management::Account;
-use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId};
+use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId, TopicId};
 use crate::protocol::election::{Record, StaleToken, Token};
 
 /// What a message takes in the writer's queue besides its payload, roughly.
 const MESSAGE_BYTES: usize = 256;
+/// An account, and where what waits begins.
+type Counted = (Account, Vec<(TopicId, u64)>);
+
 /// How long the ages of what waits are looked for.
 const OLDEST_TIME: Duration = Duration::from_millis(250);
 
@@ -249,11 +252,7 @@ impl Store {
 
     /// The account of promise P2 for every receiver. An age that is not found soon is left out.
     pub(crate) async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
-        let counted = |group: &mut Group<'_>| {
-            group.expire_some_unclaimed()?;
-            Ok::<_, StoreError>(cursors::accounts(group))
-        };
-        let counted = self.run(Durability::Normal, counted).await?;
+        let counted = self.run(Durability::Normal, accounts).await?;
         let places = counted.iter().flat_map(|(_, waiting)| waiting).copied().collect();
         let end = Instant::now() + OLDEST_TIME;
         let times = self.read_aside(move |conn| pager::first_times(conn, places, end)).await?;
@@ -266,8 +265,7 @@ impl Store {
 
     /// The same without the ages, which cost a look at the log.
     pub(crate) async fn accounts_without_ages(&self) -> Result<Vec<Account>, StoreError> {
-        let counted = |group: &mut Group<'_>| Ok::<_, StoreError>(cursors::accounts(group));
-        let counted = self.run(Durability::Normal, counted).await?;
+        let counted = self.run(Durability::Normal, accounts).await?;
         Ok(counted.into_iter().map(|(account, _)| account).collect())
     }
 
@@ -336,4 +334,10 @@ impl Store {
     pub(crate) fn page(&self, request: &PageRequest) -> Result<Page, StoreError> {
         self.read(|conn| pager::page(conn, request))
     }
+}
+
+/// The accounts, once what has expired without any reader is counted so.
+fn accounts(group: &mut Group<'_>) -> Result<Vec<Counted>, StoreError> {
+    group.expire_some_unclaimed()?;
+    Ok(cursors::accounts(group))
 }

@@ -1,6 +1,6 @@
 //! Watches the node: who is there, the connection, and what was delivered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut events: Events) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marks_at: Option<Instant> = None;
     let mut waiting = 0;
+    let mut given_up = GivenUp::default();
     loop {
         let gathered = async {
             match marks_at {
@@ -31,7 +32,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut events: Events) {
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => {
-                    if note(&hub, &event).await {
+                    if note(&hub, &mut given_up, &event).await {
                         marks_at.get_or_insert_with(|| Instant::now() + GATHER);
                     }
                 }
@@ -43,6 +44,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut events: Events) {
             () = gathered => {
                 marks_at = None;
                 refresh(&hub).await;
+                given_up.say(&hub);
             }
             _ = ticks.tick() => {
                 look(&hub).await;
@@ -80,12 +82,25 @@ async fn look(hub: &Hub) {
     hub.set_present(online, away);
 }
 
-fn messages(count: u64) -> String {
-    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+/// Messages that nobody will get: thousands may expire together, and are told in one line.
+#[derive(Default)]
+struct GivenUp(BTreeMap<String, u64>);
+
+impl GivenUp {
+    fn add(&mut self, what: String, count: u64) {
+        *self.0.entry(what).or_default() += count;
+    }
+
+    fn say(&mut self, hub: &Hub) {
+        for (what, count) in std::mem::take(&mut self.0) {
+            let messages = if count == 1 { "message" } else { "messages" };
+            hub.tell(Notice::Warning(format!("{count} {messages} {what}")));
+        }
+    }
 }
 
 /// Whether marks may have changed.
-async fn note(hub: &Hub, event: &Event) -> bool {
+async fn note(hub: &Hub, given_up: &mut GivenUp, event: &Event) -> bool {
     let warn = |text: String| hub.tell(Notice::Warning(text));
     match event {
         Event::Connected { .. } => hub.set_link(true, ""),
@@ -103,16 +118,16 @@ async fn note(hub: &Hub, event: &Event) -> bool {
         // In the low lane are read marks, and somebody who was typing.
         Event::Expired { lane: Priority::Low, .. } => return true,
         Event::Expired { receiver, count, .. } => {
-            warn(format!("{} for {receiver} expired undelivered", messages(*count)));
+            given_up.add(format!("for {receiver} expired undelivered"), *count);
             return true;
         }
         Event::Dropped { receiver, count } => {
-            let count = messages(*count);
-            warn(format!("{count} for {receiver} given up: dropped for newer ones, or purged"));
+            given_up
+                .add(format!("for {receiver} given up: dropped for newer ones, or purged"), *count);
             return true;
         }
         Event::ExpiredUnclaimed { count, .. } => {
-            warn(format!("{} expired undelivered: nobody reads the channel", messages(*count)));
+            given_up.add("expired undelivered: nobody reads the channel".to_owned(), *count);
             return true;
         }
         Event::LimitNear(near) => warn(near.to_string()),

@@ -262,6 +262,20 @@ fn what_expires_is_told_at_the_sender() {
     away.run("send chat lasts --flush 0").expect_code(0);
     let sent = away.run("send chat x --ttl 500ms --wait 3s");
     told(sent, "1 message on \"chat\" expired undelivered");
+    // Many are told together.
+    let sent = here.feed(
+        "send chat --lines --id alice --to eve --ttl 1s --wait 30s",
+        numbered(500).as_bytes(),
+    );
+    let told_of: Vec<u64> = sent
+        .err
+        .lines()
+        .filter_map(|line| {
+            line.split_once(" for eve expired undelivered")?.0.split(' ').rev().nth(1)?.parse().ok()
+        })
+        .collect();
+    assert_eq!(told_of.iter().sum::<u64>(), 500, "{}", sent.err);
+    assert!(told_of.len() < 20, "{}", sent.err);
     // What expires while no node runs is told by the next run.
     here.run("send chat x --id alice --to carol --ttl 200ms --flush 0").expect_code(0);
     eventually(PATIENCE, "the next run tells", || {

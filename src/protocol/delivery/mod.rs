@@ -108,6 +108,7 @@ impl<B: Clone> Delivery<B> {
 
     /// Appends actions in the order in which the shell must perform them.
     pub fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
+        let is_page = matches!(event, Event::Loaded { .. });
         match event {
             Event::Opened { topic, lane, at, last_seq } => self.open(topic, lane, at, last_seq),
             Event::Closed { topic } => {
@@ -158,6 +159,9 @@ impl<B: Clone> Delivery<B> {
             Event::Woke => {}
         }
         self.act(now, out);
+        if is_page {
+            self.keep_first(now);
+        }
     }
 
     /// When to say `Woke`, if nothing happens before.

@@ -22,14 +22,15 @@ impl<B: Clone> Delivery<B> {
         self.expire_in_flight(now, out);
         self.repeat(now, out);
         // After what can end a flight, so that nothing expired or damaged is at the front of a queue that is free now.
-        self.expire(now, out);
+        let expired = self.expire(now, out);
         self.send_next(now, out);
-        self.load_more(now, out);
+        self.load_more(now, expired, out);
     }
 
-    /// Settles what expired, or turned out to be damaged, before it was sent. The queue of a message in flight waits for that
+    /// Settles what expired, or turned out to be damaged, before it was sent, and says whether there was any. The queue of a message in flight waits for that
     /// one's answer.
-    fn expire(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+    fn expire(&mut self, now: Now, out: &mut Vec<Action<B>>) -> bool {
+        let before = out.len();
         let busy = self.flight.as_ref().map(|flight| flight.topic);
         for (topic, queue) in self.queues.iter_mut().filter(|(topic, _)| busy != Some(**topic)) {
             loop {
@@ -46,6 +47,7 @@ impl<B: Clone> Delivery<B> {
                 settle_otherwise(*topic, queue, &damaged, Settled::Dead { reason }, out);
             }
         }
+        out.len() > before
     }
 
     /// The frame in flight has had no answer in time, or has to be sent again for another reason.
@@ -232,8 +234,16 @@ impl<B: Clone> Delivery<B> {
         });
     }
 
-    /// Asks for the next page where memory runs low. What cannot be sent now is loaded only so far that its expiry is noticed.
-    fn load_more(&mut self, now: Now, out: &mut Vec<Action<B>>) {
+    /// What cannot be sent now is not kept in memory, but for the first message, whose expiry is to be noticed.
+    pub(super) fn keep_first(&mut self, now: Now) {
+        let reachable = self.online && self.link;
+        let unsendable = |queue: &&mut Queue<B>| !(reachable && is_eligible(queue, now));
+        self.queues.values_mut().filter(unsendable).for_each(|queue| queue.shrink(1));
+    }
+
+    /// Asks for the next page where memory runs low. What cannot be sent now is loaded only so far that its expiry is noticed; where some has
+    /// expired, more may have, and a whole page is looked at.
+    fn load_more(&mut self, now: Now, expired: bool, out: &mut Vec<Action<B>>) {
         if self.loading.is_some() || self.load_rest_until.is_some() {
             return;
         }
@@ -250,7 +260,7 @@ impl<B: Clone> Delivery<B> {
                 }
             }
             if !topics.is_empty() {
-                let max_messages = if deliverable {
+                let max_messages = if deliverable || expired {
                     self.limits.buffer_messages.div_ceil(2)
                 } else {
                     topics.len()

@@ -499,6 +499,39 @@ fn a_backlog_is_read_in_pages_and_the_next_page_before_the_last_is_used_up() {
 }
 
 #[test]
+fn what_expires_while_nobody_is_there_is_read_in_pages_and_the_rest_is_not_kept() {
+    let mut bench = Bench::new(limits());
+    bench.say(Event::Offline);
+    let expiring = |seq: u64, ms: u64| Head { expires_ms: Some(ms), ..head(A, seq) };
+    let soon = bench.clock.now().file_ms + 1_000;
+    bench.say(Event::Appended([expiring(1, soon), expiring(2, soon)].into()));
+    bench.say(Event::Missed { end_seq: 9 });
+    let asked = |actions: &[Action<()>]| match actions.last() {
+        Some(Action::Load { max_messages, topics, .. }) => Some((*max_messages, topics[0].1)),
+        _ => None,
+    };
+    let actions = bench.wake();
+    assert_eq!(asked(&actions), Some((4, 1)), "half of what may be kept, not one by one");
+    let settled = |actions: &[Action<()>]| -> u64 {
+        let count = |action: &Action<()>| match action {
+            Action::Settle { count, how: Settled::Expired, .. } => *count,
+            _ => 0,
+        };
+        actions.iter().map(count).sum()
+    };
+    assert_eq!(settled(&actions), 1);
+    let page = (2..=5).map(|seq| expiring(seq, soon)).collect();
+    let actions = bench.page(page, 5, false);
+    assert_eq!((settled(&actions), asked(&actions)), (4, Some((4, 5))), "in one run");
+    let later = soon + 60_000;
+    let actions = bench.page((6..=9).map(|seq| expiring(seq, later)).collect(), 9, true);
+    assert_eq!((settled(&actions), asked(&actions)), (0, None));
+    // Only the first of them is kept.
+    let actions = bench.wake();
+    assert_eq!((settled(&actions), asked(&actions)), (1, Some((4, 6))));
+}
+
+#[test]
 fn who_takes_nothing_now_need_not_be_told_of_more_and_gets_it_all_later() {
     let mut bench = Bench::new(limits());
     bench.say(Event::Activity { topic: A, active: false });

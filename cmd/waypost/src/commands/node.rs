@@ -1,12 +1,19 @@
 //! A node of this command's own, and what it says on standard error about its connection.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 use waypost::{Config, Event, Link, Node, Reason};
 
 use crate::output::count;
+
+/// What is given up within this time is told together.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// Starts a node and reports from then on what its user should know.
 pub(super) async fn start(config: Config) -> anyhow::Result<(Node, Standing)> {
@@ -22,8 +29,16 @@ pub(super) async fn start(config: Config) -> anyhow::Result<(Node, Standing)> {
     }
     // Ends with the node's events.
     let telling = tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            note(&event, &stood_back);
+        let mut given_up = GivenUp::default();
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) if given_up.counts(&event) => {}
+                    Some(event) => note(&event, &stood_back),
+                    None => return given_up.say(),
+                },
+                () = given_up.is_due() => given_up.say(),
+            }
         }
     });
     Ok((node, Standing { stood_back: standing, telling }))
@@ -68,26 +83,6 @@ fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
         Event::DeadLettered { receiver, id, reason } => {
             warn!("{receiver} does not take message {id}, which is a dead letter now: {reason}");
         }
-        Event::Expired { receiver, count, .. } => {
-            warn!("{} for {receiver} expired undelivered", messages(*count));
-        }
-        Event::ExpiredUnclaimed { channel, count } => {
-            let channel = channel.as_str();
-            warn!(
-                "{} on {channel:?} expired undelivered: no reader of it is known",
-                messages(*count)
-            );
-        }
-        Event::Dropped { receiver, count } => {
-            warn!(
-                "{} for {receiver} given up: dropped for newer ones, or purged",
-                messages(*count)
-            );
-        }
-        Event::DroppedUnclaimed { channel, count } => {
-            let (channel, count) = (channel.as_str(), messages(*count));
-            warn!("{count} on {channel:?} dropped for newer ones: no reader of it is known");
-        }
         Event::PeerForgotten { node, pending: 1.. } => {
             warn!("{node} was forgotten, with the messages that waited for it");
         }
@@ -110,6 +105,49 @@ fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
     }
 }
 
-fn messages(number: u64) -> String {
-    count(number, "message")
+/// Messages that nobody will get: thousands may expire together, and are told in one line.
+#[derive(Default)]
+struct GivenUp {
+    counts: BTreeMap<String, u64>,
+    due: Option<Instant>,
+}
+
+impl GivenUp {
+    /// Whether it is such an event.
+    fn counts(&mut self, event: &Event) -> bool {
+        let (what, count) = match event {
+            Event::Expired { receiver, count, .. } => {
+                (format!("for {receiver} expired undelivered"), count)
+            }
+            Event::ExpiredUnclaimed { channel, count } => {
+                let channel = channel.as_str();
+                (format!("on {channel:?} expired undelivered: no reader of it is known"), count)
+            }
+            Event::Dropped { receiver, count } => {
+                (format!("for {receiver} given up: dropped for newer ones, or purged"), count)
+            }
+            Event::DroppedUnclaimed { channel, count } => {
+                let channel = channel.as_str();
+                (format!("on {channel:?} dropped for newer ones: no reader of it is known"), count)
+            }
+            _ => return false,
+        };
+        *self.counts.entry(what).or_default() += count;
+        self.due.get_or_insert_with(|| Instant::now() + GATHER);
+        true
+    }
+
+    async fn is_due(&self) {
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn say(&mut self) {
+        self.due = None;
+        for (what, number) in std::mem::take(&mut self.counts) {
+            warn!("{} {what}", count(number, "message"));
+        }
+    }
 }
