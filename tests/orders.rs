@@ -132,7 +132,8 @@ async fn a_drain_outlives_a_restart_and_readmit_ends_it_for_good() {
     // Killed, as far as its file can tell.
     drop(bob);
     let bob = start(&server, &dir, "bob").await;
-    let by = event(&mut bob.events_since_start(), "draining", |event| match event {
+    let mut events = bob.events_since_start();
+    let by = event(&mut events, "draining", |event| match event {
         Event::Draining { by } => Some(by.clone()),
         _ => None,
     });

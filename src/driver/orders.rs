@@ -261,16 +261,13 @@ impl<T: Transport> Driver<T> {
         let by = by.clone();
         match task {
             Task::Kick => {
-                tracing::warn!(node = %self.me, "{by} kicked this node: it has left all channels, until it is readmitted or started again");
                 self.tell(Event::Kicked { by, channel: None });
             }
             Task::KickChannel { channel } => {
-                tracing::warn!(node = %self.me, "{by} kicked this node from {channel:?}: it stays out until it is readmitted or started again");
                 self.tell(Event::Kicked { by, channel: Some(channel.clone()) });
             }
             Task::Drain => self.tell_draining(by),
             Task::Readmit => {
-                tracing::warn!(node = %self.me, "{by} readmitted this node: it takes messages, and may join channels");
                 self.tell(Event::Readmitted { by });
             }
             _ => {}
@@ -286,7 +283,6 @@ impl<T: Transport> Driver<T> {
     }
 
     fn tell_draining(&mut self, by: NodeId) {
-        tracing::warn!(node = %self.me, "this node is being drained by {by}: it takes no new messages and delivers what it has, until it is readmitted");
         self.tell(Event::Draining { by });
         self.look_whether_drained();
     }

@@ -504,8 +504,7 @@ fn what_expires_while_nobody_is_there_is_read_in_pages_and_the_rest_is_not_kept(
     bench.say(Event::Offline);
     let expiring = |seq: u64, ms: u64| Head { expires_ms: Some(ms), ..head(A, seq) };
     let soon = bench.clock.now().file_ms + 1_000;
-    bench.say(Event::Appended([expiring(1, soon), expiring(2, soon)].into()));
-    bench.say(Event::Missed { end_seq: 9 });
+    bench.say(Event::Appended([expiring(1, soon), expiring(9, soon + 60_000)].into()));
     let asked = |actions: &[Action<()>]| match actions.last() {
         Some(Action::Load { max_messages, topics, .. }) => Some((*max_messages, topics[0].1)),
         _ => None,

@@ -43,7 +43,7 @@ const posts = new Posts(by("posts"), {
   },
 });
 const reading = new Reading();
-const coming = new Coming({ show, many, rests: () => posts.size > MOST_POSTS + TOO_MANY && !isNearEnd() });
+const coming = new Coming({ show, many, told: showChange, rests: () => posts.size > MOST_POSTS + TOO_MANY && !isNearEnd() });
 const connection = new Connection({
   told,
   changed: (there) => {
@@ -61,7 +61,8 @@ function key({ id, sender }) {
 function told(news) {
   switch (news.type) {
     case "hello": hello(news); break;
-    case "post": came(news.post); break;
+    // What follows from it comes with the frame: there may be thousands.
+    case "post": came(news.post); return;
     case "changed": if (posts.change(news.post) || coming.change(news.post)) reading.note(news.post); break;
     case "mark":
       posts.mark(news.id, news.mark);
@@ -88,6 +89,10 @@ function told(news) {
     case "health": showHealth(news.samples, by("charts")); break;
     case "network": showNetwork(news, by("picture"), by("nodes"), by("queues")); break;
   }
+  showChange();
+}
+
+function showChange() {
   showTyping();
   showTitle();
 }

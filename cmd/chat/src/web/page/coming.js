@@ -16,7 +16,8 @@ export class Coming {
   #frame = 0;
   #timer = 0;
 
-  /** `show` shows these, `rests` says whether the list takes none for now, `many` is told before each frame of them. */
+  /** `show` shows these, `rests` says whether the list takes none for now, `many` is told before each frame of them, `told` in each frame after
+   * some have come. */
   constructor(calls) {
     this.#calls = calls;
     document.addEventListener("visibilitychange", () => {
@@ -82,6 +83,7 @@ export class Coming {
   #next() {
     this.#stop();
     this.#left = AT_ONCE;
+    this.#calls.told();
     if (!this.#posts.size || this.#calls.rests()) return;
     this.#calls.many();
     this.#show(IN_A_FRAME);
