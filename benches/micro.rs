@@ -21,7 +21,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
-use inside::{config, election, error, event, exposure, management, message, metering, reason};
+use inside::{
+    clock, config, election, error, event, exposure, management, message, metering, reason,
+};
 use meter::{Instructions, Meter, Times};
 use store::inspect;
 
@@ -39,6 +41,7 @@ mod transport;
 #[path = "../src"]
 #[allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 mod inside {
+    pub(crate) mod clock;
     pub(crate) mod config;
     pub(crate) mod election;
     pub(crate) mod error;

@@ -17,6 +17,15 @@ pub(crate) fn now() -> Instant {
     }
 }
 
+/// Whether [`since_boot`] counts from the machine's start, so that other processes can compare theirs with it.
+pub(crate) const COUNTS_FROM_BOOT: bool =
+    cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple"));
+
+/// The time since the machine was started, suspended time included; where the system does not tell, since this was first asked.
+pub(crate) fn since_boot() -> Duration {
+    counted().unwrap_or_else(|| START.get_or_init(|| (Instant::now(), counted())).0.elapsed())
+}
+
 /// When the runtime's timers, which stand still while the machine is suspended, are to go off for this time.
 pub(crate) fn timer_at(at: Instant) -> Instant {
     Instant::now() + at.saturating_duration_since(now())

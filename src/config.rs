@@ -43,6 +43,20 @@ pub enum Overflow {
     DropOldest,
 }
 
+/// Whether the wall clock counts the time in which the machine was off. While it is on, even suspended, the time is known exactly, whatever the
+/// wall clock shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WallClock {
+    /// Where something shows that it was right before and after: it was synchronised, or agrees with a battery-backed clock.
+    #[default]
+    Auto,
+    /// Always. A wall clock that starts at a wrong time and is corrected later then ends the life of messages.
+    Always,
+    /// Never: only the time in which the machine is on counts.
+    Never,
+}
+
 /// How a node proves to the NATS server who it is. `Debug` masks its secrets; serialized it holds them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -230,6 +244,8 @@ pub struct Config {
     pub election_times: ElectionTimes,
     /// Largest state, in bytes of JSON, that a master hands on. Default: 262,144. All of it goes to every node whenever it is set.
     pub max_state_bytes: usize,
+    /// Whether the wall clock counts the time in which the machine was off. Default: [`WallClock::Auto`].
+    pub clock: WallClock,
     /// What of a node's decisions is kept on record. Default: what elections and orders decide, for 90 days.
     pub audit: Audit,
 }
@@ -272,6 +288,7 @@ impl Default for Config {
             election: Election::default(),
             election_times: ElectionTimes::default(),
             max_state_bytes: 256 * 1024,
+            clock: WallClock::default(),
             audit: Audit::default(),
         }
     }

@@ -140,6 +140,7 @@ mod transport;
 pub use channel::{Channel, Messages};
 pub use config::{
     Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
+    WallClock,
 };
 pub use event::{Event, Limit, LimitNear, Link, Status};
 pub use incoming::{HandlerError, HandlerResult, Message};

@@ -9,7 +9,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::config::{Durability, Overflow};
+use crate::config::{Durability, Overflow, WallClock};
 use crate::message::{ChannelName, MessageId, NewMessage, NodeId, Priority, StoreId, TopicId};
 use crate::store::{InboxAdvance, Notice, Opened, Options, Page, PageRequest, Store};
 use crate::{PAYLOAD_BYTES, folder, noise};
@@ -74,6 +74,7 @@ impl Bench {
             overflow: Overflow::Reject,
             retention: Duration::from_secs(86_400),
             audit_retention: Duration::from_secs(86_400),
+            wall_clock: WallClock::Auto,
         };
         let opened = Store::open(options).expect("the store opens");
         Self { runtime, opened, received: Cell::new(0), _folder: folder }

@@ -121,7 +121,7 @@ impl<T: Transport> Driver<T> {
                 id: entry.id,
                 kind: entry.kind.clone(),
                 headers: entry.headers.clone(),
-                created_ms: entry.created_ms,
+                created_ms: self.store.wall_ms(entry.created_ms),
                 ttl_left_ms: entry.expires_ms.map(|expires| expires.saturating_sub(now_ms)),
                 body: entry.body.clone(),
             });

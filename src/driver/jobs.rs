@@ -1,21 +1,26 @@
 //! What the store does for the driver in the meantime, and what follows from it.
 
 use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::channels::Joined;
 use super::orders::Obeyed;
-use super::{Driver, Timer};
+use super::{Driver, Timer, WATCH_CLOCK};
+use crate::clock;
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
 use crate::management::Order;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
-use crate::protocol::membership;
+use crate::protocol::{delivery, membership};
 use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, again};
 use crate::transport::Transport;
+
+/// Both clocks never differ by so much while the machine is awake.
+const SUSPENDED: Duration = Duration::from_secs(1);
 
 pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
 
@@ -81,6 +86,7 @@ pub(super) enum Completion {
         reply: Option<Reply<Result<u64, NodeError>>>,
     },
     Noted(Result<(), StoreError>),
+    ClockNoted(Result<(), StoreError>),
     OrderNoted {
         order: Box<Order>,
         result: Result<Result<(), StaleToken>, StoreError>,
@@ -160,12 +166,13 @@ impl<T: Transport> Driver<T> {
                 self.forgotten(node, result, reply).await;
             }
             Completion::Noted(Err(error)) => self.complain("note a peer", &error),
-            Completion::Noted(Ok(())) => {}
+            Completion::ClockNoted(Err(error)) => self.complain("note the file's clock", &error),
+            Completion::Noted(Ok(())) | Completion::ClockNoted(Ok(())) => {}
             Completion::OrderNoted { order, result } => self.order_noted(*order, result).await,
             Completion::ElectionSaved { seq, result } => self.election_saved(seq, result).await,
             Completion::ToldOfShutdown => self.elect(election::Event::Stop).await,
             Completion::CleanedUp => {
-                let next = std::time::Instant::now() + self.config.cleanup_interval;
+                let next = Instant::now() + self.config.cleanup_interval;
                 self.arm(Timer::CleanUp, Some(next));
             }
             Completion::Obeyed(obeyed) => self.obeyed(obeyed).await,
@@ -241,6 +248,20 @@ impl<T: Transport> Driver<T> {
             }
             Completion::CleanedUp
         }));
+    }
+
+    /// Timers stand still while the machine is suspended, and what expires doesn't.
+    pub(super) async fn watch_clock(&mut self) {
+        let (now, counted) = (Instant::now(), clock::now());
+        let (awake, all) = (now - self.compared.0, counted - self.compared.1);
+        self.compared = (now, counted);
+        if all > awake + SUSPENDED {
+            tracing::info!(node = %self.me, suspended = ?(all - awake), "the machine was suspended");
+            self.deliver_all(|| delivery::Event::Woke).await;
+        }
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move { Completion::ClockNoted(store.watch_clock().await) }));
+        self.arm(Timer::Clock, Some(now + WATCH_CLOCK));
     }
 
     async fn forgotten(

@@ -74,6 +74,8 @@ const CONTACT: Duration = Duration::from_secs(1);
 const OBJECTION: Duration = Duration::from_millis(150);
 /// How often a node looks whether it stood still, and by how much it is then late. A newcomer of its name takes about as long as both to begin.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often the wall clock is looked at, and whether the machine was suspended.
+const WATCH_CLOCK: Duration = Duration::from_secs(60);
 /// Least time between two events about refused bytes, so that a stranger cannot drown the others.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -105,6 +107,7 @@ enum Timer {
     Election,
     Settle,
     CleanUp,
+    Clock,
     Contact,
     Look,
     Orders,
@@ -120,6 +123,8 @@ pub(crate) struct Driver<T> {
     host: String,
     incarnation: Incarnation,
     started: Instant,
+    /// By both clocks, when they were compared last.
+    compared: (Instant, Instant),
     store: Store,
     notices: Notices,
     transport: T,
@@ -201,6 +206,7 @@ impl<T: Transport> Driver<T> {
             Timer::CleanUp,
             Some(Instant::now() + self.config.cleanup_interval.min(CLEAN_UP_FIRST)),
         );
+        self.arm(Timer::Clock, Some(Instant::now() + WATCH_CLOCK));
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
         self.look_for_stalls();
         self.elect(crate::protocol::election::Event::Woke).await;
@@ -298,6 +304,7 @@ impl<T: Transport> Driver<T> {
             Timer::Election => self.elect(crate::protocol::election::Event::Woke).await,
             Timer::Settle => self.settle(),
             Timer::CleanUp => self.clean_up(),
+            Timer::Clock => self.watch_clock().await,
             Timer::Contact => self.look_for_objections(),
             Timer::Look => self.look_whether_we_stood_still().await,
             Timer::Orders => self.look_at_orders().await,

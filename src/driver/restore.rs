@@ -100,6 +100,7 @@ impl<T: Transport> Driver<T> {
             host,
             incarnation,
             started: now.mono,
+            compared: (now.mono, clock::now()),
             notices,
             transport,
             tally,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Node;
 use crate::config::{
     Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
+    WallClock,
 };
 use crate::error::StartError;
 use crate::message::{NameError, NodeId};
@@ -113,6 +114,8 @@ impl Builder {
         election_times: ElectionTimes,
         /// Largest state that a master hands on.
         max_state_bytes: usize,
+        /// Whether the wall clock counts the time in which the machine was off.
+        clock: WallClock,
         /// What of the node's decisions is kept on record.
         audit: Audit,
         /// How long `shutdown` waits.

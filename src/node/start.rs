@@ -175,6 +175,7 @@ pub(super) fn options(config: &Config, host: &str) -> Options {
         overflow: config.overflow,
         retention: config.retention,
         audit_retention: config.audit.retention,
+        wall_clock: config.clock,
     }
 }
 

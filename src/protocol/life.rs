@@ -233,6 +233,9 @@ impl Shown {
 
     /// A boot begins.
     fn begin(&mut self, from_ms: u64, offset_ms: i64, trust: Trust) {
+        let before = self.0.last().map(|segment| segment.offset_ms);
+        let same = |before: &i64| before.abs_diff(offset_ms) < NOTED_MS;
+        let offset_ms = before.filter(same).unwrap_or(offset_ms);
         if let [.., before, last] = &*self.0
             && before.offset_ms.abs_diff(last.offset_ms) <= STEADY_MS
         {

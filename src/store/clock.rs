@@ -1,154 +1,204 @@
-//! The file's clock: wall time at the start, then monotonic time, so that a wall clock that jumps neither expires a backlog
-//! nor puts messages out of order.
+//! The file's clock, running: what [`life`](crate::protocol::life) decides, with the machine's clocks and the rows that keep it.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A wall clock that moved by more than this against the monotonic one has jumped.
-const JUMP_MS: i64 = 60_000;
+use crate::protocol::life::{Gap, Life, Machine, Reading, Record, Segment, Shown, Trust};
+
+mod machine;
+pub(super) mod rows;
+
+pub(crate) use machine::SystemTime;
+
+/// A wall clock that moved by more than this against the machine's own is told of.
+const JUMP_MS: u64 = 60_000;
+/// One that moved by more than this is looked at more closely.
+const STEP_MS: u64 = 2_000;
+/// With a commit, the clock is noted once it was noted so long ago.
+const NOTE_WITH_OTHERS_MS: u64 = 10_000;
+/// By itself, only after this: an idle node must not wear out a memory card.
+pub(crate) const NOTE_ALONE_MS: u64 = 10 * 60_000;
 
 /// Where time comes from; tests move it by hand.
 pub(crate) trait TimeSource: Send + Sync + 'static {
     /// Milliseconds since 1970 by the wall clock.
     fn wall_ms(&self) -> u64;
-    /// Time that only grows, from any beginning.
-    fn elapsed(&self) -> Duration;
+    /// Milliseconds since the machine was started, suspended ones included.
+    fn up_ms(&self) -> u64;
+    /// Which machine it is, in which boot.
+    fn machine(&self) -> Machine;
+    /// Whether that wall time is right. May look into files.
+    fn trust(&self, wall_ms: u64) -> Trust;
 }
 
-/// The machine's clocks.
-pub(crate) struct SystemTimeSource(Instant);
-
-impl Default for SystemTimeSource {
-    fn default() -> Self {
-        Self(Instant::now())
+/// All that a source says now.
+pub(crate) fn reading(source: &dyn TimeSource) -> Reading {
+    let wall_ms = source.wall_ms();
+    Reading {
+        machine: source.machine(),
+        wall_ms,
+        trust: source.trust(wall_ms),
+        up_ms: source.up_ms(),
     }
 }
 
-impl TimeSource for SystemTimeSource {
-    fn wall_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
+/// What a file remembers of its clock.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) record: Option<Record>,
+    pub(crate) shown: Shown,
+    /// There is a row, and it is not as it was written.
+    pub(crate) damaged: bool,
 }
 
 pub(crate) struct Clock {
     source: Box<dyn TimeSource>,
-    /// The file's time at the start.
-    start_ms: u64,
-    wall_at_start_ms: u64,
-    elapsed_at_start: Duration,
-    /// How far the wall clock was off when that was last told.
-    told_ms: Mutex<i64>,
+    base_ms: u64,
+    base_up_ms: u64,
+    /// From here on times are shown with this difference.
+    line_from_ms: u64,
+    line_offset_ms: AtomicI64,
+    noted_ms: AtomicU64,
+    /// Something other than the time is to be noted.
+    news: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    life: Life,
+    machine: Machine,
+    trust: Trust,
+    /// Since the boot, when the signs of it were looked at.
+    trust_up_ms: u64,
+    /// By how much the wall clock was off when it was looked at, and when that was last told.
+    off_ms: i64,
+    told_ms: i64,
 }
 
 impl Clock {
-    /// A clock that starts at the wall clock's time, but not before `not_before_ms`, the youngest time in the file: a wall clock
-    /// that was set back while the node was down would else keep messages alive for as long as it was set back.
-    pub(crate) fn start(source: Box<dyn TimeSource>, not_before_ms: u64) -> Self {
-        let wall_at_start_ms = source.wall_ms();
-        Self {
-            start_ms: wall_at_start_ms.max(not_before_ms),
-            wall_at_start_ms,
-            elapsed_at_start: source.elapsed(),
-            told_ms: Mutex::new(0),
+    /// The clock of a file that is opened now; `youngest_ms` is the time of its youngest message. And how the time since it was used last
+    /// was counted.
+    pub(crate) fn start(source: Box<dyn TimeSource>, kept: Kept, youngest_ms: u64) -> (Self, Gap) {
+        let now = reading(&*source);
+        let noted_ms = kept.record.map(|record| record.seen_ms);
+        let before = kept.shown.segments().last().copied();
+        let (life, gap) = Life::open(kept.record, kept.shown, youngest_ms, &now);
+        let file_ms = life.at(now.up_ms);
+        let line = last(&life);
+        let off_ms = off(now.wall_ms, file_ms);
+        let clock = Self {
+            base_ms: file_ms,
+            base_up_ms: now.up_ms,
+            line_from_ms: line.from_ms,
+            line_offset_ms: AtomicI64::new(line.offset_ms),
+            noted_ms: AtomicU64::new(noted_ms.unwrap_or(0)),
+            news: AtomicBool::new(gap != Gap::Exact || before != Some(line)),
+            state: Mutex::new(State {
+                life,
+                machine: now.machine,
+                trust: now.trust,
+                trust_up_ms: now.up_ms,
+                off_ms,
+                told_ms: off_ms,
+            }),
             source,
-        }
+        };
+        (clock, gap)
     }
 
-    /// The file's time in milliseconds since 1970. Never goes back while the node runs.
+    /// The file's time in milliseconds. Never goes back, whatever the wall clock does.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.start_ms.saturating_add(self.elapsed_ms())
+        self.at(self.source.up_ms())
     }
 
-    /// How far the wall clock has jumped since this was last asked, if that is worth telling. It changes nothing until
-    /// the next start.
-    pub(crate) fn jumped_by_ms(&self) -> Option<i64> {
-        let expected = self.wall_at_start_ms.saturating_add(self.elapsed_ms());
-        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-        let off = signed(self.source.wall_ms()).saturating_sub(signed(expected));
-        let mut told = self.told_ms.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let by = off.saturating_sub(*told);
-        (by.saturating_abs() > JUMP_MS).then(|| {
-            *told = off;
+    /// As [`Life::at`]; what is counted in one process is the same from any moment of the boot.
+    fn at(&self, up_ms: u64) -> u64 {
+        self.base_ms.saturating_add(up_ms.saturating_sub(self.base_up_ms))
+    }
+
+    /// A file time as the wall clock's, for people.
+    pub(crate) fn wall_ms(&self, file_ms: u64) -> u64 {
+        if file_ms >= self.line_from_ms {
+            return file_ms.saturating_add_signed(self.line_offset_ms.load(Ordering::Relaxed));
+        }
+        self.state().life.shown().wall_ms(file_ms)
+    }
+
+    /// Looks at the wall clock. Returns how far it has jumped since that was last told, if that is worth telling.
+    pub(crate) fn look(&self) -> Option<i64> {
+        let mut state = self.state();
+        self.look_at(&mut state, false);
+        let by = state.off_ms.saturating_sub(state.told_ms);
+        (by.unsigned_abs() > JUMP_MS).then(|| {
+            state.told_ms = state.off_ms;
             by
         })
     }
 
-    fn elapsed_ms(&self) -> u64 {
-        let elapsed = self.source.elapsed().saturating_sub(self.elapsed_at_start);
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    fn look_at(&self, state: &mut State, closely: bool) -> Reading {
+        let (wall_ms, up_ms) = (self.source.wall_ms(), self.source.up_ms());
+        let off_ms = off(wall_ms, self.at(up_ms));
+        let stepped = off_ms.abs_diff(state.off_ms) > STEP_MS;
+        if closely || stepped || up_ms.saturating_sub(state.trust_up_ms) >= NOTE_ALONE_MS {
+            (state.trust, state.trust_up_ms) = (self.source.trust(wall_ms), up_ms);
+        }
+        state.off_ms = off_ms;
+        let now = Reading { machine: state.machine, wall_ms, trust: state.trust, up_ms };
+        if state.life.look(&now) {
+            self.line_offset_ms.store(last(&state.life).offset_ms, Ordering::Relaxed);
+            self.news.store(true, Ordering::SeqCst);
+        }
+        now
     }
+
+    /// Whether to note the clock now: with what is `committed` anyway, or alone.
+    pub(crate) fn is_due(&self, now_ms: u64, committed: bool) -> bool {
+        let since = now_ms.saturating_sub(self.noted_ms.load(Ordering::Relaxed));
+        let pause = if committed { NOTE_WITH_OTHERS_MS } else { NOTE_ALONE_MS };
+        since >= pause || self.news.load(Ordering::SeqCst)
+    }
+
+    /// What to write into the file. `closely`: with another look whether the wall clock is right.
+    pub(crate) fn note(&self, closely: bool) -> Note {
+        let mut state = self.state();
+        let now = self.look_at(&mut state, closely);
+        Note { record: state.life.record(&now), segment: last(&state.life) }
+    }
+
+    /// All that is remembered of the wall clock.
+    pub(crate) fn segments(&self) -> Vec<Segment> {
+        self.state().life.shown().segments().to_vec()
+    }
+
+    /// This stands in the file.
+    pub(crate) fn noted(&self, note: &Note) {
+        self.noted_ms.store(note.record.seen_ms, Ordering::Relaxed);
+        // What came up since is noted with the next.
+        self.news.store(last(&self.state().life) != note.segment, Ordering::SeqCst);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is written of a clock that runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Note {
+    pub(crate) record: Record,
+    /// The last one, which may be corrected.
+    pub(crate) segment: Segment,
+}
+
+fn last(life: &Life) -> Segment {
+    let none = Segment { from_ms: 0, offset_ms: 0, trust: Trust::Unknown };
+    life.shown().segments().last().copied().unwrap_or(none)
+}
+
+fn off(wall_ms: u64, file_ms: u64) -> i64 {
+    let signed = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
+    signed(wall_ms).saturating_sub(signed(file_ms))
 }
 
 #[cfg(test)]
-pub(crate) mod hand {
-    //! Clocks that a test moves.
-
-    use super::{Duration, TimeSource};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    #[derive(Clone)]
-    pub(crate) struct HandClock {
-        wall_ms: Arc<AtomicU64>,
-        elapsed_ms: Arc<AtomicU64>,
-    }
-
-    impl HandClock {
-        pub(crate) fn at(wall_ms: u64) -> Self {
-            Self { wall_ms: Arc::new(AtomicU64::new(wall_ms)), elapsed_ms: Arc::default() }
-        }
-
-        /// Both clocks go on.
-        pub(crate) fn advance(&self, ms: u64) {
-            self.wall_ms.fetch_add(ms, Ordering::SeqCst);
-            self.elapsed_ms.fetch_add(ms, Ordering::SeqCst);
-        }
-
-        /// Somebody sets the wall clock.
-        pub(crate) fn set_wall(&self, wall_ms: u64) {
-            self.wall_ms.store(wall_ms, Ordering::SeqCst);
-        }
-    }
-
-    impl TimeSource for HandClock {
-        fn wall_ms(&self) -> u64 {
-            self.wall_ms.load(Ordering::SeqCst)
-        }
-
-        fn elapsed(&self) -> Duration {
-            Duration::from_millis(self.elapsed_ms.load(Ordering::SeqCst))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hand::HandClock;
-    use super::*;
-
-    #[test]
-    fn a_wall_clock_that_jumps_is_told_once_and_changes_nothing() {
-        let hand = HandClock::at(1_000_000_000);
-        let clock = Clock::start(Box::new(hand.clone()), 0);
-        hand.advance(5_000);
-        assert_eq!((clock.now_ms(), clock.jumped_by_ms()), (1_000_005_000, None));
-        hand.set_wall(1_000_005_000 + 86_400_000);
-        assert_eq!(clock.now_ms(), 1_000_005_000);
-        assert_eq!((clock.jumped_by_ms(), clock.jumped_by_ms()), (Some(86_400_000), None));
-        hand.set_wall(1_000_005_000);
-        assert_eq!(clock.jumped_by_ms(), Some(-86_400_000));
-    }
-
-    #[test]
-    fn the_clock_starts_no_earlier_than_the_youngest_time_in_the_file() {
-        let hand = HandClock::at(1_000);
-        let clock = Clock::start(Box::new(hand.clone()), 5_000);
-        hand.advance(7);
-        assert_eq!((clock.now_ms(), clock.jumped_by_ms()), (5_007, None));
-    }
-}
+pub(crate) mod hand;

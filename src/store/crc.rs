@@ -2,6 +2,7 @@
 //! does not see one in a payload.
 
 use crate::message::{MessageId, Priority, StoreId, TopicId};
+use crate::protocol::life::Record;
 
 /// A message as it stands in its row.
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +138,27 @@ impl StoredFence<'_> {
             .text(self.resource)
             .number(i64::try_from(self.term).unwrap_or(i64::MAX))
             .end(self.node.as_bytes())
+    }
+}
+
+/// What the file remembers of its clock, as it stands in its row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredClock<'a>(pub(crate) &'a Record);
+
+impl StoredClock<'_> {
+    /// CRC-32 over the row's numbers in their order, written as those of [`Stored::crc`], after 16 zeros; what is not known as -1.
+    pub(crate) fn crc(&self) -> u32 {
+        let Record { base_ms, base_up_ms, seen_ms, seen, synchronised_ms } = self.0;
+        let machine = seen.machine;
+        let known = |hash: Option<u64>| hash.unwrap_or(u64::MAX);
+        let numbers = [*base_ms, *base_up_ms, *seen_ms, seen.up_ms, seen.wall_ms, *synchronised_ms];
+        let hashes = [known(machine.host), known(machine.boot), machine.time_namespace];
+        let seal = Seal::new(MessageId::ZERO).byte(seen.trust.number());
+        let seal = numbers
+            .iter()
+            .chain(&hashes)
+            .fold(seal, |seal, number| seal.number(i64::from_le_bytes(number.to_le_bytes())));
+        seal.end(&[])
     }
 }
 

@@ -131,7 +131,9 @@ mod tests {
     fn released_migrations_are_frozen() {
         let found: Vec<_> =
             MIGRATIONS.iter().map(|m| (m.name, crc32fast::hash(m.sql.as_bytes()))).collect();
+        // The last one may still change until it is released.
         assert_eq!(found[..FROZEN.len()], *FROZEN);
+        assert!(found.len() <= FROZEN.len() + 1);
     }
 
     #[test]

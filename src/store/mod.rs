@@ -53,12 +53,13 @@ use crate::event::Tally;
 use crate::message::StoreId;
 use crate::metering::Meter;
 use crate::protocol::inbox::begun::Note;
+use crate::protocol::life::Gap;
 use crate::reason::Reason;
 pub(crate) use audit::Entry;
 pub(crate) use begun::Notes;
-use clock::{Clock, SystemTimeSource, TimeSource};
-use fault::JobError;
+use clock::{Clock, TimeSource};
 pub(crate) use fault::again;
+use fault::{At, JobError};
 pub use fence::Fence;
 use file::File;
 use job::{Group, Job, Settings, Task};
@@ -77,6 +78,8 @@ const QUEUE_JOBS: usize = 1_024;
 /// What the payloads that wait for the writer may take together, in units of a KiB.
 const QUEUE_KIB: usize = 64 * 1024;
 const KIB: usize = 1_024;
+/// More time that is not counted is told of: an hour.
+const WORTH_TELLING_MS: i64 = 3_600_000;
 
 /// The node's file, open. A cheap clone.
 ///
@@ -113,7 +116,8 @@ pub(crate) struct Opened {
 impl Store {
     /// Opens the file, or makes it, and starts its writer. Blocks.
     pub(crate) fn open(options: Options) -> Result<Opened, StoreOpenError> {
-        Self::open_at(options, Box::<SystemTimeSource>::default())
+        let time = clock::SystemTime(options.wall_clock);
+        Self::open_at(options, Box::new(time))
     }
 
     /// With a clock of the caller's.
@@ -129,7 +133,7 @@ impl Store {
         let sorted = |error| fault::sorted(error, &path);
         let guard = Arc::new(Guard::default());
         let file = File::new(writer, lock, &guard).map_err(|(_, error)| sorted(error))?;
-        let clock = Clock::start(time, meta::last_created_ms(&file.writer).map_err(sorted)?);
+        let clock = start_clock(&file.writer, time, &path).map_err(sorted)?;
         let node = match meta::owner(&file.writer).map_err(sorted)? {
             None => {
                 meta::initialise(&file.writer, asked, clock.now_ms()).map_err(sorted)?;
@@ -210,6 +214,21 @@ impl Store {
     /// The file's time in milliseconds since 1970; see [`clock`].
     pub(crate) fn now_ms(&self) -> u64 {
         self.inner.shared.clock.now_ms()
+    }
+
+    /// A file time as the wall clock's, in milliseconds since 1970, for people.
+    pub(crate) fn wall_ms(&self, file_ms: u64) -> u64 {
+        self.inner.shared.clock.wall_ms(file_ms)
+    }
+
+    /// Looks whether somebody has set the wall clock, and notes the file's time where nothing else was written for long.
+    pub(crate) async fn watch_clock(&self) -> Result<(), StoreError> {
+        let shared = &self.inner.shared;
+        shared.look_at_clock();
+        if !shared.clock.is_due(shared.clock.now_ms(), false) {
+            return Ok(());
+        }
+        self.run(Durability::Normal, |_| Ok(())).await
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -347,4 +366,54 @@ impl Store {
         let read = tokio::task::spawn_blocking(move || store.read(work)).await;
         read.unwrap_or(Err(StoreError::Unanswered))
     }
+}
+
+/// The clock of a file that was just opened, and how the time since its last use was counted.
+fn start_clock(
+    conn: &Connection,
+    time: Box<dyn TimeSource>,
+    path: &Path,
+) -> Result<Clock, StoreError> {
+    let kept = clock::rows::load(conn)?;
+    let damaged = kept.damaged;
+    let (clock, gap) = Clock::start(time, kept, meta::last_created_ms(conn)?);
+    if clock.is_due(clock.now_ms(), true) {
+        let note = clock.note(false);
+        // No fsync: of what a power cut takes, it takes the boot too, and a time that was noted earlier counts less.
+        let noted = conn.execute_batch(writer::NORMAL).at("choose the durability");
+        let noted = noted.and_then(|()| clock::rows::keep(conn, &note, &clock.segments()));
+        conn.execute_batch(writer::FULL).at("choose the durability")?;
+        match noted {
+            Ok(()) => clock.noted(&note),
+            // A full disk above all: it is tried again with what is written next.
+            Err(error) => tracing::warn!(%error, "the file's clock was not noted"),
+        }
+    }
+    if damaged {
+        let detail = "it begins with the wall clock, but not before the youngest message";
+        tell_of_clock(conn, &clock, path, "clock damaged", detail);
+    }
+    if let Gap::Uncounted { counted_ms, wall_ms } = gap
+        && wall_ms.saturating_sub_unsigned(counted_ms) > WORTH_TELLING_MS
+    {
+        let detail = format!(
+            "by the wall clock {} passed since this file was used last, but nothing shows that it was right both times: {} are counted",
+            span(wall_ms.unsigned_abs()),
+            span(counted_ms)
+        );
+        tell_of_clock(conn, &clock, path, "time not counted", &detail);
+    }
+    Ok(clock)
+}
+
+/// On record where there is room.
+fn tell_of_clock(conn: &Connection, clock: &Clock, path: &Path, what: &str, detail: &str) {
+    tracing::warn!(path = %path.display(), "{what}: {detail}");
+    if let Err(error) = audit::note(conn, clock.now_ms(), what, path, &detail) {
+        tracing::debug!(%error, "it is not on record");
+    }
+}
+
+fn span(ms: u64) -> humantime::FormattedDuration {
+    humantime::format_duration(std::time::Duration::from_secs(ms / 1_000))
 }

@@ -3,6 +3,7 @@
 mod accounts;
 mod alone;
 mod backlog;
+mod clock;
 mod elections;
 mod failures;
 mod foreign;
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 
 use super::clock::hand::HandClock;
 use super::*;
-use crate::config::Overflow;
+use crate::config::{Overflow, WallClock};
 use crate::error::SendError;
 use crate::management::Account;
 use crate::message::{
@@ -134,6 +135,7 @@ pub(super) fn options(path: &Path) -> Options {
         overflow: Overflow::Reject,
         retention: Duration::from_millis(3 * DAY_MS),
         audit_retention: Duration::from_millis(3 * DAY_MS),
+        wall_clock: WallClock::Auto,
     }
 }
 
@@ -165,7 +167,7 @@ fn every_statement_prepares_against_a_fresh_file() {
         audit, cleanup, cursors, dead_letters, drain, election, inbox, limits, members, meta,
         outbox,
     };
-    use super::{pager, strays, writer};
+    use super::{clock::rows, pager, strays, writer};
     let folder = TempDir::new().expect("a folder");
     let holder = Holder { node: "a".to_owned(), pid: 1, host: "h".to_owned() };
     let file = open::open(&folder.path().join("node.db"), &holder).expect("the file opens");
@@ -257,6 +259,11 @@ fn every_statement_prepares_against_a_fresh_file() {
         writer::COPY_LOG,
         writer::RESTART_LOG,
         writer::TRUNCATE_LOG,
+        rows::SELECT,
+        rows::UPSERT,
+        rows::SELECT_SEGMENTS,
+        rows::UPSERT_SEGMENT,
+        rows::DELETE_SEGMENT,
     ];
     for sql in statements {
         file.writer.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::open::log::Lost;
-use crate::config::{Durability, Overflow};
+use crate::config::{Durability, Overflow, WallClock};
 use crate::error::StoreError;
 use crate::message::{
     ChannelName, Entry, Incarnation, Kind, MessageId, NodeId, Priority, StoreId, TopicId,
@@ -30,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) overflow: Overflow,
     pub(crate) retention: Duration,
     pub(crate) audit_retention: Duration,
+    pub(crate) wall_clock: WallClock,
 }
 
 /// What the file held when it was opened.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row};
 use tokio::sync::{oneshot, watch};
 
 use super::cleanup;
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::fault::{self, At};
 use super::file::{File, Identity};
 use super::job::{Group, Job, Settings};
@@ -99,6 +99,20 @@ impl Shared {
 
     pub(super) fn damage(&self) -> Option<Reason> {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What of the clock goes with a commit that takes place at this time, or alone. Nothing where there is no room.
+    fn note_to_write(&self, now_ms: u64, committed: bool) -> Option<clock::Note> {
+        let due = self.clock.is_due(now_ms, committed) && self.health() != Health::Full;
+        due.then(|| self.clock.note(false))
+    }
+
+    /// Looks whether somebody has set the wall clock, and tells.
+    pub(super) fn look_at_clock(&self) {
+        if let Some(by_ms) = self.clock.look() {
+            tracing::warn!(by_ms, "the wall clock was set; the node goes on with its own");
+            self.mailbox.put([Notice::ClockJumped { by_ms }]);
+        }
     }
 
     /// Changes the state, and tells if it was another one.
@@ -299,6 +313,7 @@ impl Writer {
         let cookie = if self.log_begins { Some(generation::cookie(conn)) } else { None };
         let (cookie, changes) = (cookie.transpose().at("begin a log")?, conn.total_changes());
         let before = self.ledger.totals;
+        let now_ms = self.shared.clock.now_ms();
         let mut group = Group {
             conn,
             ledger: &mut self.ledger,
@@ -306,7 +321,7 @@ impl Writer {
             settings: &self.settings,
             guard: &self.guard,
             path: &self.shared.path,
-            now_ms: self.shared.clock.now_ms(),
+            now_ms,
         };
         for job in jobs {
             job.run(&mut group)?;
@@ -318,12 +333,18 @@ impl Writer {
         if group.ledger.totals.last_id != before.last_id {
             group.write_last_id()?;
         }
+        let note = self.shared.note_to_write(now_ms, conn.total_changes() != changes);
+        if let Some(note) = &note {
+            clock::rows::write(conn, note)?;
+        }
         if let Some(cookie) = cookie
             && conn.total_changes() != changes
         {
             generation::begin_log(conn, cookie).at("begin a log")?;
         }
-        execute(conn, COMMIT).at("commit")
+        execute(conn, COMMIT).at("commit")?;
+        note.iter().for_each(|note| self.shared.clock.noted(note));
+        Ok(())
     }
 
     /// Whether the file has to be looked at although nobody asks for anything.
@@ -349,10 +370,7 @@ impl Writer {
     }
 
     fn look(&mut self) {
-        if let Some(by_ms) = self.shared.clock.jumped_by_ms() {
-            tracing::warn!(by_ms, "the wall clock jumped; the node goes on with its own");
-            self.shared.mailbox.put([Notice::ClockJumped { by_ms }]);
-        }
+        self.shared.look_at_clock();
         if self.shared.health() != Health::Full {
             self.disk_is_full = false;
         } else if self.disk_is_full || self.full_at.elapsed() >= CALM {
@@ -382,9 +400,22 @@ impl Writer {
         done
     }
 
+    /// The next start counts from the last time that was noted. Not as the first transaction of a log, which has to mark it.
+    fn note_clock_at_end(&self) {
+        let (clock, usable) = (&self.shared.clock, self.down.is_none() && !self.log_begins);
+        if let Some(file) = self.file.as_ref().filter(|_| usable)
+            && clock.is_due(clock.now_ms(), true)
+            && let Err(error) =
+                clock::rows::keep(&file.writer, &clock.note(true))
+        {
+            tracing::debug!(%error, "the clock was not noted");
+        }
+    }
+
     /// Readers first: a checkpoint cannot empty the log while anyone reads. The lock last.
     fn close(&mut self) {
         self.shared.readers.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.note_clock_at_end();
         if self.down.is_none()
             && !self.log_begins
             && let Some(file) = &self.file

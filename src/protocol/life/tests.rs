@@ -55,8 +55,7 @@ impl Bench {
     }
 
     fn open(&mut self) -> Gap {
-        let (life, gap) =
-            Life::open(self.kept, self.shown.clone(), self.youngest, &self.reading());
+        let (life, gap) = Life::open(self.kept, self.shown.clone(), self.youngest, &self.reading());
         self.running = Some(life);
         self.note();
         gap

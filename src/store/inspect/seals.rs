@@ -6,7 +6,7 @@ use super::check::{Report, Stage, is_of_the_row};
 use super::row;
 use crate::store::crc::StoredLetter;
 use crate::store::migrate::user_version;
-use crate::store::{election, inbox};
+use crate::store::{clock, election, inbox};
 
 pub(super) const LETTERS: &str =
     "SELECT receiver, seq, id, channel, lane, created_ms, kind, headers, encoding, payload, crc
@@ -38,7 +38,16 @@ pub(super) fn check(connection: &Connection, report: &mut Report) -> rusqlite::R
             report.add(Stage::Messages, None, detail);
         }
     }
-    check_election(connection, report)
+    check_election(connection, report)?;
+    check_clock(connection, report)
+}
+
+fn check_clock(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+    if user_version(connection)? >= 4 && !clock::rows::is_intact(connection)? {
+        let detail = "the file's clock is damaged: the next start begins with the wall clock, but not before the youngest message";
+        report.add(Stage::Messages, None, detail.to_owned());
+    }
+    Ok(())
 }
 
 fn check_election(connection: &Connection, report: &mut Report) -> rusqlite::Result<()> {
