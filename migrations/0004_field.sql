@@ -8,6 +8,8 @@ CREATE TABLE waypost_drain (
     -- At whose order, and since when.
     by_node     TEXT NOT NULL CHECK (length(by_node) BETWEEN 1 AND 64),
     at_ms       INTEGER NOT NULL
+) STRICT;
+
 -- The file's clock: one row, none in a file that no version with such a clock has opened yet. Milliseconds all of them. File time is what
 -- the other tables' times are in; "up" is the time since the machine was started.
 CREATE TABLE waypost_clock (
@@ -30,6 +32,12 @@ CREATE TABLE waypost_clock (
     -- CRC-32 of all of them: a flipped bit takes no message's life.
     crc         INTEGER NOT NULL
 ) STRICT;
+
+-- What was last said by a peer, and how long this node has been connected since without hearing of it, how often it asked in vain.
+ALTER TABLE waypost_peers ADD COLUMN version TEXT NOT NULL DEFAULT '';
+ALTER TABLE waypost_peers ADD COLUMN channels TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE waypost_peers ADD COLUMN linked_ms INTEGER NOT NULL DEFAULT 0 CHECK (linked_ms >= 0);
+ALTER TABLE waypost_peers ADD COLUMN questions INTEGER NOT NULL DEFAULT 0 CHECK (questions >= 0);
 
 -- By how much the wall clock differs from file time, from a moment on, for showing times to people.
 CREATE TABLE waypost_clock_segments (

@@ -139,13 +139,13 @@ pub struct PeerInfo {
     pub node: NodeId,
     /// Whether it was heard lately.
     pub online: bool,
-    /// How long ago it was last heard, in milliseconds, the time that the node itself was cut off not counted.
+    /// How long ago it was last heard, in milliseconds.
     pub heard_ms_ago: u64,
     /// Its last known run.
     pub incarnation: Incarnation,
     /// Its host.
     pub host: String,
-    /// Its version of waypost; empty until it is heard.
+    /// Its version of waypost, as last heard; empty where that was by a version of waypost that kept none.
     pub version: String,
     /// Whether it is about to stop.
     pub draining: bool,

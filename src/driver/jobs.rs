@@ -16,8 +16,12 @@ use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::{delivery, membership};
+use crate::store::clock::NOTE_ALONE_MS;
 use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, again};
 use crate::transport::Transport;
+
+/// How often it is noted when peers were last heard. Together with the clock, in one commit: an idle node must not wear out a memory card.
+const NOTE_PEERS: Duration = Duration::from_millis(NOTE_ALONE_MS);
 
 /// Both clocks never differ by so much while the machine is awake.
 const SUSPENDED: Duration = Duration::from_secs(1);
@@ -235,7 +239,6 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) fn clean_up(&mut self) {
-        self.note_who_is_online();
         let store = self.store.clone();
         let me = self.me.clone();
         self.jobs.push(Box::pin(async move {
@@ -258,6 +261,10 @@ impl<T: Transport> Driver<T> {
         if all > awake + SUSPENDED {
             tracing::info!(node = %self.me, suspended = ?(all - awake), "the machine was suspended");
             self.deliver_all(|| delivery::Event::Woke).await;
+        }
+        if self.peers_noted.elapsed() >= NOTE_PEERS {
+            self.peers_noted = now;
+            self.note_peers(None);
         }
         let store = self.store.clone();
         self.jobs.push(Box::pin(async move { Completion::ClockNoted(store.watch_clock().await) }));

@@ -7,13 +7,42 @@ use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link};
 use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
 use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
-use crate::protocol::membership::{self, Action, Departure, News};
+use crate::protocol::membership::{self, Action, Departure, Known, News};
 use crate::protocol::{delivery, election};
 use crate::store::{Peer, Start};
 use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
 
 /// Most bytes of a keepalive that the names of channels take that were left for good.
 const LEFT_BYTES: usize = 64 * 1024;
+
+/// A peer as it stands in the file, for the membership.
+pub(super) fn known(peer: Peer) -> Known {
+    Known {
+        node: peer.node,
+        incarnation: peer.incarnation,
+        store: peer.store_id,
+        host: peer.host,
+        version: peer.version,
+        channels: peer.channels,
+        seen_ms: peer.last_seen_ms,
+        linked: peer.linked,
+        questions: peer.questions,
+    }
+}
+
+fn noted(known: Known) -> Peer {
+    Peer {
+        node: known.node,
+        store_id: known.store,
+        incarnation: known.incarnation,
+        host: known.host,
+        version: known.version,
+        channels: known.channels,
+        last_seen_ms: known.seen_ms,
+        linked: known.linked,
+        questions: known.questions,
+    }
+}
 
 impl<T: Transport> Driver<T> {
     pub(super) async fn link_up(&mut self, server: ServerInfo) {
@@ -118,6 +147,7 @@ impl<T: Transport> Driver<T> {
             }
             Action::Heard { node, news, keepalive } => self.heard(node, news, *keepalive).await,
             Action::Offline { node, why } => {
+                self.note_peers(Some(&node));
                 self.deliver(&node, delivery::Event::Offline).await;
                 self.tell(Event::PeerOffline { node, goodbye: why == Departure::Goodbye });
             }
@@ -220,7 +250,7 @@ impl<T: Transport> Driver<T> {
 
     async fn heard(&mut self, node: NodeId, news: News, keepalive: Keepalive) {
         if news.first || news.restarted || news.other_store {
-            self.note_peer(&node, &keepalive);
+            self.note_peers(Some(&node));
         }
         if news.other_store {
             tracing::warn!(node = %self.me, peer = %node, "a peer came back with another file");
@@ -265,42 +295,15 @@ impl<T: Transport> Driver<T> {
         Some(peer.iter().any(takes))
     }
 
-    fn note_peer(&mut self, node: &NodeId, keepalive: &Keepalive) {
-        let peer = Peer {
-            node: node.clone(),
-            store_id: keepalive.store,
-            incarnation: keepalive.incarnation,
-            host: keepalive.host.clone(),
-            last_seen_ms: self.store.now_ms(),
-        };
+    /// Brings into the file what has changed of all peers or of one: when they were last heard, and what they said.
+    pub(super) fn note_peers(&mut self, only: Option<&NodeId>) {
+        let peers = self.membership.to_note(self.now(), only);
+        if peers.is_empty() {
+            return;
+        }
+        let peers = peers.into_iter().map(noted).collect();
         let store = self.store.clone();
-        self.jobs.push(Box::pin(async move { Completion::Noted(store.know_peer(peer).await) }));
-    }
-
-    /// Brings the time at which each peer was last heard into the file.
-    pub(super) fn note_who_is_online(&mut self) {
-        let now_ms = self.store.now_ms();
-        let online: Vec<Peer> = self
-            .membership
-            .peers()
-            .filter(|peer| peer.online)
-            .map(|peer| Peer {
-                node: peer.node,
-                store_id: peer.store,
-                incarnation: peer.incarnation,
-                host: peer.host,
-                last_seen_ms: now_ms,
-            })
-            .collect();
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move {
-            for peer in online {
-                if let Err(error) = store.know_peer(peer).await {
-                    return Completion::Noted(Err(error));
-                }
-            }
-            Completion::Noted(Ok(()))
-        }));
+        self.jobs.push(Box::pin(async move { Completion::Noted(store.know_peers(peers).await) }));
     }
 
     /// A peer reads a channel of ours that the file does not know it to read: it gets a cursor.
@@ -339,12 +342,16 @@ impl<T: Transport> Driver<T> {
 
     /// We write a channel now: its readers that we know of get their cursors.
     pub(super) fn subscribe_known(&mut self, channel: &ChannelName) {
+        let now_ms = self.store.now_ms();
         let readers: Vec<(NodeId, ChannelPresence)> = self
             .membership
             .peers()
             .flat_map(|peer| {
-                let node = peer.node;
-                peer.channels.into_iter().map(move |presence| (node.clone(), presence))
+                let (node, since_ms) = (peer.node, now_ms.saturating_sub(peer.seen_ms));
+                peer.channels.into_iter().map(move |mut presence| {
+                    presence.age_ms = presence.age_ms.saturating_add(since_ms);
+                    (node.clone(), presence)
+                })
             })
             .filter(|(_, presence)| presence.name == *channel)
             .collect();

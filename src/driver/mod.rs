@@ -125,6 +125,7 @@ pub(crate) struct Driver<T> {
     started: Instant,
     /// By both clocks, when they were compared last.
     compared: (Instant, Instant),
+    peers_noted: Instant,
     store: Store,
     notices: Notices,
     transport: T,

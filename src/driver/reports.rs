@@ -33,7 +33,7 @@ impl<T: Transport> Driver<T> {
             age_ms: now_ms.saturating_sub(joined.joined_ms),
         });
         let peers = self.membership.peers().map(|peer| PeerInfo {
-            heard_ms_ago: u64::try_from(peer.heard.elapsed().as_millis()).unwrap_or(u64::MAX),
+            heard_ms_ago: now_ms.saturating_sub(peer.seen_ms),
             node: peer.node,
             online: peer.online,
             incarnation: peer.incarnation,

@@ -12,6 +12,7 @@ use super::election::Office;
 use super::frames::{Ahead, Waiting};
 use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
+use super::members::known;
 use super::pages::Pages;
 use super::{Driver, Parts};
 use crate::clock;
@@ -73,7 +74,7 @@ impl<T: Transport> Driver<T> {
                 expiry: config.peer_expiry,
                 max_peers: config.max_peers.get(),
             },
-            peers.into_iter().map(|p| (p.node, p.incarnation, p.store_id, p.host)),
+            peers.into_iter().map(known),
             fastrand::u64(..),
             now,
         );
@@ -101,6 +102,7 @@ impl<T: Transport> Driver<T> {
             incarnation,
             started: now.mono,
             compared: (now.mono, clock::now()),
+            peers_noted: now.mono,
             notices,
             transport,
             tally,

@@ -77,6 +77,7 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) async fn finish(mut self, reply: Reply<()>) {
+        self.note_peers(None);
         self.close_office().await;
         self.abort_handlers().await;
         // Whoever was cut short by an orderly end has not ended it.

@@ -135,6 +135,20 @@ pub enum Gap {
     Uncounted { counted_ms: u64, wall_ms: i64 },
 }
 
+impl Gap {
+    /// How much more may have passed than was counted. What is told to others as an age, so that they keep messages for it, must not be
+    /// too short.
+    pub fn missing_ms(&self) -> u64 {
+        match *self {
+            Self::None | Self::Exact | Self::Wall { .. } => 0,
+            Self::Uncounted { counted_ms, wall_ms } => match u64::try_from(wall_ms) {
+                Ok(ms @ 0..=LONGEST_GAP_MS) => ms.saturating_sub(counted_ms),
+                _ => LONGEST_GAP_MS,
+            },
+        }
+    }
+}
+
 /// A file's clock.
 #[derive(Debug, Clone)]
 pub struct Life {
@@ -167,7 +181,9 @@ impl Life {
         };
         if gap != Gap::Exact || life.shown.0.is_empty() {
             let file_ms = life.at(now.up_ms);
-            life.shown.begin(file_ms, offset(now.wall_ms, file_ms), now.trust);
+            // What was written at the last moment of the boot before is of that boot.
+            let from_ms = file_ms + u64::from(kept.is_some());
+            life.shown.begin(from_ms, offset(now.wall_ms, file_ms), now.trust);
         }
         life.look(now);
         (life, gap)

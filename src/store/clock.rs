@@ -12,6 +12,8 @@ pub(crate) use machine::SystemTime;
 
 /// A wall clock that moved by more than this against the machine's own is told of.
 const JUMP_MS: u64 = 60_000;
+/// Half of the 366 days by which an id may be ahead of file time before it is not believed.
+const ID_AHEAD_MS: u64 = 183 * 86_400_000;
 /// One that moved by more than this is looked at more closely.
 const STEP_MS: u64 = 2_000;
 /// With a commit, the clock is noted once it was noted so long ago.
@@ -122,6 +124,13 @@ impl Clock {
             return file_ms.saturating_add_signed(self.line_offset_ms.load(Ordering::Relaxed));
         }
         self.state().life.shown().wall_ms(file_ms)
+    }
+
+    /// The time for a message's id. That is the wall clock's where that is ahead, within what anybody believes of an id: after a
+    /// backup was restored, file time may be behind ids that the lost part of the file gave out.
+    pub(crate) fn id_ms(&self, file_ms: u64) -> u64 {
+        let ahead = u64::try_from(self.line_offset_ms.load(Ordering::Relaxed)).unwrap_or(0);
+        if ahead <= ID_AHEAD_MS { file_ms.saturating_add(ahead) } else { file_ms }
     }
 
     /// Looks at the wall clock. Returns how far it has jumped since that was last told, if that is worth telling.

@@ -36,6 +36,7 @@ mod restore;
 mod row;
 mod seals;
 mod story;
+mod times;
 
 pub use crate::exposure::{Exposure, exposure};
 pub use check::{Finding, Progress, Report, Stage};
@@ -198,7 +199,7 @@ impl Inspector {
     pub fn summary(&self) -> Result<Summary, InspectError> {
         let file_bytes = bytes(&self.path)?;
         let wal_bytes = bytes(&beside(&self.path, "-wal"))?;
-        self.read("reading its summary", |connection| {
+        self.read_timed("reading its summary", |connection| {
             let meta = row::optional(connection.query_row(META, [], |row| {
                 Ok((row::text(row, 0)?, row.get(1)?, row::id(row, 2)?))
             }))?;

@@ -32,6 +32,8 @@ pub(super) struct Group<'a> {
     pub(super) guard: &'a Arc<Guard>,
     pub(super) path: &'a Path,
     pub(super) now_ms: u64,
+    /// The time for new ids.
+    pub(super) id_ms: u64,
 }
 
 pub(super) trait Job: Send {

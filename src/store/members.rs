@@ -1,5 +1,7 @@
 //! Membership as last known: peers, what they read, and what this node itself has joined.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, params};
 
 use super::fault::At;
@@ -9,10 +11,10 @@ use super::types::{Cursor, Forgotten, Peer, Start, Subscription};
 use super::{audit, cursors};
 use crate::error::StoreError;
 use crate::message::{ChannelName, Incarnation, NodeId, StoreId};
+use crate::protocol::frame::ChannelPresence;
 
-pub(super) const UPSERT_PEER: &str = "INSERT INTO waypost_peers (node, store_id, incarnation, host, first_seen_ms, last_seen_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (node) DO UPDATE SET store_id = excluded.store_id, incarnation = excluded.incarnation, host = excluded.host, last_seen_ms = excluded.last_seen_ms";
-pub(super) const SELECT_PEERS: &str =
-    "SELECT node, store_id, incarnation, host, last_seen_ms FROM waypost_peers ORDER BY node";
+pub(super) const UPSERT_PEER: &str = "INSERT INTO waypost_peers (node, store_id, incarnation, host, first_seen_ms, last_seen_ms, version, channels, linked_ms, questions) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (node) DO UPDATE SET store_id = excluded.store_id, incarnation = excluded.incarnation, host = excluded.host, last_seen_ms = excluded.last_seen_ms, version = excluded.version, channels = excluded.channels, linked_ms = excluded.linked_ms, questions = excluded.questions";
+pub(super) const SELECT_PEERS: &str = "SELECT node, store_id, incarnation, host, last_seen_ms, version, channels, linked_ms, questions FROM waypost_peers ORDER BY node";
 pub(super) const DELETE_PEER: &str = "DELETE FROM waypost_peers WHERE node = ?1";
 pub(super) const SUBSCRIBE: &str =
     "INSERT OR IGNORE INTO waypost_subscriptions (node, channel, since_ms) VALUES (?1, ?2, ?3)";
@@ -28,6 +30,20 @@ pub(super) const SELECT_LEFT: &str =
 pub(super) const LEAVE: &str =
     "UPDATE waypost_joins SET left_ms = ?2 WHERE channel = ?1 AND left_ms IS NULL";
 
+/// Most bytes of the names of a peer's channels that are kept.
+const CHANNEL_BYTES: usize = 16 * 1024;
+
+/// A peer's channels as text, as far as there is room.
+fn channels(channels: &[ChannelPresence]) -> String {
+    let mut bytes = 0;
+    let fits = |channel: &&ChannelPresence| {
+        bytes += channel.name.as_str().len();
+        bytes <= CHANNEL_BYTES
+    };
+    let channels: Vec<_> = channels.iter().take_while(fits).collect();
+    serde_json::to_string(&channels).unwrap_or_else(|_| "[]".to_owned())
+}
+
 pub(super) fn know_peer(group: &mut Group<'_>, peer: &Peer) -> Result<(), StoreError> {
     group
         .conn
@@ -38,7 +54,11 @@ pub(super) fn know_peer(group: &mut Group<'_>, peer: &Peer) -> Result<(), StoreE
                 peer.store_id.to_bytes(),
                 peer.incarnation.to_bytes(),
                 peer.host,
-                peer.last_seen_ms
+                peer.last_seen_ms,
+                peer.version,
+                channels(&peer.channels),
+                u64::try_from(peer.linked.as_millis()).unwrap_or(u64::MAX),
+                peer.questions
             ])
         })
         .at("write a peer")?;
@@ -128,6 +148,11 @@ pub(super) fn peers(conn: &Connection) -> Result<Vec<Peer>, StoreError> {
             incarnation: Incarnation::from_bytes(row.get(2)?),
             host: row.get(3)?,
             last_seen_ms: row.get(4)?,
+            version: row.get(5)?,
+            // Damaged, it is said again.
+            channels: serde_json::from_str(row.get_ref(6)?.as_str()?).unwrap_or_default(),
+            linked: Duration::from_millis(row.get(7)?),
+            questions: row.get(8)?,
         })
     })
 }

@@ -197,7 +197,7 @@ impl Group<'_> {
     /// The next message's id, larger than all before it.
     pub(super) fn next_id(&self) -> Result<MessageId, StoreError> {
         let last = self.ledger.totals.last_id;
-        let id = MessageId::after(last, self.now_ms, fastrand::u128(..));
+        let id = MessageId::after(last, self.id_ms, fastrand::u128(..));
         if id > last {
             return Ok(id);
         }

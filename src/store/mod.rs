@@ -381,7 +381,8 @@ fn start_clock(
         let note = clock.note(false);
         // No fsync: of what a power cut takes, it takes the boot too, and a time that was noted earlier counts less.
         let noted = conn.execute_batch(writer::NORMAL).at("choose the durability");
-        let noted = noted.and_then(|()| clock::rows::keep(conn, &note, &clock.segments()));
+        let noted = noted
+            .and_then(|()| clock::rows::begin(conn, &note, &clock.segments(), gap.missing_ms()));
         conn.execute_batch(writer::FULL).at("choose the durability")?;
         match noted {
             Ok(()) => clock.noted(&note),

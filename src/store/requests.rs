@@ -155,8 +155,11 @@ impl Store {
         self.inner.under_way.clone()
     }
 
-    pub(crate) async fn know_peer(&self, peer: Peer) -> Result<(), StoreError> {
-        self.run(Durability::Normal, move |group| members::know_peer(group, &peer)).await
+    pub(crate) async fn know_peers(&self, peers: Vec<Peer>) -> Result<(), StoreError> {
+        let work = move |group: &mut Group<'_>| {
+            peers.iter().try_for_each(|peer| members::know_peer(group, peer))
+        };
+        self.run(Durability::Normal, work).await
     }
 
     /// From now on the node is a receiver of the channel. Returns the cursors that were opened for it; those of topics to

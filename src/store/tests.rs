@@ -264,6 +264,7 @@ fn every_statement_prepares_against_a_fresh_file() {
         rows::SELECT_SEGMENTS,
         rows::UPSERT_SEGMENT,
         rows::DELETE_SEGMENT,
+        rows::AGE_JOINS,
     ];
     for sql in statements {
         file.writer.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));

@@ -166,6 +166,7 @@ fn guarded<R, E>(
             guard: group.guard,
             path: group.path,
             now_ms: group.now_ms,
+            id_ms: group.id_ms,
         }),
         broken: RefCell::new(None),
     };

@@ -13,6 +13,7 @@ use crate::message::{
 };
 use crate::protocol::delivery::Settled;
 use crate::protocol::election::Durable;
+use crate::protocol::frame::ChannelPresence;
 use crate::protocol::settling::{Run, Settling};
 use crate::reason::Reason;
 
@@ -91,7 +92,13 @@ pub(crate) struct Peer {
     pub(crate) store_id: StoreId,
     pub(crate) incarnation: Incarnation,
     pub(crate) host: String,
+    /// As it last said of itself.
+    pub(crate) version: String,
+    pub(crate) channels: Vec<ChannelPresence>,
     pub(crate) last_seen_ms: u64,
+    /// How long this node has been connected since, and how often it asked it since.
+    pub(crate) linked: Duration,
+    pub(crate) questions: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

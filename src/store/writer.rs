@@ -322,6 +322,7 @@ impl Writer {
             guard: &self.guard,
             path: &self.shared.path,
             now_ms,
+            id_ms: self.shared.clock.id_ms(now_ms),
         };
         for job in jobs {
             job.run(&mut group)?;

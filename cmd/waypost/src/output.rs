@@ -157,10 +157,9 @@ pub(crate) fn span(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(coarse)).to_string().replace(' ', "")
 }
 
-/// How long ago, from milliseconds since 1970.
-pub(crate) fn age(at_ms: u64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    span(now.saturating_sub(Duration::from_millis(at_ms)))
+/// How long ago, both in milliseconds since 1970: the present is the file's ([`waypost::inspect::Inspector::now_ms`]), whose wall clock may be wrong.
+pub(crate) fn age(now_ms: u64, at_ms: u64) -> String {
+    span(Duration::from_millis(now_ms.saturating_sub(at_ms)))
 }
 
 /// A size with a unit.

@@ -5,7 +5,7 @@ mod reasons;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
-use program::{NOWHERE, Program, field};
+use program::{NOWHERE, Program, field, texts};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::nats_server::NatsServer;
@@ -116,6 +116,98 @@ fn queue_and_why_tell_the_same_of_a_running_node_and_of_one_that_stopped() {
     assert!(text.text().contains("received from alice on \"chat\""), "{}", text.text());
     here.run(&format!("why {first} --db missing.db")).says(1, "does not exist");
     here.run("why 01JD3Q5ZK8W7N2YV4R6T0X9ABC --id alice").says(1, "knows nothing of message");
+}
+
+/// This run's wall clock shows a time that is off by this much.
+#[cfg(target_os = "linux")]
+fn at(here: &Program, off: &str, arguments: &str) -> program::Ended {
+    let mut faketime = std::process::Command::new("faketime");
+    faketime.args(["-f", off, env!("CARGO_BIN_EXE_waypost")]);
+    let mut command = here.wrap(faketime, arguments);
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    program::finish(command, b"")
+}
+
+/// A message of before the clock was set, and one of after, whichever way: both wait, both are as old as they are, and both arrive.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_clock_that_is_set_takes_no_life_from_what_waits() {
+    let server = NatsServer::start();
+    for (first, second) in [("-3d", "+0"), ("-20000d", "+0"), ("+0", "-21d"), ("+3650d", "+0")] {
+        let here = Program::new(server.url()).with("WAYPOST_MESSAGE_TTL", "1h");
+        let send = |off, text: &str| {
+            let arguments = format!("send chat {text} --to bob --id alice --flush 0");
+            let sent = at(&here, off, &arguments).expect_code(0);
+            sent.text().trim().to_owned()
+        };
+        let ids = [send(first, "one"), send(second, "two")];
+        assert!(ids[0] < ids[1], "{ids:?}");
+        let row = here.run("queue --id alice --json").expect_code(0).json()[0].clone();
+        assert_eq!((&row["pending"], &row["expired"]), (&2.into(), &0.into()), "{row}");
+        for id in &ids {
+            let story = here.run(&format!("why {id} --id alice")).expect_code(0);
+            let shown = story.text();
+            assert!(shown.contains("bob: is next") || shown.contains("behind 1"), "{shown}");
+            assert!(!shown.contains("day"), "it is some seconds old: {shown}");
+        }
+        let reader = here.spawn("recv chat --id bob --json --count 2");
+        here.run("send chat three --to bob --id alice --wait 30s").expect_code(0);
+        let got = reader.ended().expect_code(0);
+        assert_eq!(texts(&got.lines()), ["one", "two"], "{first} {second}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn time_goes_on_between_runs_whatever_their_clocks_show() {
+    let here = Program::new(NOWHERE).with("WAYPOST_MESSAGE_TTL", "1s");
+    at(&here, "-10d", "send chat one --to bob --id alice --flush 0").expect_code(0);
+    support::eventually(program::PATIENCE, "it has expired", || {
+        at(&here, "-20d", "send chat two --to zoe --id alice --flush 1ms");
+        let rows = here.run("queue --id alice --json").expect_code(0).json();
+        row(&rows, "receiver", "bob")["expired"] == 1
+    });
+}
+
+#[test]
+fn a_reader_that_is_gone_is_forgotten_by_runs_that_are_short() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url())
+        .with("WAYPOST_KEEPALIVE_INTERVAL", "200ms")
+        .with("WAYPOST_OFFLINE_AFTER", "600ms")
+        .with("WAYPOST_PEER_EXPIRY", "3s");
+    let reader = here.spawn("recv chat --id bob");
+    here.run("send chat hello --id alice --wait 30s --to bob").expect_code(0);
+    here.run("send chat hello --id alice --wait 30s").expect_code(0);
+    reader.signal(Signal::KILL);
+    reader.ended();
+    // While it is away, what is known of it stays, and how long ago it was heard.
+    let mut alice = here.spawn("send chat --lines --id alice");
+    alice.write(b"away\n");
+    alice.line();
+    let peers = here.run("peers --json").expect_code(0).json();
+    let bob = row(&peers, "node", "bob");
+    assert_eq!(bob["version"], env!("CARGO_PKG_VERSION"), "{peers}");
+    assert_eq!(row(&bob["channels"], "name", "chat")["mode"], "reader", "{peers}");
+    let first = bob["heard_ms_ago"].as_u64().expect("a number");
+    alice.signal(Signal::TERM);
+    alice.ended();
+    let mut alice = here.spawn("send chat --lines --id alice");
+    alice.write(b"still\n");
+    alice.line();
+    let peers = here.run("peers --json").expect_code(0).json();
+    if let Some(bob) = peers.as_array().and_then(|all| all.iter().find(|it| it["node"] == "bob")) {
+        assert!(bob["heard_ms_ago"].as_u64() > Some(first), "it does not begin anew: {peers}");
+    }
+    alice.signal(Signal::TERM);
+    alice.ended();
+    support::eventually(program::PATIENCE, "it is forgotten", || {
+        here.run("send chat x --id alice --flush 500ms");
+        let rows = here.run("queue --id alice --json").expect_code(0).json();
+        rows.as_array().is_some_and(|rows| rows.iter().all(|row| row["receiver"] != "bob"))
+    });
+    let told = here.run("audit --id alice --json").expect_code(0).json();
+    assert_eq!(row(&told, "action", "forget")["subject"], "bob");
 }
 
 #[test]

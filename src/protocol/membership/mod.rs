@@ -11,9 +11,12 @@ use super::backoff::Jitter;
 use super::frame::{ChannelPresence, Keepalive};
 use crate::message::{ChannelName, Incarnation, NodeId, StoreId};
 
+mod absence;
 mod questions;
 mod rival;
 
+use absence::Absence;
+pub use absence::Known;
 use questions::{Allowance, Question, WELCOMES_A_SECOND};
 pub use rival::PROBE;
 use rival::{Challenge, Doubt};
@@ -30,8 +33,6 @@ pub struct Limits {
 const PROMPT: Duration = Duration::from_millis(20);
 /// Least time between two keepalives, so that nobody can make us flood the network.
 const FLOOR: Duration = Duration::from_millis(50);
-/// Time between two tries to have a peer forgotten.
-const FORGET_AGAIN: Duration = Duration::from_secs(60);
 /// We are later than this after our own timer: it is we who stood still, frozen or starved, and nobody else.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
@@ -129,6 +130,7 @@ struct Peer {
     online: bool,
     /// By our own clock, moved on by the time that we were cut off ourselves.
     heard: Instant,
+    absence: Absence,
     /// As last announced.
     channels: Vec<ChannelPresence>,
     host: String,
@@ -143,7 +145,8 @@ struct Peer {
 pub struct PeerView {
     pub node: NodeId,
     pub online: bool,
-    pub heard: Instant,
+    /// File time when it was last heard.
+    pub seen_ms: u64,
     pub incarnation: Incarnation,
     pub store: StoreId,
     pub host: String,
@@ -181,6 +184,9 @@ pub struct Membership {
     doubt: Option<Doubt>,
     challenge: Option<Challenge>,
     full: bool,
+    /// How long this node has had a link in this run, and up to when that is counted.
+    linked: Duration,
+    linked_to: Instant,
 }
 
 impl Membership {
@@ -189,26 +195,27 @@ impl Membership {
         me: NodeId,
         incarnation: Incarnation,
         limits: Limits,
-        known: impl IntoIterator<Item = (NodeId, Incarnation, StoreId, String)>,
+        known: impl IntoIterator<Item = Known>,
         seed: u64,
         now: Now,
     ) -> Self {
-        let peer = |(node, incarnation, store, host)| {
+        let peer = |known: Known| {
             let peer = Peer {
-                incarnation,
-                store,
+                absence: Absence::restored(&known, now.mono),
+                incarnation: known.incarnation,
+                store: known.store,
                 counter: 0,
                 session: 0,
                 online: false,
                 heard: now.mono,
-                channels: Vec::new(),
-                host,
-                version: String::new(),
+                channels: known.channels,
+                host: known.host,
+                version: known.version,
                 draining: false,
                 elects: false,
                 question: None,
             };
-            (node, peer)
+            (known.node, peer)
         };
         Self {
             me,
@@ -233,6 +240,8 @@ impl Membership {
             doubt: None,
             challenge: None,
             full: false,
+            linked: Duration::ZERO,
+            linked_to: now.mono,
         }
     }
 
@@ -264,7 +273,7 @@ impl Membership {
         self.peers.iter().map(|(node, peer)| PeerView {
             node: node.clone(),
             online: peer.online,
-            heard: peer.heard,
+            seen_ms: peer.absence.seen_ms,
             incarnation: peer.incarnation,
             store: peer.store,
             host: peer.host.clone(),
@@ -289,12 +298,14 @@ impl Membership {
     pub fn spoke(&mut self, now: Now, node: &NodeId) -> bool {
         let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.online) else { return false };
         peer.heard = peer.heard.max(now.mono);
+        peer.absence.seen_ms = peer.absence.seen_ms.max(now.file_ms);
         true
     }
 
     /// Appends actions in the order in which the shell must perform them.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
-        self.make_up_for_standing_still(now.mono);
+        let late = self.make_up_for_standing_still(now.mono);
+        self.count_link(now.mono, late);
         match event {
             Event::LinkUp => self.link_up(now.mono),
             Event::LinkDown => {
@@ -305,7 +316,7 @@ impl Membership {
             Event::Keepalive(keepalive) if keepalive.from == self.me => {
                 self.own_name(now.mono, &keepalive, out);
             }
-            Event::Keepalive(keepalive) => self.keepalive(now.mono, keepalive, out),
+            Event::Keepalive(keepalive) => self.keepalive(now, keepalive, out),
             Event::Welcome { nonce, keepalive } if keepalive.from == self.me => {
                 self.rival_answered(now.mono, nonce, &keepalive, out);
             }
@@ -324,9 +335,9 @@ impl Membership {
                     let to = keepalive.from.clone();
                     out.push(Action::Welcome { to, nonce });
                 }
-                self.keepalive(now.mono, keepalive, out);
+                self.keepalive(now, keepalive, out);
             }
-            Event::Welcome { nonce, keepalive } => self.welcome(now.mono, nonce, keepalive, out),
+            Event::Welcome { nonce, keepalive } => self.welcome(now, nonce, keepalive, out),
             Event::Unknown(node) => self.ask(now.mono, node, out),
             Event::Changed => self.beat_soon(now.mono),
             Event::Forget(node) => {
@@ -340,7 +351,7 @@ impl Membership {
         self.end_doubt_in_time(now.mono);
         if self.up_since.is_some() {
             if self.watch_at.is_none_or(|at| at <= now.mono) {
-                self.watch(now.mono, out);
+                self.watch(now, out);
                 self.watch_at = self.next_watch();
             }
             self.beat(now.mono, out);
@@ -368,7 +379,7 @@ impl Membership {
     fn look_at(&self, peer: &Peer) -> Instant {
         match peer.online {
             true => self.ask_at(peer).min(peer.heard + self.limits.offline_after),
-            false => peer.heard + self.limits.expiry,
+            false => peer.absence.look_at,
         }
     }
 
@@ -378,11 +389,18 @@ impl Membership {
     }
 
     /// The time in which this node did not run counts against nobody: what others said meanwhile is still to be read.
-    fn make_up_for_standing_still(&mut self, now: Instant) {
-        let late = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
-        if late > STOOD_STILL {
+    fn make_up_for_standing_still(&mut self, now: Instant) -> Duration {
+        let late = self.late(now);
+        if !late.is_zero() {
             self.peers.values_mut().for_each(|peer| peer.heard += late);
         }
+        late
+    }
+
+    /// For how long this node did not run when it should have.
+    fn late(&self, now: Instant) -> Duration {
+        let late = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+        if late > STOOD_STILL { late } else { Duration::ZERO }
     }
 
     /// The time that we were cut off does not count against anybody.
@@ -392,6 +410,7 @@ impl Membership {
             for peer in self.peers.values_mut() {
                 peer.heard += cut_off;
                 peer.question = None;
+                peer.absence.look_at = now;
             }
             self.watch_at = None;
             self.up_since = Some(now);
@@ -418,21 +437,21 @@ impl Membership {
         }
     }
 
-    fn keepalive(&mut self, now: Instant, keepalive: Keepalive, out: &mut Vec<Action>) {
+    fn keepalive(&mut self, now: Now, keepalive: Keepalive, out: &mut Vec<Action>) {
         match self.peers.get(&keepalive.from) {
             Some(peer) if peer.incarnation == keepalive.incarnation => {
                 if keepalive.counter > peer.counter {
                     self.heard(now, keepalive, false, out);
                 } else {
                     // Late; or what we believed was forged, and every true one would be late for ever.
-                    self.ask(now, keepalive.from, out);
+                    self.ask(now.mono, keepalive.from, out);
                 }
             }
             _ if keepalive.goodbye => {}
             // Another incarnation of a peer has to prove itself too: a late keepalive of the last one does not.
             _ => {
                 let Keepalive { from, incarnation, counter, .. } = keepalive;
-                self.ask(now, from.clone(), out);
+                self.ask(now.mono, from.clone(), out);
                 if let Some(question) = self.question_to(&from) {
                     question.newest = Some((incarnation, counter));
                 }
@@ -441,7 +460,7 @@ impl Membership {
     }
 
     /// A keepalive that is surely the peer's own.
-    fn heard(&mut self, now: Instant, keepalive: Keepalive, proven: bool, out: &mut Vec<Action>) {
+    fn heard(&mut self, now: Now, keepalive: Keepalive, proven: bool, out: &mut Vec<Action>) {
         let node = keepalive.from.clone();
         let before = self.peers.get(&node);
         let news = News {
@@ -455,24 +474,28 @@ impl Membership {
             other_store: before.is_some_and(|peer| peer.store != keepalive.store),
             first: before.is_none(),
         };
+        let noted = before.and_then(|peer| peer.absence.noted);
+        let absence = Absence::heard(now, self.linked, self.limits.expiry, noted);
         if keepalive.goodbye {
             if let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.online) {
                 peer.online = false;
                 peer.counter = keepalive.counter;
                 self.online -= 1;
-                let at = peer.heard + self.limits.expiry;
+                let at = absence.look_at;
+                peer.absence = absence;
                 self.watch_by(at);
                 out.push(Action::Offline { node, why: Departure::Goodbye });
             }
             return;
         }
         let peer = Peer {
+            absence,
             incarnation: keepalive.incarnation,
             store: keepalive.store,
             counter: keepalive.counter,
             session: keepalive.session,
             online: true,
-            heard: now,
+            heard: now.mono,
             channels: keepalive.channels.clone(),
             host: keepalive.host.clone(),
             version: keepalive.version.clone(),
@@ -485,12 +508,17 @@ impl Membership {
         self.peers.insert(node.clone(), peer);
         if proven {
             // It may not have heard of us yet.
-            self.beat_soon(now);
+            self.beat_soon(now.mono);
         }
         out.push(Action::Heard { node, news, keepalive: Box::new(keepalive) });
     }
 
-    fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
+    fn watch(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.watch_online(now.mono, out);
+        self.watch_absent(now, out);
+    }
+
+    fn watch_online(&mut self, now: Instant, out: &mut Vec<Action>) {
         let limits = self.limits;
         let silent = |peer: &Peer| peer.online && self.ask_at(peer) <= now;
         let silent: Vec<NodeId> =
@@ -503,18 +531,9 @@ impl Membership {
             if peer.online && peer.heard + limits.offline_after <= now {
                 peer.online = false;
                 self.online -= 1;
+                peer.absence.look_at = now;
                 out.push(Action::Offline { node: node.clone(), why: Departure::Silence });
             }
-        }
-        let expired = |peer: &Peer| !peer.online && peer.heard + limits.expiry <= now;
-        let gone: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| expired(peer)).map(|(n, _)| n.clone()).collect();
-        for node in gone {
-            // It stays until the file has forgotten it, so that it is tried again where the file is full.
-            if let Some(peer) = self.peers.get_mut(&node) {
-                peer.heard += FORGET_AGAIN;
-            }
-            out.push(Action::Expired { node });
         }
     }
 

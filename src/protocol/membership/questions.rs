@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Membership, Peer};
+use super::{Action, Membership, Now, Peer};
 use crate::message::{Incarnation, NodeId};
 use crate::protocol::frame::Keepalive;
 
@@ -144,7 +144,7 @@ impl Membership {
 
     pub(super) fn welcome(
         &mut self,
-        now: Instant,
+        now: Now,
         nonce: u64,
         keepalive: Keepalive,
         out: &mut Vec<Action>,
@@ -158,7 +158,8 @@ impl Membership {
         {
             // A keepalive overtook the answer, and told more; it lives all the same.
             if peer.online {
-                peer.heard = now;
+                peer.heard = now.mono;
+                peer.absence.seen_ms = now.file_ms;
             }
             return;
         }
@@ -171,7 +172,7 @@ impl Membership {
         self.heard(now, keepalive, true, out);
         // Subjects overtake each other: a broadcast that came before this answer, and could not be believed yet, told more.
         if question.newest.is_some_and(|newest| newest.0 == incarnation && newest.1 > counter) {
-            self.ask(now, node, out);
+            self.ask(now.mono, node, out);
         }
     }
 

@@ -1,3 +1,4 @@
+use super::absence::FORGET_AGAIN;
 use super::questions::MAX_STRANGERS;
 use super::rival::SAME_AGE;
 use super::*;
@@ -42,6 +43,14 @@ const ME: u128 = 500;
 
 impl Bench {
     fn new() -> Self {
+        let mut bench = Self::with([]);
+        bench.say(Event::LinkUp);
+        bench.pass(Duration::from_millis(100));
+        bench
+    }
+
+    /// Knows these from the file, and has no link yet.
+    fn with(known: impl IntoIterator<Item = Known>) -> Self {
         let clock = Clock::new();
         let limits = Limits {
             interval: Duration::from_secs(10),
@@ -50,11 +59,8 @@ impl Bench {
             max_peers: 3,
         };
         let incarnation = Incarnation::from_u128(ME);
-        let members = Membership::new(node("me"), incarnation, limits, [], 7, clock.now());
-        let mut bench = Self { clock, members };
-        bench.say(Event::LinkUp);
-        bench.pass(Duration::from_millis(100));
-        bench
+        let members = Membership::new(node("me"), incarnation, limits, known, 7, clock.now());
+        Self { clock, members }
     }
 
     fn say(&mut self, event: Event) -> Vec<Action> {
@@ -167,6 +173,93 @@ fn a_silent_peer_is_offline_and_later_forgotten() {
     assert!(actions.contains(&Action::Expired { node: node("bob") }));
     bench.say(Event::Forget(node("bob")));
     assert!(!bench.members.is_peer(&node("bob")));
+}
+
+/// Lets link and time pass for an absent peer; what was done about it.
+fn fate(bench: &mut Bench, time: Duration) -> (usize, bool) {
+    let actions = bench.pass(time);
+    let asked = |it: &&Action| matches!(it, Action::Hello { to, .. } if *to == node("bob"));
+    let forgotten = actions.contains(&Action::Expired { node: node("bob") });
+    (actions.iter().filter(asked).count(), forgotten)
+}
+
+fn known(seen_ms: u64) -> Known {
+    Known {
+        node: node("bob"),
+        incarnation: Incarnation::from_u128(1),
+        store: StoreId::from_u128(1),
+        host: "ship".to_owned(),
+        version: "1.2.3".to_owned(),
+        channels: keepalive("bob", 1, 1).channels,
+        seen_ms,
+        linked: Duration::ZERO,
+        questions: 0,
+    }
+}
+
+#[test]
+fn a_peer_that_was_heard_ten_days_ago_is_asked_before_it_is_forgotten() {
+    let mut bench = Bench::with([known(0)]);
+    bench.clock.pass(Duration::from_secs(10 * 86_400));
+    bench.say(Event::LinkUp);
+    assert_eq!(fate(&mut bench, Duration::from_secs(29)), (2, false), "and once at the start");
+    assert_eq!(fate(&mut bench, Duration::from_secs(2)), (0, true));
+    // One that answers stays.
+    let mut bench = Bench::with([known(0)]);
+    bench.clock.pass(Duration::from_secs(10 * 86_400));
+    let question = bench.say(Event::LinkUp);
+    let nonce = asked(&question, "bob").expect("asked at once");
+    bench.say(Event::Welcome { nonce, keepalive: keepalive("bob", 2, 1) });
+    assert_eq!(fate(&mut bench, Duration::from_secs(60)).1, false);
+}
+
+#[test]
+fn a_peer_is_forgotten_by_many_short_runs_as_by_a_long_one() {
+    let (mut peers, mut runs) = (vec![known(0)], 0);
+    let mut at = Duration::from_secs(3_600);
+    loop {
+        let mut bench = Bench::with(peers);
+        bench.clock.pass(at);
+        bench.say(Event::LinkUp);
+        if fate(&mut bench, Duration::from_secs(4)).1 {
+            break;
+        }
+        let now = bench.clock.now();
+        peers = bench.members.to_note(now, None);
+        runs += 1;
+        at += Duration::from_secs(60);
+        assert!(runs < 20 && peers.len() <= 1);
+        // What did not change is in the file.
+        if peers.is_empty() {
+            peers = vec![Known { linked: Duration::from_secs(30), questions: 3, ..known(0) }];
+        }
+    }
+    assert!(runs >= 7, "{runs} runs of 4 s are less than 30 s of link");
+}
+
+#[test]
+fn short_runs_without_a_link_forget_nobody() {
+    let mut bench = Bench::with([known(0)]);
+    bench.clock.pass(Duration::from_secs(30 * 86_400));
+    assert_eq!(fate(&mut bench, Duration::from_secs(3_600)), (0, false));
+    let now = bench.clock.now();
+    assert_eq!(bench.members.to_note(now, None), []);
+}
+
+#[test]
+fn what_was_last_said_of_an_absent_peer_outlives_a_restart() {
+    let mut bench = Bench::with([known(5)]);
+    let peer = bench.members.peers().next().expect("there");
+    assert_eq!((&*peer.version, peer.seen_ms, peer.online), ("1.2.3", 5, false));
+    assert_eq!(peer.channels, known(5).channels);
+    // Nothing of it counts as said in this run.
+    assert_eq!(bench.members.peer(&node("bob")), None);
+    bench.say(Event::LinkUp);
+    bench.meet("bob", 2);
+    let now = bench.clock.now();
+    let noted = bench.members.to_note(now, None);
+    assert_eq!((noted.len(), noted[0].seen_ms, &*noted[0].version), (1, now.file_ms, "0.1.0"));
+    assert_eq!(bench.members.to_note(now, None), [], "once");
 }
 
 #[test]

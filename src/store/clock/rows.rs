@@ -7,12 +7,15 @@ use crate::error::StoreError;
 use crate::protocol::life::{Machine, Reading, Record, Segment, Shown, Trust};
 use crate::store::crc::StoredClock;
 use crate::store::fault::At;
+use crate::store::open::generation;
 
 pub(in crate::store) const SELECT: &str = "SELECT base_ms, base_up_ms, seen_ms, seen_up_ms, seen_wall_ms, trust, synchronised_ms, host, boot, time_namespace, crc FROM waypost_clock";
 pub(in crate::store) const UPSERT: &str = "INSERT INTO waypost_clock (only, base_ms, base_up_ms, seen_ms, seen_up_ms, seen_wall_ms, trust, synchronised_ms, host, boot, time_namespace, crc) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (only) DO UPDATE SET base_ms = excluded.base_ms, base_up_ms = excluded.base_up_ms, seen_ms = excluded.seen_ms, seen_up_ms = excluded.seen_up_ms, seen_wall_ms = excluded.seen_wall_ms, trust = excluded.trust, synchronised_ms = excluded.synchronised_ms, host = excluded.host, boot = excluded.boot, time_namespace = excluded.time_namespace, crc = excluded.crc";
 pub(in crate::store) const SELECT_SEGMENTS: &str =
     "SELECT from_ms, offset_ms, trust FROM waypost_clock_segments ORDER BY from_ms";
 pub(in crate::store) const UPSERT_SEGMENT: &str = "INSERT INTO waypost_clock_segments (from_ms, offset_ms, trust) VALUES (?1, ?2, ?3) ON CONFLICT (from_ms) DO UPDATE SET offset_ms = excluded.offset_ms, trust = excluded.trust WHERE offset_ms <> excluded.offset_ms OR trust <> excluded.trust";
+pub(in crate::store) const AGE_JOINS: &str =
+    "UPDATE waypost_joins SET joined_ms = max(0, joined_ms - ?1) WHERE left_ms IS NULL";
 pub(in crate::store) const DELETE_SEGMENT: &str =
     "DELETE FROM waypost_clock_segments WHERE from_ms = ?1";
 
@@ -70,19 +73,35 @@ fn put(conn: &Connection, segment: &Segment) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// Notes it with all its segments, in a transaction of its own: of a clock that has just been started, or that is stopped.
-pub(in crate::store) fn keep(
+/// Notes it in a transaction of its own.
+pub(in crate::store) fn keep(conn: &Connection, note: &Note) -> Result<(), StoreError> {
+    let transaction = conn.unchecked_transaction().at("begin a transaction")?;
+    write(&transaction, note)?;
+    transaction.commit().at("commit")
+}
+
+/// Notes a clock that has just been started, with all its segments, as the first transaction of a log.
+///
+/// `missing_ms`: how much more may have passed than is counted. What this node has joined is by so much older, so that senders that do not know it
+/// yet begin early enough.
+pub(in crate::store) fn begin(
     conn: &Connection,
     note: &Note,
     segments: &[Segment],
+    missing_ms: u64,
 ) -> Result<(), StoreError> {
     let transaction = conn.unchecked_transaction().at("begin a transaction")?;
+    let cookie = generation::cookie(&transaction).at("begin a log")?;
     write(&transaction, note)?;
+    if missing_ms > 0 {
+        transaction.execute(AGE_JOINS, [missing_ms]).at("age what was joined")?;
+    }
     let kept = read(&transaction).at("read the file's clock")?;
     let gone = kept.shown.segments().iter().filter(|segment| !segments.contains(segment));
     for segment in gone {
         transaction.execute(DELETE_SEGMENT, [segment.from_ms]).at("forget a wall clock")?;
     }
+    generation::begin_log(&transaction, cookie).at("begin a log")?;
     transaction.commit().at("commit")
 }
 

@@ -93,7 +93,7 @@ impl Inspector {
     /// # Errors
     /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
     pub fn queue(&self) -> Result<Vec<QueueRow>, InspectError> {
-        self.read("reading the queues", |connection| {
+        self.read_timed("reading the queues", |connection| {
             let mut rows: BTreeMap<NodeId, (QueueRow, Option<u64>)> = BTreeMap::new();
             let mut first = FirstPending::default();
             for cursor in cursors(connection)? {

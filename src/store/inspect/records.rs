@@ -82,7 +82,7 @@ impl Inspector {
     /// # Errors
     /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
     pub fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, InspectError> {
-        self.read("reading the audit", |connection| {
+        self.read_timed("reading the audit", |connection| {
             let sql = if user_version(connection)? < 3 { AUDIT_WITHOUT_TERMS } else { AUDIT };
             connection
                 .prepare(sql)?
@@ -104,7 +104,7 @@ impl Inspector {
     /// # Errors
     /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
     pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, InspectError> {
-        self.read("reading the dead letters", |connection| {
+        self.read_timed("reading the dead letters", |connection| {
             connection.prepare(DEAD_LETTERS)?.query_map([limit], dead_letter)?.collect()
         })
     }

@@ -139,7 +139,7 @@ impl Inspector {
     /// # Errors
     /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
     pub fn why(&self, id: MessageId) -> Result<Option<Story>, InspectError> {
-        self.read("reading a message's story", |connection| story(connection, id))
+        self.read_timed("reading a message's story", |connection| story(connection, id))
     }
 }
 

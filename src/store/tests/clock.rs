@@ -144,6 +144,45 @@ async fn a_damaged_clock_is_told_and_takes_nobody_s_life() {
     assert!(bench.store.now_ms() < START_MS + DAY_MS);
 }
 
+/// Who does not know this reader yet keeps for it what it was sent while nobody counted.
+#[tokio::test]
+async fn what_was_joined_is_not_younger_than_it_can_be() {
+    let bench = Bench::new();
+    let joined = bench.store.join(name("c")).await.expect("joined");
+    let age = |bench: &Bench, joined: u64| bench.store.now_ms() - joined;
+    assert_eq!(age(&bench, joined), 0);
+    bench.clock.reboot(3 * DAY_MS, MINUTE_MS);
+    let bench = bench.reopened().await;
+    let joined = bench.store.join(name("c")).await.expect("joined");
+    assert_eq!(age(&bench, joined), 3 * DAY_MS + MINUTE_MS);
+    bench.clock.set_wall(5);
+    bench.clock.reboot(0, MINUTE_MS);
+    let bench = bench.reopened().await;
+    let joined = bench.store.join(name("c")).await.expect("joined");
+    assert!(age(&bench, joined) > 100 * DAY_MS, "nobody knows how long it was");
+}
+
+/// Else their receivers would take new messages for old ones.
+#[tokio::test]
+async fn ids_of_a_restored_backup_are_above_those_that_it_has_lost() {
+    let bench = Bench::new();
+    bench.send("c", "kept").await;
+    let bench = bench.reopened().await;
+    let path = bench.path();
+    let copy = path.with_extension("copy");
+    inspect::Inspector::open(&path).and_then(|file| file.backup(&copy)).expect("copied");
+    bench.clock.advance(HOUR_MS);
+    let lost = bench.send("c", "lost").await;
+    let (folder, clock) = (bench.folder, bench.clock);
+    bench.store.close().await;
+    std::fs::copy(&copy, &path).expect("restored");
+    // Nothing shows that the wall clock is right, so that the hour does not count.
+    clock.reboot(DAY_MS, MINUTE_MS);
+    let bench = Bench::open(folder, clock, |_| {});
+    assert!(bench.store.now_ms() < START_MS + HOUR_MS);
+    assert!(bench.send("c", "new").await > lost);
+}
+
 /// What an earlier version has left.
 #[tokio::test]
 async fn a_file_without_a_clock_begins_where_its_youngest_message_is() {

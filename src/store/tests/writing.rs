@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::error::{StoreOpenError, TransactionError};
-use crate::message::Incarnation;
+use crate::message::{Incarnation, Mode, StartAt};
+use crate::protocol::frame::ChannelPresence;
 
 #[tokio::test]
 async fn p1_an_answer_comes_after_the_commit() {
@@ -176,9 +177,19 @@ async fn reopening_restores_everything() {
         store_id: StoreId::generate(),
         incarnation: Incarnation::generate(),
         host: "there".to_owned(),
+        version: "1.2.3".to_owned(),
+        channels: vec![ChannelPresence {
+            name: name("c"),
+            mode: Mode::Reader,
+            age_ms: 7,
+            paused: true,
+            start: StartAt::All,
+        }],
         last_seen_ms: 5,
+        linked: Duration::from_secs(3),
+        questions: 2,
     };
-    bench.store.know_peer(peer.clone()).await.expect("known");
+    bench.store.know_peers(vec![peer.clone()]).await.expect("known");
     let joined = bench.store.join(name("c")).await.expect("joined");
     bench.store.join(name("gone")).await.expect("joined");
     bench.store.leave(vec![name("gone")]).await.expect("left");

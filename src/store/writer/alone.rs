@@ -52,7 +52,7 @@ impl Writer {
         let Some(file) = &self.file else { return Ok(false) };
         let conn = &file.writer;
         choose(conn, &mut self.durability, Durability::Normal)?;
-        let mut notices = Vec::new();
+        let (mut notices, now_ms) = (Vec::new(), self.shared.clock.now_ms());
         let group = Group {
             conn,
             ledger: &mut self.ledger,
@@ -60,7 +60,8 @@ impl Writer {
             settings: &self.settings,
             guard: &self.guard,
             path: &self.shared.path,
-            now_ms: self.shared.clock.now_ms(),
+            now_ms,
+            id_ms: now_ms,
         };
         // Whoever else holds the file is waited for by the thread, not here.
         conn.busy_timeout(Duration::ZERO).at("wait for nobody")?;

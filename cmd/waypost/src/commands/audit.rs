@@ -15,10 +15,10 @@ pub(super) async fn run(
     since: Option<From>,
     output: &Output,
 ) -> anyhow::Result<Outcome> {
-    let mut rows = queue::read(config, |file: &Inspector| file.audit(u32::MAX)).await?;
+    let look = |file: &Inspector| Ok((file.audit(u32::MAX)?, file.now_ms()?));
+    let (mut rows, now_ms) = queue::read(config, look).await?;
     if let Some(StartAt::SinceMs(age_ms)) = since.map(|since| since.start_at(SystemTime::now())) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let since_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(age_ms);
+        let since_ms = now_ms.saturating_sub(age_ms);
         rows.retain(|row| row.at_ms >= since_ms);
     }
     if output.json() {

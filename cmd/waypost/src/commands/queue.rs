@@ -9,7 +9,7 @@ use crate::run::{Outcome, Usage};
 use crate::settings;
 
 pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
-    let rows = read(config, Inspector::queue).await?;
+    let (rows, now_ms) = read(config, |file| Ok((file.queue()?, file.now_ms()?))).await?;
     if output.json() {
         output.print_json(&rows).await?;
     } else {
@@ -23,22 +23,22 @@ pub(super) async fn run(config: &Config, output: &Output) -> anyhow::Result<Outc
             "purged",
             "last error",
         ];
-        output.print_rows(header, rows.iter().map(cells)).await?;
+        output.print_rows(header, rows.iter().map(|row| cells(row, now_ms))).await?;
     }
     Ok(Outcome::Done)
 }
 
-fn cells(row: &QueueRow) -> [String; 8] {
+fn cells(row: &QueueRow, now_ms: u64) -> [String; 8] {
     let failure = row.last_failure.as_ref();
     [
         row.receiver.as_ref().map_or("(no reader yet)".to_owned(), ToString::to_string),
         row.pending.to_string(),
-        row.oldest.as_ref().map(|oldest| age(oldest.created_ms)).unwrap_or_default(),
+        row.oldest.as_ref().map(|oldest| age(now_ms, oldest.created_ms)).unwrap_or_default(),
         row.acknowledged.to_string(),
         row.expired.to_string(),
         row.dead.to_string(),
         row.purged.to_string(),
-        failure.map(|f| format!("{} ({} ago)", f.answer, age(f.at_ms))).unwrap_or_default(),
+        failure.map(|f| format!("{} ({} ago)", f.answer, age(now_ms, f.at_ms))).unwrap_or_default(),
     ]
 }
 

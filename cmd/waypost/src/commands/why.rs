@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use serde::Serialize;
-use waypost::inspect::{Accepted, InboxSpan, ReceiverState, ReceiverStory, Story};
+use waypost::inspect::{Accepted, InboxSpan, Inspector, ReceiverState, ReceiverStory, Story};
 use waypost::reason::Told;
 use waypost::{Config, MessageId, NodeId};
 
@@ -15,13 +15,14 @@ pub(super) async fn run(
     id: MessageId,
     output: &Output,
 ) -> anyhow::Result<Outcome> {
-    let Some(story) = queue::read(config, move |inspector| inspector.why(id)).await? else {
+    let look = move |file: &Inspector| Ok((file.why(id)?, file.now_ms()?));
+    let (Some(story), now_ms) = queue::read(config, look).await? else {
         bail!(
             "this file knows nothing of message {id}: it was neither sent nor received here, or was deleted after its retention"
         );
     };
     if !output.json() {
-        output.print(tell(&story).join("\n")).await?;
+        output.print(tell(&story, now_ms).join("\n")).await?;
     }
     let reasons = reasons(config, &story).await?;
     if output.json() {
@@ -72,10 +73,10 @@ fn because(reasons: &[Told]) -> Vec<String> {
     reasons.iter().map(|told| printable(&format!("because {told}"))).collect()
 }
 
-fn tell(story: &Story) -> Vec<String> {
+fn tell(story: &Story, now_ms: u64) -> Vec<String> {
     let mut lines = vec![format!("message {}", story.id)];
     if let Some(accepted) = &story.accepted {
-        lines.extend(acceptance(accepted));
+        lines.extend(acceptance(accepted, now_ms));
         if story.receivers.is_empty() {
             lines.push("waits: no reader of the channel is known yet".to_owned());
         }
@@ -85,7 +86,7 @@ fn tell(story: &Story) -> Vec<String> {
     lines.iter().map(|line| printable(line)).collect()
 }
 
-fn acceptance(accepted: &Accepted) -> Vec<String> {
+fn acceptance(accepted: &Accepted, now_ms: u64) -> Vec<String> {
     let to = accepted.target.as_ref().map(|node| format!(" for {node} alone")).unwrap_or_default();
     let expires = accepted
         .expires_ms
@@ -94,7 +95,7 @@ fn acceptance(accepted: &Accepted) -> Vec<String> {
         format!(
             "accepted {} ({} ago) on {:?}{to}",
             time_ms(accepted.created_ms),
-            age(accepted.created_ms),
+            age(now_ms, accepted.created_ms),
             accepted.channel.as_str()
         ),
         format!(

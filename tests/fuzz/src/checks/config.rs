@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use waypost::protocol::Now;
 use waypost::protocol::backoff::{Backoff, Jitter};
-use waypost::protocol::membership::{Event, Limits, Membership};
+use waypost::protocol::membership::{Event, Known, Limits, Membership};
 use waypost::{Config, Incarnation, NodeId};
 
 /// Any bytes as a file of settings.
@@ -58,12 +58,17 @@ fn can_be_worked_with(config: &Config) {
         max_peers: config.max_peers.get(),
     };
     let me = NodeId::new("me").expect("a valid name");
-    let known = (
-        NodeId::new("peer").expect("a valid name"),
-        Incarnation::from_u128(2),
-        waypost::StoreId::from_u128(3),
-        String::new(),
-    );
+    let known = Known {
+        node: NodeId::new("peer").expect("a valid name"),
+        incarnation: Incarnation::from_u128(2),
+        store: waypost::StoreId::from_u128(3),
+        host: String::new(),
+        version: String::new(),
+        channels: Vec::new(),
+        seen_ms: 0,
+        linked: Duration::ZERO,
+        questions: 0,
+    };
     let at = Now { mono: now, file_ms: 0 };
     let mut membership = Membership::new(me, Incarnation::from_u128(1), limits, [known], 1, at);
     membership.handle(at, Event::LinkUp, &mut Vec::new());

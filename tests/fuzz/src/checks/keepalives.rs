@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use waypost::protocol::Now;
 use waypost::protocol::frame::{ChannelPresence, Keepalive};
-use waypost::protocol::membership::{Action, Event, Limits, Membership};
+use waypost::protocol::membership::{Action, Event, Known, Limits, Membership};
 use waypost::{ChannelName, Incarnation, Mode, NodeId, StartAt, StoreId};
 
 use super::choices::Choices;
@@ -68,9 +68,19 @@ impl Model {
             max_peers: MAX_PEERS,
         };
         let start = Instant::now();
-        let known = |n| (name(n), Incarnation::from_u128(1), StoreId::from_u128(1), String::new());
+        let known = |n| Known {
+            node: name(n),
+            incarnation: Incarnation::from_u128(1),
+            store: StoreId::from_u128(1),
+            host: String::new(),
+            version: String::new(),
+            channels: Vec::new(),
+            seen_ms: 0,
+            linked: Duration::ZERO,
+            questions: 0,
+        };
         let known: Vec<_> = (1..=choices.below(3)).map(known).collect();
-        let proven = known.iter().map(|(node, ..)| node.clone()).collect();
+        let proven = known.iter().map(|known| known.node.clone()).collect();
         let now = Now { mono: start, file_ms: 0 };
         let (me, mine) = (name(0), Incarnation::from_u128(1));
         Self {
@@ -168,7 +178,8 @@ impl Model {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.start + self.now, file_ms: 0 }
+        let file_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
+        Now { mono: self.start + self.now, file_ms }
     }
 
     fn say(&mut self, event: Event) {

@@ -102,10 +102,11 @@ const AUDIT_ROWS: u32 = 1_000;
 
 /// What is on record of a log that could not be read to its end.
 fn log(path: &Path) -> Option<Check> {
-    let audit = Inspector::open(path).and_then(|inspector| inspector.audit(AUDIT_ROWS)).ok()?;
+    let file = Inspector::open(path).ok()?;
+    let (audit, now_ms) = (file.audit(AUDIT_ROWS).ok()?, file.now_ms().ok()?);
     Some(match audit.into_iter().find(|entry| entry.action == LogCut::ACTION) {
         Some(cut) => {
-            let found = format!("{} ago: {}", age(cut.at_ms), cut.detail);
+            let found = format!("{} ago: {}", age(now_ms, cut.at_ms), cut.detail);
             Check::warn(
                 "log",
                 found,
