@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use waypost::protocol::inbox::begun::{Note, Slot};
 use waypost::protocol::inbox::{Done, Source};
+use waypost::protocol::life::{self, Life, Reading, Record, Shown, Trust};
 use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 
 use crate::dice::Dice;
@@ -32,6 +33,13 @@ pub(crate) struct Machine {
     pub(crate) away_until: Duration,
     pub(crate) frozen_until: Duration,
     pub(crate) clock_off_ms: i64,
+    /// What there is to show that its wall clock is right, when it is.
+    trust: Trust,
+    boots: u64,
+    /// `None`: with the next start.
+    booted: Option<Duration>,
+    /// The file's clock, in this run or the last one.
+    pub(crate) life: Option<Life>,
     /// Actions left before the crash.
     pub(crate) fuse: Option<u32>,
     pub(crate) fuse_crash: (Crash, Duration),
@@ -81,6 +89,10 @@ impl Machine {
             away_until: Duration::ZERO,
             frozen_until: Duration::ZERO,
             clock_off_ms: 0,
+            trust: plan.trust,
+            boots: 1,
+            booted: Some(Duration::ZERO),
+            life: None,
             fuse: None,
             fuse_crash: (Crash::Kill, Duration::ZERO),
             blown: false,
@@ -95,6 +107,31 @@ impl Machine {
     }
 }
 
+/// With a commit, the clock is noted once it was noted so long ago.
+const NOTE_MS: u64 = 10_000;
+
+/// Compares what a clock has counted since it was noted with what has truly passed.
+fn judge_clock(
+    kept: &Record,
+    file_ms: u64,
+    passed: Duration,
+    reading: &Reading,
+) -> Result<(), String> {
+    let passed_ms = passed.as_millis() as u64;
+    let Some(counted_ms) = file_ms.checked_sub(kept.seen_ms) else {
+        return Err(format!("it fell from {} to {file_ms}", kept.seen_ms));
+    };
+    // Both are cut down to whole milliseconds.
+    if counted_ms > passed_ms + 2 {
+        return Err(format!("it takes {counted_ms} ms of {passed_ms} from a message's life"));
+    }
+    let exact = kept.seen.machine == reading.machine;
+    if exact && counted_ms + 2 < passed_ms {
+        return Err(format!("it counts {counted_ms} ms of {passed_ms} within a boot"));
+    }
+    Ok(())
+}
+
 impl World {
     pub(crate) fn start(&mut self, node: usize) {
         if self.machines[node].process.is_some() || self.machines[node].away_until > self.now {
@@ -103,6 +140,7 @@ impl World {
         log!(self, "{} starts", self.machines[node].id);
         self.machines[node].runs += 1;
         let run = self.run_of(node);
+        self.start_clock(node);
         let restored = self.machines[node].file.current.restored();
         self.oracle.starts(node, &self.machines[node].file.current);
         let process = Process::start(self, node, run, restored);
@@ -116,6 +154,67 @@ impl World {
         let number = self.network.connections[node].number;
         let at = self.now + self.dice.micros(500, 50_000);
         self.schedule(at, Event::Connect { node, number });
+    }
+
+    /// What the machine's clocks say. What shows that the wall clock is right, is right.
+    pub(crate) fn reading(&self, node: usize) -> Reading {
+        let machine = &self.machines[node];
+        let up = self.now.saturating_sub(machine.booted.unwrap_or(self.now));
+        Reading {
+            machine: life::Machine {
+                host: Some(node as u64),
+                boot: Some(machine.boots),
+                time_namespace: 0,
+            },
+            wall_ms: self.wall_ms(node),
+            trust: if machine.clock_off_ms == 0 { machine.trust } else { Trust::Unknown },
+            up_ms: up.as_millis() as u64,
+        }
+    }
+
+    /// File time: of the file that is open, or that was last.
+    pub(crate) fn file_ms(&self, node: usize) -> u64 {
+        let up_ms = self.reading(node).up_ms;
+        self.machines[node].life.as_ref().map_or(0, |life| life.at(up_ms))
+    }
+
+    fn start_clock(&mut self, node: usize) {
+        let now = self.now;
+        self.machines[node].booted.get_or_insert(now);
+        let reading = self.reading(node);
+        let file = &self.machines[node].file.current;
+        let kept = file.clock.map(|(record, _)| record);
+        let (life, gap) = Life::open(kept, Shown::default(), file.last_created_ms(), &reading);
+        if let Some((kept, truly)) = file.clock
+            && let Err(what) = judge_clock(&kept, life.at(reading.up_ms), now - truly, &reading)
+        {
+            let id = &self.machines[node].id;
+            let what = format!("the clock of {id}: {what}: {gap:?}");
+            self.violated(what);
+        }
+        let machine = &mut self.machines[node];
+        machine.file.note_clock(life.record(&reading), now, gap.missing_ms());
+        machine.life = Some(life);
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn set_clock(&mut self, node: usize, off_ms: i64) {
+        self.machines[node].clock_off_ms = off_ms;
+        let (reading, before) = (self.reading(node), self.file_ms(node));
+        if let Some(life) = &mut self.machines[node].life {
+            life.look(&reading);
+        }
+        if self.file_ms(node) != before {
+            self.violated("file time changes with the wall clock".to_owned());
+        }
+    }
+
+    /// What is to be written of the clock with other things.
+    fn clock_to_note(&self, node: usize) -> Option<(Record, Duration)> {
+        let machine = &self.machines[node];
+        let record = machine.life.as_ref()?.record(&self.reading(node));
+        let noted = machine.file.current.clock.map_or(0, |(kept, _)| kept.seen_ms);
+        (record.seen_ms >= noted + NOTE_MS).then_some((record, self.now))
     }
 
     /// Ends the process where it stands, and starts it again after a while.
@@ -163,6 +262,8 @@ impl World {
         let before = self.oracle.durable(node, &self.machines[node].file.current);
         let lost = self.machines[node].file.power_cut(&mut self.dice);
         log!(self, "{}: the power cut takes {lost} commits", self.machines[node].id);
+        self.machines[node].boots += 1;
+        self.machines[node].booted = None;
         if let Err(what) = self.oracle.survived(node, &before, &self.machines[node].file.current) {
             self.violated(what);
         }
@@ -190,6 +291,11 @@ impl World {
                 self.check_group(node, &group);
                 self.answer_sends(node, &group);
                 self.machines[node].writer.begin();
+            }
+            let reading = self.reading(node);
+            let Machine { life, file, .. } = &mut self.machines[node];
+            if let Some(life) = life {
+                file.note_clock(life.record(&reading), self.now, 0);
             }
         }
         self.ended(node);
@@ -226,16 +332,13 @@ impl World {
     }
 
     fn run_group(&mut self, node: usize) -> Option<Group> {
-        let now_ms = match &self.machines[node].process {
-            Some(process) => process.file_ms(self),
-            None => self.wall_ms(node).max(self.machines[node].file.current.last_created_ms()),
-        };
+        let (now_ms, clock) = (self.file_ms(node), self.clock_to_note(node));
         let Machine { file, limits, writer, process, .. } = &mut self.machines[node];
         if !writer.is_running() {
             return None;
         }
         let under_way = process.as_ref().map(Process::settling);
-        Some(writer.run(file, *limits, now_ms, &mut self.dice, under_way))
+        Some(writer.run(file, *limits, now_ms, clock, &mut self.dice, under_way))
     }
 
     pub(crate) fn written(&mut self, node: usize) {
@@ -327,8 +430,9 @@ impl World {
     fn check_group(&mut self, node: usize, group: &Group) {
         self.machines[node].commits += 1;
         let audit = self.machines[node].commits.is_multiple_of(self.plan.audit_every);
+        let now = self.now;
         let Self { oracle, machines, .. } = self;
-        if let Err(what) = oracle.committed(node, group, &machines[node].file.current, audit) {
+        if let Err(what) = oracle.committed(node, group, &machines[node].file.current, audit, now) {
             self.violated(what);
         }
     }

@@ -22,7 +22,7 @@ use crate::trace::Trace;
 const BUSY: u64 = 2_000;
 
 /// The time by every wall clock that nobody has set wrongly, when a simulation begins.
-const WALL_START_MS: u64 = 1_700_000_000_000;
+pub(crate) const WALL_START_MS: u64 = 1_700_000_000_000;
 
 /// Something that happens at its time. `run` tells one process of a node from the next, `number` one connection from the next: what belongs to
 /// an earlier one is void.
@@ -380,8 +380,9 @@ impl World {
         let Run { receiver, topic, first_seq, last_seq, how, .. } = run;
         let id = &self.machines[node].id;
         log!(self, "{id}: {receiver} {topic:?} seq {first_seq}-{last_seq} {how:?}");
+        let now = self.now;
         let Self { oracle, machines, index, .. } = self;
-        if let Err(what) = oracle.settled(node, run, &machines[node].file.current, index) {
+        if let Err(what) = oracle.settled(node, run, &machines[node].file.current, index, now) {
             self.violated(what);
         }
     }

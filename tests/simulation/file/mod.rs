@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use waypost::protocol::TopicId;
 use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
-use waypost::{ChannelName, Incarnation, MessageId, NodeId, Priority, StoreId};
+use waypost::protocol::life::Record;
+use waypost::protocol::membership::Known;
+use waypost::{ChannelName, MessageId, NodeId, Priority, StoreId};
 
 use crate::dice::Dice;
 
@@ -124,6 +127,8 @@ pub(crate) enum Receipt {
 /// power cut takes both, and one is a program's own table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tables {
+    /// What is remembered of the file's clock, and when that truly was.
+    pub(crate) clock: Option<(Record, Duration)>,
     pub(crate) last_id: Option<MessageId>,
     pub(crate) end_seq: u64,
     pub(crate) stores: BTreeMap<MessageId, StoreId>,
@@ -132,7 +137,7 @@ pub(crate) struct Tables {
     pub(crate) cursors: BTreeMap<(NodeId, TopicId), CursorRow>,
     pub(crate) settlements: BTreeMap<(NodeId, TopicId, u64), SettlementRow>,
     pub(crate) inbox: BTreeMap<Source, MessageId>,
-    pub(crate) peers: BTreeMap<NodeId, (Incarnation, StoreId)>,
+    pub(crate) peers: BTreeMap<NodeId, Known>,
     pub(crate) subscriptions: BTreeSet<(ChannelName, NodeId)>,
     pub(crate) joins: BTreeMap<ChannelName, JoinRow>,
     /// How each message ended for each receiver for whom a cursor stands; none while it waits.
@@ -148,6 +153,7 @@ pub(crate) struct Tables {
 /// One row written or deleted.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
+    Clock(Record, Duration),
     LastId(MessageId),
     Store(MessageId, StoreId),
     Topic(TopicId, TopicRow),
@@ -156,7 +162,7 @@ pub(crate) enum Op {
     Cursor(NodeId, TopicId, Option<CursorRow>),
     Settlement(NodeId, TopicId, u64, Option<SettlementRow>),
     Inbox(Source, MessageId),
-    Peer(NodeId, Option<(Incarnation, StoreId)>),
+    Peer(NodeId, Option<Known>),
     Subscription(ChannelName, NodeId, bool),
     Join(ChannelName, JoinRow),
     Fate(NodeId, TopicId, u64, Option<Outcome>),
@@ -178,6 +184,7 @@ fn put<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, row: Option<V>) {
 impl Tables {
     pub(crate) fn apply(&mut self, op: &Op) {
         match op.clone() {
+            Op::Clock(record, truly) => self.clock = Some((record, truly)),
             Op::LastId(id) => self.last_id = self.last_id.max(Some(id)),
             Op::Store(from, store) => put(&mut self.stores, from, Some(store)),
             Op::Topic(topic, row) => put(&mut self.topics, topic, Some(row)),
@@ -265,6 +272,18 @@ impl File {
         if !ops.is_empty() {
             self.since.push(ops);
         }
+    }
+
+    /// A process has opened it, or closes it. `missing_ms`: how much more may have passed than is counted.
+    pub(crate) fn note_clock(&mut self, record: Record, truly: Duration, missing_ms: u64) {
+        let joined = self.current.joins.iter().filter(|(_, row)| row.left_ms.is_none());
+        let older = joined.filter(|_| missing_ms > 0).map(|(channel, row)| {
+            let joined_ms = row.joined_ms.saturating_sub(missing_ms);
+            Op::Join(channel.clone(), JoinRow { joined_ms, ..*row })
+        });
+        let ops: Vec<Op> = std::iter::once(Op::Clock(record, truly)).chain(older).collect();
+        ops.iter().for_each(|op| self.current.apply(op));
+        self.committed(ops);
     }
 
     pub(crate) fn sync(&mut self) {

@@ -2,7 +2,8 @@
 
 use waypost::protocol::TopicId;
 use waypost::protocol::inbox::Source;
-use waypost::{ChannelName, Incarnation, MessageId, NodeId, StoreId};
+use waypost::protocol::membership::Known;
+use waypost::{ChannelName, MessageId, NodeId, StoreId};
 
 use super::{Cursor, Notice, Tables, TopicRow};
 
@@ -10,10 +11,9 @@ use super::{Cursor, Notice, Tables, TopicRow};
 pub(crate) struct Restored {
     pub(crate) stores: Vec<(MessageId, StoreId)>,
     pub(crate) last_id: MessageId,
-    pub(crate) last_created_ms: u64,
     pub(crate) topics: Vec<(TopicId, TopicRow)>,
     pub(crate) cursors: Vec<Cursor>,
-    pub(crate) peers: Vec<(NodeId, Incarnation, StoreId)>,
+    pub(crate) peers: Vec<Known>,
     pub(crate) subscriptions: Vec<(NodeId, ChannelName)>,
     pub(crate) inbox: Vec<(Source, MessageId)>,
     pub(crate) left: Vec<ChannelName>,
@@ -25,10 +25,9 @@ impl Tables {
         Restored {
             stores: self.stores.iter().map(|(from, store)| (*from, *store)).collect(),
             last_id: self.last_id.unwrap_or(MessageId::ZERO),
-            last_created_ms: self.last_created_ms(),
             topics: self.topics.iter().map(|(topic, row)| (*topic, row.clone())).collect(),
             cursors: self.open_cursors(),
-            peers: self.peers.iter().map(|(node, row)| (node.clone(), row.0, row.1)).collect(),
+            peers: self.peers.values().cloned().collect(),
             subscriptions: self.subscriptions.iter().map(|(c, n)| (n.clone(), c.clone())).collect(),
             inbox: self.inbox.iter().map(|(source, last)| (source.clone(), *last)).collect(),
             left: left.map(|(channel, _)| channel.clone()).collect(),

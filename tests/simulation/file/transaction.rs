@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use waypost::protocol::TopicId;
 use waypost::protocol::inbox::Source;
+use waypost::protocol::membership::Known;
 use waypost::protocol::settling::Settling;
-use waypost::{ChannelName, Incarnation, MessageId, NodeId, StoreId};
+use waypost::{ChannelName, MessageId, NodeId, StoreId};
 
 use super::{Cursor, JoinRow, Op, Receipt, Row, Tables, TopicRow, Uid};
 use crate::dice::Dice;
@@ -80,8 +81,8 @@ impl Transaction<'_> {
         true
     }
 
-    pub(crate) fn know_peer(&mut self, node: &NodeId, incarnation: Incarnation, store: StoreId) {
-        self.put(Op::Peer(node.clone(), Some((incarnation, store))));
+    pub(crate) fn know_peer(&mut self, peer: &Known) {
+        self.put(Op::Peer(peer.node.clone(), Some(peer.clone())));
     }
 
     pub(crate) fn join(&mut self, channel: &ChannelName) -> u64 {

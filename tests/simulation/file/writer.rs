@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use waypost::protocol::TopicId;
 use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
+use waypost::protocol::life::Record;
+use waypost::protocol::membership::Known;
 use waypost::protocol::settling::{Run, Settling};
-use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt, StoreId};
+use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 
 use super::{Draft, File, Limits, Notice, Op, Receipt, Row, Start, Transaction, Uid};
 use crate::dice::Dice;
@@ -31,7 +34,7 @@ pub(crate) enum Work {
         effect: Uid,
     },
     Settle(Vec<Run>),
-    KnowPeer(NodeId, Incarnation, StoreId),
+    KnowPeer(Box<Known>),
     Subscribe(NodeId, ChannelName, Start),
     Unsubscribe(NodeId, ChannelName),
     Forget(NodeId),
@@ -143,6 +146,7 @@ impl Writer {
         file: &mut File,
         limits: Limits,
         now_ms: u64,
+        clock: Option<(Record, Duration)>,
         dice: &mut Dice,
         under_way: Option<&Settling>,
     ) -> Group {
@@ -163,6 +167,9 @@ impl Writer {
             (work, answer)
         });
         let answers = answers.collect();
+        if let Some((record, truly)) = clock {
+            transaction.put(Op::Clock(record, truly));
+        }
         let Transaction { ops, notices, complaints, .. } = transaction;
         let mut group = Group { answers, notices, complaints, full, ..Group::default() };
         for op in &ops {
@@ -211,7 +218,7 @@ impl Transaction<'_> {
                 self.put(Op::Effect(*effect));
             }
             Work::Settle(runs) => self.settle(runs),
-            Work::KnowPeer(node, incarnation, store) => self.know_peer(node, *incarnation, *store),
+            Work::KnowPeer(peer) => self.know_peer(peer),
             Work::Subscribe(node, channel, start) => self.subscribe(node, channel, *start),
             Work::Unsubscribe(node, channel) => self.unsubscribe(node, channel),
             Work::Forget(node) => self.forget(node),

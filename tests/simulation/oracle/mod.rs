@@ -41,6 +41,8 @@ pub(crate) struct Oracle {
     accepted: Vec<BTreeMap<Uid, Accepted>>,
     /// Every message that ever stood in a file, and whose.
     rows: BTreeMap<Uid, (usize, Rc<Row>)>,
+    /// Since when.
+    born: BTreeMap<Uid, Duration>,
     /// Receipts that were committed at some time, whatever became of them.
     taken: BTreeSet<(usize, Uid)>,
     /// Messages that a sender has given up for a receiver, whether that is in its file yet or not.
@@ -79,6 +81,7 @@ impl Oracle {
             names: machines.iter().map(|machine| machine.id.clone()).collect(),
             accepted: vec![BTreeMap::new(); machines.len()],
             rows: BTreeMap::new(),
+            born: BTreeMap::new(),
             taken: BTreeSet::new(),
             given_up: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -185,6 +188,7 @@ impl Oracle {
         run: &Run,
         file: &Tables,
         index: &BTreeMap<NodeId, usize>,
+        now: Duration,
     ) -> Result<(), String> {
         let Run { receiver, topic, first_seq, last_seq, how, .. } = run;
         self.settled_by_file(node, receiver, *topic, *last_seq);
@@ -195,6 +199,9 @@ impl Oracle {
         let rows = file.outbox.range(first_seq..=last_seq).map(|(_, row)| row);
         for row in rows.filter(|row| row.topic == *topic) {
             let uid = row.uid;
+            if *how == Settled::Expired {
+                self.had_its_time(row, now)?;
+            }
             if *how != Settled::Acknowledged {
                 self.given_up.insert((node, receiver.clone(), uid));
                 continue;
@@ -210,6 +217,17 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// P6: whatever clocks show, and however often machines are off, no message expires before its time.
+    fn had_its_time(&self, row: &Row, now: Duration) -> Result<(), String> {
+        let ttl_ms = row.expires_ms.map_or(u64::MAX, |at| at - row.created_ms);
+        let lived = now.saturating_sub(self.born.get(&row.uid).copied().unwrap_or_default());
+        // Cut down to whole milliseconds at both ends.
+        if (lived.as_millis() as u64).saturating_add(2) >= ttl_ms {
+            return Ok(());
+        }
+        Err(format!("P6: #{} expires after {lived:?} of its {ttl_ms} ms", row.uid))
     }
 
     /// P3 and P5, at a handler's call.
@@ -329,9 +347,11 @@ impl Oracle {
         group: &Group,
         file: &Tables,
         audit: bool,
+        now: Duration,
     ) -> Result<(), String> {
         for row in &group.appended {
             self.rows.insert(row.uid, (node, row.clone()));
+            self.born.insert(row.uid, now);
         }
         for uid in &group.receipts {
             self.taken.insert((node, *uid));

@@ -153,7 +153,7 @@ impl World {
                 let machine = &mut self.machines[node];
                 machine.frozen_until = machine.frozen_until.max(self.now + pause);
             }
-            Act::Clock { node, off_ms } => self.machines[node].clock_off_ms = off_ms,
+            Act::Clock { node, off_ms } => self.set_clock(node, off_ms),
             Act::FailSync { node } => self.machines[node].sync_fails = true,
             Act::DiskAway { node, pause } => self.machines[node].disk_back = self.now + pause,
             Act::SlowDisk { node, pause } => {

@@ -6,7 +6,9 @@ use super::{Act, Crash, Plan, channel};
 use crate::dice::Dice;
 use crate::network::Weather;
 
-const YEAR_MS: i64 = 366 * 86_400_000;
+const DAY_MS: i64 = 86_400_000;
+const YEAR_MS: i64 = 366 * DAY_MS;
+const WALL_START_MS: i64 = crate::world::WALL_START_MS as i64;
 
 type Fault = fn(&mut Plan, &mut Dice, usize, Duration);
 
@@ -85,14 +87,19 @@ fn freeze(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
     plan.then(at, Act::Freeze { node, pause: away(dice) });
 }
 
-/// Together with a restart, without which a node never asks.
+/// At 1970, weeks behind, a little off or years ahead; set right while the node runs or is away, or never. It costs nobody a message.
 fn clock(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
-    plan.exact = false;
-    let off_ms = *dice.pick(&[-YEAR_MS, -60_000, 60_000, YEAR_MS]);
+    const TIMES: [i64; 6] =
+        [-WALL_START_MS, -21 * DAY_MS, -60_000, 60_000, 30 * DAY_MS, 10 * YEAR_MS];
+    let off_ms = *dice.pick(&TIMES);
     plan.then(at, Act::Clock { node, off_ms });
     if dice.coin() {
         let at = at + dice.millis(0, 10_000);
         crash(plan, dice, node, at);
+    }
+    if dice.coin() {
+        let at = at + dice.millis(0, 20_000);
+        plan.then(at, Act::Clock { node, off_ms: 0 });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use waypost::protocol::backoff::Backoff;
+use waypost::protocol::life::Trust;
 use waypost::protocol::{delivery, inbox, membership};
 use waypost::{ChannelName, Mode, NodeId, Priority, StartAt};
 
@@ -38,6 +39,8 @@ pub(crate) struct NodePlan {
     pub(crate) limits: file::Limits,
     pub(crate) style: Style,
     pub(crate) joins: Vec<(ChannelName, Mode, StartAt)>,
+    /// What there is to show that its wall clock is right, when it is.
+    pub(crate) trust: Trust,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +108,7 @@ pub(crate) fn node(number: usize) -> NodePlan {
         },
         style: Style::default(),
         joins: Vec::new(),
+        trust: Trust::Synchronised,
     }
 }
 
@@ -124,6 +128,8 @@ impl Plan {
                 settings: settings.clone(),
                 limits,
                 style: style(&mut dice),
+                trust: [Trust::Synchronised, Trust::Unknown, Trust::Battery]
+                    [(seed as usize + number) % 3],
                 ..node(number)
             })
             .collect();

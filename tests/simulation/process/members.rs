@@ -52,6 +52,7 @@ impl Process {
             }
             Action::Heard { node, news, keepalive } => self.heard(world, node, news, *keepalive),
             Action::Offline { node, .. } => {
+                self.note_peers(world, Some(&node));
                 self.deliver(world, &node, delivery::Event::Offline);
             }
             Action::Expired { node } => self.forget(world, node),
@@ -110,8 +111,7 @@ impl Process {
 
     fn heard(&mut self, world: &mut World, node: NodeId, news: News, keepalive: Keepalive) {
         if news.first || news.restarted || news.other_store {
-            let work = Work::KnowPeer(node.clone(), keepalive.incarnation, keepalive.store);
-            world.submit(self.me, work);
+            self.note_peers(world, Some(&node));
         }
         for channel in keepalive.left {
             let joined = keepalive.channels.iter().any(|presence| presence.name == channel);
@@ -149,10 +149,10 @@ impl Process {
         Some(peer.iter().any(takes))
     }
 
-    /// Brings who is there into the file.
-    pub(super) fn note_who_is_online(&mut self, world: &mut World) {
-        for peer in self.membership.peers().filter(|peer| peer.online) {
-            world.submit(self.me, Work::KnowPeer(peer.node, peer.incarnation, peer.store));
+    /// Brings what has changed of all peers or of one into the file.
+    pub(super) fn note_peers(&mut self, world: &mut World, only: Option<&NodeId>) {
+        for peer in self.membership.to_note(self.now(world), only) {
+            world.submit(self.me, Work::KnowPeer(Box::new(peer)));
         }
     }
 
@@ -181,12 +181,16 @@ impl Process {
 
     /// We write a channel now: its readers that we know of get their cursors.
     pub(super) fn subscribe_known(&mut self, world: &mut World, channel: &ChannelName) {
+        let now_ms = self.file_ms(world);
         let readers: Vec<(NodeId, ChannelPresence)> = self
             .membership
             .peers()
             .flat_map(|peer| {
-                let node = peer.node;
-                peer.channels.into_iter().map(move |presence| (node.clone(), presence))
+                let (node, since_ms) = (peer.node, now_ms.saturating_sub(peer.seen_ms));
+                peer.channels.into_iter().map(move |mut presence| {
+                    presence.age_ms = presence.age_ms.saturating_add(since_ms);
+                    (node.clone(), presence)
+                })
             })
             .filter(|(_, presence)| presence.name == *channel)
             .collect();

@@ -92,8 +92,6 @@ pub(crate) struct Process {
     pub(crate) run: u64,
     incarnation: Incarnation,
     started: Duration,
-    /// The file's clock at the start.
-    start_ms: u64,
     settings: Settings,
     link: bool,
     sessions: u64,
@@ -124,12 +122,12 @@ impl Process {
     pub(crate) fn start(world: &mut World, me: usize, run: u64, restored: Restored) -> Self {
         let id = world.machines[me].id.clone();
         let settings = world.machines[me].settings.clone();
-        let start_ms = world.wall_ms(me).max(restored.last_created_ms);
-        let incarnation = MessageId::after(MessageId::ZERO, start_ms, world.dice.wide());
+        let start_ms = world.file_ms(me);
+        let wall_ms = world.wall_ms(me);
+        let incarnation = MessageId::after(MessageId::ZERO, wall_ms, world.dice.wide());
         let incarnation = Incarnation::from_u128(incarnation.as_u128());
         let now = Now { mono: world.instant(), file_ms: start_ms };
-        let known = restored.peers.into_iter();
-        let known = known.map(|(node, incarnation, store)| (node, incarnation, store, host()));
+        let known = restored.peers;
         let seed = world.dice.draw();
         let membership =
             Membership::new(id.clone(), incarnation, settings.membership, known, seed, now);
@@ -139,7 +137,6 @@ impl Process {
             run,
             incarnation,
             started: world.now,
-            start_ms,
             link: false,
             sessions: 0,
             keepalives: 0,
@@ -200,7 +197,7 @@ impl Process {
     }
 
     pub(crate) fn file_ms(&self, world: &World) -> u64 {
-        self.start_ms + (world.now - self.started).as_millis() as u64
+        world.file_ms(self.me)
     }
 
     fn now(&self, world: &World) -> Now {
@@ -225,7 +222,7 @@ impl Process {
             Timer::Membership => self.meet(world, membership::Event::Woke),
             Timer::Settle => self.settle(world),
             Timer::CleanUp => {
-                self.note_who_is_online(world);
+                self.note_peers(world, None);
                 world.submit(self.me, Work::CleanUp);
             }
             Timer::Stop => {}
@@ -322,6 +319,7 @@ impl Process {
 
     /// Says goodbye, and gives what is still to be settled.
     pub(crate) fn finish(&mut self, world: &mut World) -> Work {
+        self.note_peers(world, None);
         self.beat(world, None, true);
         Work::Settle(self.settling.take())
     }
