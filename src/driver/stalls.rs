@@ -161,9 +161,9 @@ impl<T: Transport> Driver<T> {
     }
 
     fn standing(&self, receiver: &NodeId, topic: TopicId, channel: &ChannelName) -> Standing {
-        let Some(heard) = self.membership.last_heard(receiver) else { return Standing::NeverHeard };
+        let Some(seen_ms) = self.membership.seen_ms(receiver) else { return Standing::NeverHeard };
         if !self.membership.is_online(receiver) {
-            let heard_ms_ago = u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let heard_ms_ago = self.store.now_ms().saturating_sub(seen_ms);
             return Standing::Offline { heard_ms_ago };
         }
         let channels = self.membership.peer(receiver).unwrap_or_default();

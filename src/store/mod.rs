@@ -377,7 +377,8 @@ fn start_clock(
     let kept = clock::rows::load(conn)?;
     let damaged = kept.damaged;
     let (clock, gap) = Clock::start(time, kept, meta::last_created_ms(conn)?);
-    if clock.is_due(clock.now_ms(), true) {
+    // A new file's clock is noted with what is written first.
+    if clock.is_due(clock.now_ms(), true) && meta::owner(conn)?.is_some() {
         let note = clock.note(false);
         // No fsync: of what a power cut takes, it takes the boot too, and a time that was noted earlier counts less.
         let noted = conn.execute_batch(writer::NORMAL).at("choose the durability");

@@ -406,8 +406,7 @@ impl Writer {
         let (clock, usable) = (&self.shared.clock, self.down.is_none() && !self.log_begins);
         if let Some(file) = self.file.as_ref().filter(|_| usable)
             && clock.is_due(clock.now_ms(), true)
-            && let Err(error) =
-                clock::rows::keep(&file.writer, &clock.note(true))
+            && let Err(error) = clock::rows::keep(&file.writer, &clock.note(true))
         {
             tracing::debug!(%error, "the clock was not noted");
         }

@@ -260,9 +260,9 @@ impl Membership {
         self.peers.iter().filter(move |(_, peer)| elects(peer)).map(|(node, _)| node)
     }
 
-    /// When this peer was last heard, or where it is known from the file alone, when this run began; none where it is no peer.
-    pub fn last_heard(&self, node: &NodeId) -> Option<Instant> {
-        self.peers.get(node).map(|peer| peer.heard)
+    /// File time when this peer was last heard; none where it is no peer.
+    pub fn seen_ms(&self, node: &NodeId) -> Option<u64> {
+        self.peers.get(node).map(|peer| peer.absence.seen_ms)
     }
 
     pub fn is_online(&self, node: &NodeId) -> bool {

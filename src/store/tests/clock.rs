@@ -110,7 +110,7 @@ async fn times_are_shown_by_the_clock_that_was_right() {
 
 #[tokio::test]
 async fn the_clock_is_written_with_other_things_or_once_in_ten_minutes() {
-    let bench = Bench::new();
+    let bench = Bench::new().reopened().await;
     let noted = bench.count(NOTED);
     bench.clock.advance(9_000);
     bench.send("c", "x").await;

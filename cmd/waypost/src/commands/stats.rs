@@ -83,7 +83,9 @@ async fn print_all(report: &Report, output: &Output) -> anyhow::Result<()> {
     output.print(printable(&title)).await?;
     let header =
         ["receiver", "accepted", "pending", "oldest", "acknowledged", "expired", "dead", "purged"];
-    output.print_rows(header, report.accounts.iter().map(account)).await?;
+    output
+        .print_rows(header, report.accounts.iter().map(|row| account(row, report.now_ms)))
+        .await?;
     let counters = serde_json::to_value(&report.counters)?;
     let rows = counters.as_object().into_iter().flatten();
     output
@@ -97,12 +99,14 @@ async fn print_all(report: &Report, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn account(account: &Account) -> [String; 8] {
+/// `now_ms`: when the report was made, by the node's own clock.
+fn account(account: &Account, now_ms: Option<u64>) -> [String; 8] {
+    let oldest = now_ms.zip(account.oldest_pending_ms);
     [
         account.receiver.as_ref().map_or("(no reader yet)".to_owned(), ToString::to_string),
         account.accepted.to_string(),
         account.pending.to_string(),
-        account.oldest_pending_ms.map(age).unwrap_or_default(),
+        oldest.map(|(now_ms, at_ms)| age(now_ms, at_ms)).unwrap_or_default(),
         account.acknowledged.to_string(),
         account.expired.to_string(),
         account.dead.to_string(),

@@ -164,6 +164,7 @@ async fn p2_what_is_sent_after_a_restore_travels_under_the_new_store_id() {
         overflow: Overflow::Reject,
         retention: Duration::from_secs(60),
         audit_retention: Duration::from_secs(60),
+        wall_clock: crate::config::WallClock::Auto,
     };
     let Opened { store, restored, .. } = Store::open(options).expect("opened");
     let orders = "orders".parse().expect("a name");
