@@ -121,7 +121,7 @@ impl Receiver {
             self.hear(event);
             for action in self.out.drain(..) {
                 match action {
-                    Action::Handle { source, messages } => {
+                    Action::Handle { source, messages, .. } => {
                         taken.handled += messages.len() as u64;
                         let results = messages.into_iter().map(|(id, _)| (id, Ok(Done::Handled)));
                         let results = results.collect();
