@@ -1,7 +1,7 @@
 //! A node's settings: defaults, units, and what contradicts what.
 
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::protocol::frame::MAX_MESSAGES;
 mod election;
 mod policy;
 mod secret;
+mod size;
 
 pub use crate::protocol::election::Times as ElectionTimes;
 pub use election::Election;
@@ -215,7 +216,12 @@ pub struct Config {
     /// Most messages that may wait for one receiver. Default: 1,000,000. A backlog costs disk, not memory. Warnings name the receiver that is
     /// furthest behind at 50, 80 and 95 %: [`Event::LimitNear`](crate::Event::LimitNear).
     pub queue_limit: NonZeroUsize,
-    /// What happens at `queue_limit`. Default: [`Overflow::Reject`].
+    /// Most bytes that the node's files take together: the database, its log and index, and the reserve for a full disk; what is free in the
+    /// database counts as free. At the limit settled messages give way, whatever `retention` says; then `overflow` decides. At least
+    /// 4 MiB. Default: none: 10 GiB, or 0.8 times what the files take and the disk has free, if that is less.
+    #[serde(with = "size")]
+    pub storage_limit: Option<NonZeroU64>,
+    /// What happens at `queue_limit` and `storage_limit`. Default: [`Overflow::Reject`].
     pub overflow: Overflow,
     /// When `send` says Ok. Default: [`Durability::Full`].
     pub durability: Durability,
@@ -276,6 +282,7 @@ impl Default for Config {
             max_retry_delay: Duration::from_secs(300),
             max_attempts: NonZeroU32::new(10).expect("ten is not zero"),
             queue_limit: nonzero::<1_000_000>(),
+            storage_limit: None,
             overflow: Overflow::default(),
             durability: Durability::default(),
             inbox_durability: Durability::Normal,
@@ -310,6 +317,7 @@ impl fmt::Debug for Config {
             .field("message_ttl", &self.message_ttl)
             .field("ack_timeout", &self.ack_timeout)
             .field("queue_limit", &self.queue_limit)
+            .field("storage_limit", &self.storage_limit)
             .field("overflow", &self.overflow)
             .field("durability", &self.durability)
             .field("management", &self.management)
@@ -330,6 +338,8 @@ pub(crate) fn mask_url(url: &str) -> String {
 
 /// A hundred years. Added to the clock, a much longer time would overflow it.
 const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+/// The least that a node's files may be held to, in bytes.
+const LEAST_STORAGE: u64 = 4 * 1024 * 1024;
 /// Longest time that a message waits for others.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -418,6 +428,9 @@ impl Config {
                 "max_payload_bytes ({}) must be from 1 to 67108864, the most that a NATS server allows",
                 self.max_payload_bytes
             ));
+        }
+        if let Some(limit) = self.storage_limit.filter(|limit| limit.get() < LEAST_STORAGE) {
+            return fail(format!("storage_limit ({limit}) must be at least {LEAST_STORAGE} bytes"));
         }
         let named = self.storage.as_ref().and_then(|path| path.to_str());
         if self.id.is_none() && named.is_some_and(|path| path.contains("{id}")) {

@@ -23,6 +23,18 @@ pub enum StoreError {
         /// The node's file.
         path: PathBuf,
     },
+    /// The node's files take as much as they may, and nothing settled is left that could give way.
+    #[error(
+        "the files of {path} take {used_bytes} bytes, storage_limit is {limit_bytes}: wait until receivers take some messages, raise storage_limit, or purge"
+    )]
+    Limit {
+        /// The node's file.
+        path: PathBuf,
+        /// What they take, less what is free in the database.
+        used_bytes: u64,
+        /// The most that they may take.
+        limit_bytes: u64,
+    },
     /// Reading or writing failed below SQLite. The file is checked and opened again before anything else is written.
     #[error("{}", Reason::FileFailed { path: path.display().to_string(), said: reason.clone() })]
     Failed {
@@ -187,14 +199,21 @@ impl StoreError {
             }
             Self::Replaced { path } => Reason::FileReplaced { path: shown(path) },
             Self::Closed => Reason::Ended {},
-            Self::Unanswered | Self::Interrupted | Self::Sql { .. } => return None,
+            Self::Limit { .. } | Self::Unanswered | Self::Interrupted | Self::Sql { .. } => {
+                return None;
+            }
         })
+    }
+
+    /// Whether it is room that is missing.
+    pub(crate) const fn is_no_room(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Limit { .. })
     }
 
     /// Whether the same call may succeed later without anyone changing the program.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::Failed { .. } | Self::Unanswered => true,
+            Self::Full { .. } | Self::Limit { .. } | Self::Failed { .. } | Self::Unanswered => true,
             Self::Corrupt { .. } | Self::Replaced { .. } | Self::Closed | Self::Interrupted => {
                 false
             }
@@ -249,6 +268,18 @@ pub enum SendError {
         /// The node's file.
         path: PathBuf,
     },
+    /// The node's files take as much as they may, and nothing settled is left that could give way.
+    #[error(
+        "the files of {path} take {used_bytes} bytes, storage_limit is {limit_bytes}: wait until receivers take some messages, raise storage_limit, or purge"
+    )]
+    StorageLimit {
+        /// The node's file.
+        path: PathBuf,
+        /// What they take, less what is free in the database.
+        used_bytes: u64,
+        /// The most that they may take.
+        limit_bytes: u64,
+    },
     /// The file could not be written.
     #[error(transparent)]
     Storage(StoreError),
@@ -261,7 +292,7 @@ impl SendError {
     /// Whether the same message may be accepted later without anyone changing the program.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::QueueFull { .. } | Self::StorageFull { .. } => true,
+            Self::QueueFull { .. } | Self::StorageFull { .. } | Self::StorageLimit { .. } => true,
             Self::Storage(error) => error.is_transient(),
             Self::Invalid(_)
             | Self::NotAWriter { .. }
@@ -276,6 +307,9 @@ impl From<StoreError> for SendError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full { path } => Self::StorageFull { path },
+            StoreError::Limit { path, used_bytes, limit_bytes } => {
+                Self::StorageLimit { path, used_bytes, limit_bytes }
+            }
             StoreError::Closed => Self::Closed,
             error => Self::Storage(error),
         }

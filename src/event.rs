@@ -243,6 +243,13 @@ pub enum Event {
         /// What went wrong, and what to do.
         reason: String,
     },
+    /// The file's write-ahead log grows, because another program keeps reading an old state of the file (a backup, a database browser).
+    LogHeld {
+        /// How long it is.
+        bytes: u64,
+        /// The processes that read it, where the system tells.
+        readers: Vec<u32>,
+    },
     /// Some of the file's write-ahead log could not be read when the node was started; see also [`Status::log_cut`].
     LogCut(LogCut),
     /// The wall clock jumped; ids and times to live go on undisturbed.

@@ -154,7 +154,7 @@ pub use metrics::Metrics;
 pub use node::{Builder, ElectionEvents, Events, Node};
 pub use reason::Reason;
 pub use store::inspect;
-pub use store::{DeadLetter, Health, LogCut, Tx};
+pub use store::{DeadLetter, Health, LogCut, StorageUse, Tx};
 
 /// The SQLite library that the node's file is written with, for use in transactions.
 pub use rusqlite;

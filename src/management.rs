@@ -7,6 +7,7 @@ pub use crate::event::Counters;
 use crate::event::Link;
 use crate::message::{ChannelName, Incarnation, Mode, NodeId, StoreId};
 use crate::reason::Told;
+use crate::store::StorageUse;
 
 mod observer;
 mod orders;
@@ -211,6 +212,8 @@ pub struct Statistics {
     pub counters: Counters,
     /// Bytes in SQLite's write-ahead log.
     pub wal_bytes: u64,
+    /// How much of the disk the node's files take, and may take.
+    pub storage: StorageUse,
     /// Time since the start.
     pub uptime: std::time::Duration,
 }

@@ -227,6 +227,7 @@ impl Node {
             accounts,
             counters: self.shared.tally.read(),
             wal_bytes: self.shared.store.wal_bytes(),
+            storage: self.shared.store.storage().await?,
             uptime: self.shared.started.elapsed(),
         })
     }

@@ -109,6 +109,9 @@ impl<T: Transport> Driver<T> {
                 Notice::StorageFailed(reason) => {
                     self.storage_changed(Event::StorageFailed { reason });
                 }
+                Notice::LogHeld { bytes, readers } => {
+                    self.tell(Event::LogHeld { bytes, readers });
+                }
                 Notice::LogCut(cut) => self.tell(Event::LogCut(cut)),
                 Notice::ClockJumped { by_ms } => self.tell(Event::ClockJumped { by_ms }),
             }

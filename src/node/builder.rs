@@ -1,6 +1,6 @@
 //! The settings of a node, one call each, and the start.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -96,7 +96,9 @@ impl Builder {
         max_attempts: NonZeroU32,
         /// Most messages that may wait for one receiver.
         queue_limit: NonZeroUsize,
-        /// What happens at the queue limit.
+        /// Most bytes that the node's files take together.
+        storage_limit: Option<NonZeroU64>,
+        /// What happens at the queue limit and the storage limit.
         overflow: Overflow,
         /// When `send` says Ok.
         durability: Durability,

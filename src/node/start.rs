@@ -1,5 +1,6 @@
 //! Opening the file, starting the driver's thread, meeting the server.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -172,6 +173,7 @@ pub(super) fn options(config: &Config, host: &str) -> Options {
         durability: config.durability,
         inbox_durability: config.inbox_durability,
         queue_limit: config.queue_limit.get(),
+        storage_limit: config.storage_limit.map(NonZeroU64::get),
         overflow: config.overflow,
         retention: config.retention,
         audit_retention: config.audit.retention,

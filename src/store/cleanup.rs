@@ -88,12 +88,18 @@ impl Store {
     }
 
     async fn clean_settled(&self, before_ms: Option<u64>) -> Result<u64, StoreError> {
-        let (mut sum, mut after) = (0, Some(0));
+        let (mut sum, mut after, mut rows) = (0, Some(0), STEP_ROWS);
         while let Some(from) = after {
-            let step = move |group: &mut Group<'_>| settled(group, from, before_ms);
-            let (deleted, next) = self.run(Durability::Normal, step).await?;
-            sum += deleted;
-            after = next;
+            let step = move |group: &mut Group<'_>| settled(group, from, before_ms, rows);
+            match self.run(Durability::Normal, step).await {
+                Ok((deleted, next)) => {
+                    sum += deleted;
+                    after = next;
+                }
+                // A full disk leaves a small log.
+                Err(error) if error.is_no_room() && rows > 1 => rows = (rows / 8).max(1),
+                Err(error) => return Err(error),
+            }
         }
         Ok(sum)
     }
@@ -150,11 +156,12 @@ fn retained_from_ms(group: &Group<'_>) -> u64 {
     group.now_ms.saturating_sub(group.settings.retention_ms)
 }
 
-/// Deletes messages from the log's beginning that every open cursor of their topic has passed. Where to go on, if anywhere.
-fn settled(
+/// Deletes so many messages from the log's beginning that every open cursor of their topic has passed. Where to go on, if anywhere.
+pub(super) fn settled(
     group: &mut Group<'_>,
     after: u64,
     before_ms: Option<u64>,
+    most: usize,
 ) -> Result<(u64, Option<u64>), StoreError> {
     let keep_from_ms = before_ms.unwrap_or_else(|| retained_from_ms(group));
     let passed = group.ledger.passed_by_all();
@@ -177,7 +184,7 @@ fn settled(
             doomed.push(seq);
         }
         seen += 1;
-        next = (seen == SCAN_ROWS || doomed.len() == STEP_ROWS).then_some(seq);
+        next = (seen == SCAN_ROWS || doomed.len() == most).then_some(seq);
         if next.is_some() {
             break;
         }
@@ -229,6 +236,22 @@ fn records(
         })
         .at("delete old records")?;
     Ok((u64::try_from(deleted).unwrap_or(u64::MAX), next))
+}
+
+/// What is kept about messages, and can be done without.
+pub(super) const RECORDS: [&str; 2] = [
+    "DELETE FROM waypost_attempts WHERE (receiver, seq, attempt) IN (SELECT receiver, seq, attempt FROM waypost_attempts LIMIT ?1)",
+    "DELETE FROM waypost_settlements WHERE (receiver, topic, last_seq) IN (SELECT s.receiver, s.topic, s.last_seq FROM waypost_settlements s JOIN waypost_cursors c ON c.receiver = s.receiver AND c.topic = s.topic WHERE c.open AND s.last_seq < c.acked_seq LIMIT ?1)",
+];
+
+/// Deletes some of these records, however young they are.
+pub(super) fn oldest_records(group: &mut Group<'_>, records: &str) -> Result<u64, StoreError> {
+    let deleted = group
+        .conn
+        .prepare_cached(records)
+        .and_then(|mut delete| delete.execute([STEP_ROWS]))
+        .at("delete old records")?;
+    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
 }
 
 fn audit(group: &mut Group<'_>) -> Result<u64, StoreError> {

@@ -81,12 +81,6 @@ fn is_at_file_limit(path: &Path) -> bool {
     bytes(path) + bytes(&beside(path, "-wal")) + STEP_BYTES > limit
 }
 
-/// Whether the folder has space for more than a few messages.
-pub(super) fn has_room(path: &Path) -> bool {
-    const PROBE_BYTES: usize = 1024 * 1024;
-    !is_at_file_limit(path) && probe(path, PROBE_BYTES).is_ok()
-}
-
 /// Whether a little can be written beside the file at all.
 pub(super) fn can_write(path: &Path) -> io::Result<()> {
     probe(path, 4096)
@@ -105,6 +99,11 @@ fn probe(path: &Path, bytes: usize) -> io::Result<()> {
 pub(crate) fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Full { path } => StoreError::Full { path: path.clone() },
+        StoreError::Limit { path, used_bytes, limit_bytes } => StoreError::Limit {
+            path: path.clone(),
+            used_bytes: *used_bytes,
+            limit_bytes: *limit_bytes,
+        },
         StoreError::Failed { path, reason } => {
             StoreError::Failed { path: path.clone(), reason: reason.clone() }
         }
@@ -153,6 +152,9 @@ impl JobError for SendError {
         match self {
             Self::Storage(error) => Ok(error),
             Self::StorageFull { path } => Ok(StoreError::Full { path }),
+            Self::StorageLimit { path, used_bytes, limit_bytes } => {
+                Ok(StoreError::Limit { path, used_bytes, limit_bytes })
+            }
             other => Err(other),
         }
     }

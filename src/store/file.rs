@@ -5,11 +5,11 @@ use std::sync::{Arc, PoisonError};
 
 use rusqlite::Connection;
 
-use super::fault::At;
+use super::fault::{self, At};
 use super::lock::FileLock;
-use super::open::{self, NotReopened, OpenFile};
+use super::open::{self, NotReopened, OpenError, OpenFile};
 use super::tx::Guard;
-use super::writer::{Shared, TRUNCATE_LOG};
+use super::writer::{self, Shared, TRUNCATE_LOG};
 use crate::error::StoreError;
 
 /// All statements of this module and some of the user's.
@@ -52,29 +52,31 @@ impl File {
                 Ok(opened) => opened,
                 Err(error) => {
                     let NotReopened { lock, error } = *error;
-                    return Err((lock, failed(error.to_string())));
+                    let error = match error {
+                        OpenError::Full { path } => StoreError::Full { path },
+                        other => failed(other.to_string()),
+                    };
+                    return Err((lock, error));
                 }
             };
         let file = Self::new(writer, lock, guard)?;
         if fresh {
             return Err((file.lock, failed("it holds nothing any more".to_owned())));
         }
-        if let Err(reason) = begin_log_anew(&file.writer) {
-            return Err((file.lock, failed(reason)));
+        // The log is copied into the database and begun anew: after a failed fsync the disk may lack a part of the log that everybody still
+        // reads from the system's memory, and which the next fsync does not write either; what is written behind it would be lost with it
+        // (Rebello and others, "Can Applications Recover from fsync Failures?", USENIX ATC 2020). Where others read the file, the log they
+        // share ends before what failed, and that is written over.
+        if let Err(error) = writer::without_waiting(&file.writer, TRUNCATE_LOG) {
+            let error = match fault::sorted(error, &shared.path) {
+                full @ StoreError::Full { .. } => full,
+                other => failed(format!("copy the log into the database: {other}")),
+            };
+            return Err((file.lock, error));
         }
         *readers = Some(pool);
         Ok(file)
     }
-}
-
-/// Copies the log into the database and begins it anew. After a failed fsync the disk may lack a part of the log that everybody still
-/// reads from the system's memory, and which the next fsync does not write either; what is written behind it would be lost with it
-/// (Rebello and others, "Can Applications Recover from fsync Failures?", USENIX ATC 2020). Where others read the file, the log they
-/// share ends before what failed, and that is written over.
-fn begin_log_anew(writer: &Connection) -> Result<(), String> {
-    writer
-        .query_row(TRUNCATE_LOG, [], |_| Ok(()))
-        .map_err(|error| format!("copy the log into the database: {error}"))
 }
 
 /// Which file it is, whatever its name.

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fault::{self, JobError};
 use super::ledger::Ledger;
+use super::room::Whose;
 use super::tx::Guard;
 use super::types::{Notice, UnderWay};
 use crate::config::{Durability, Overflow};
@@ -47,6 +48,8 @@ pub(super) trait Job: Send {
     fn bytes(&self) -> usize;
     /// How many pages it writes, roughly.
     fn pages(&self) -> usize;
+    /// Whether it brings something new, or keeps the house.
+    fn whose(&self) -> Whose;
     /// The group was committed.
     fn answer(self: Box<Self>);
     fn fail(self: Box<Self>, error: StoreError);
@@ -141,6 +144,10 @@ where
         const PAGE_BYTES: usize = 4_096;
         // Nobody knows what a closure of the user's writes.
         if self.once { usize::MAX / 2 } else { 2 + self.bytes / PAGE_BYTES }
+    }
+
+    fn whose(&self) -> Whose {
+        if self.once || self.bytes > 0 { Whose::New } else { Whose::Upkeep }
     }
 
     fn answer(self: Box<Self>) {

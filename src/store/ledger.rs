@@ -299,6 +299,13 @@ impl Ledger {
         .collect()
     }
 
+    /// Something that changes with everything that is settled, and with every cursor that is closed.
+    pub(super) fn settled(&self) -> u64 {
+        let cursors = self.cursors.values().flatten();
+        let settled = cursors.map(|(_, state)| state.settled() + u64::from(!state.open));
+        settled.fold(0, u64::wrapping_add)
+    }
+
     /// How many messages wait for a receiver, over all its topics.
     pub(super) fn pending(&self, receiver: &NodeId) -> u64 {
         self.cursors_of(receiver)

@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::fault::At;
 use super::job::Group;
 use super::ledger::{Audience, TopicState};
-use super::types::{Notice, Outcome};
+use super::types::{Notice, Outcome, Topic};
 use crate::config::Overflow;
 use crate::error::{SendError, StoreError};
 use crate::message::{ChannelName, NodeId, Prepared, TopicId};
@@ -19,6 +19,8 @@ const SOME: usize = 256;
 
 pub(super) const DELETE: &str = "DELETE FROM waypost_outbox WHERE seq = ?1";
 pub(super) const RELINK: &str = "UPDATE waypost_outbox SET previous_seq = ?2 WHERE seq = ?1";
+
+pub(super) const OLDEST: &str = "SELECT seq FROM waypost_outbox ORDER BY seq LIMIT ?1";
 
 /// Who would have more waiting: a node, or the first reader, yet to come, of a channel.
 type Waiting = Audience;
@@ -230,6 +232,65 @@ fn drop_waiting(
         let receiver = receiver.clone();
         group.notices.push(Notice::Dropped { receiver, topic, up_to_seq, count });
         excess -= count;
+    }
+    Ok(())
+}
+
+/// Gives up so many of the log's oldest messages, for all whom they wait for. How many were given up, of all receivers together.
+pub(super) fn drop_oldest(group: &mut Group<'_>, most: usize) -> Result<u64, StoreError> {
+    let oldest = group.conn.prepare_cached(OLDEST).and_then(|mut select| {
+        let rows = select.query_map([most], |row| row.get(0))?;
+        rows.collect::<Result<Vec<u64>, _>>()
+    });
+    let Some(end) = oldest.at("look for the oldest messages")?.last().copied() else {
+        return Ok(0);
+    };
+    let before = group.ledger.totals.dropped;
+    let mut unclaimed = BTreeMap::new();
+    let topics: Vec<_> =
+        group.ledger.topics().map(|state| (state.topic.clone(), state.open)).collect();
+    for (topic, open) in &topics {
+        if *open == 0 && topic.target.is_none() {
+            let claimed = group.ledger.topic(topic.topic).map_or(0, |state| state.claimed_seq);
+            *unclaimed.entry(topic.channel.clone()).or_default() +=
+                group.count(topic.topic, claimed, end)?;
+        }
+    }
+    let receivers: Vec<NodeId> = group.ledger.receivers().cloned().collect();
+    for receiver in receivers {
+        group.settle_under_way(&receiver)?;
+        for (topic, _) in &topics {
+            drop_up_to(group, &receiver, topic, end)?;
+        }
+    }
+    let mut given_up = group.ledger.totals.dropped - before;
+    for (channel, count) in unclaimed {
+        drop_unclaimed(group, &channel, count)?;
+        given_up += count;
+    }
+    Ok(given_up)
+}
+
+fn drop_up_to(
+    group: &mut Group<'_>,
+    receiver: &NodeId,
+    topic: &Topic,
+    end: u64,
+) -> Result<(), StoreError> {
+    let Some(cursor) = group.ledger.cursor(receiver, topic.topic) else { return Ok(()) };
+    let (pending, acked_seq) = (cursor.pending(topic.accepted), cursor.acked_seq);
+    let up_to_seq = topic.last_seq.min(end);
+    if pending == 0 || acked_seq >= up_to_seq {
+        return Ok(());
+    }
+    let count = match up_to_seq == topic.last_seq {
+        true => pending,
+        false => group.count(topic.topic, acked_seq, up_to_seq)?.min(pending),
+    };
+    if count > 0 {
+        group.advance(receiver, topic.topic, up_to_seq, count, &Outcome::Purged, None)?;
+        let (receiver, topic) = (receiver.clone(), topic.topic);
+        group.notices.push(Notice::Dropped { receiver, topic, up_to_seq, count });
     }
     Ok(())
 }

@@ -29,7 +29,10 @@ pub(crate) mod migrate;
 pub(crate) mod open;
 mod outbox;
 mod pager;
+mod readers;
 mod requests;
+mod reserve;
+mod room;
 pub(crate) mod spans;
 mod strays;
 mod tx;
@@ -67,10 +70,11 @@ use lock::Holder;
 use mailbox::Mailbox;
 pub(crate) use mailbox::Notices;
 use open::OpenFile;
+use room::Room;
 use tx::Guard;
 pub use tx::Tx;
 pub(crate) use types::*;
-pub use types::{DeadLetter, Health, LogCut};
+pub use types::{DeadLetter, Health, LogCut, StorageUse};
 use writer::{Begin, Message, Shared, Thread, Writer};
 
 /// Jobs that may wait for the writer; who comes after them waits for a place.
@@ -161,7 +165,9 @@ impl Store {
             mailbox.put([Notice::LogCut(*cut)]);
         }
         let (done, is_done) = watch::channel(false);
+        let room = Room::new(&path, options.storage_limit, &file.writer).map_err(sorted)?;
         let shared = Arc::new(Shared {
+            seen: room.seen(),
             path,
             clock,
             mailbox: Arc::clone(&mailbox),
@@ -182,7 +188,7 @@ impl Store {
                 .unwrap_or(u64::MAX),
             under_way: under_way.clone(),
         };
-        let begin = Begin { shared: Arc::clone(&shared), settings, ledger, guard, file };
+        let begin = Begin { shared: Arc::clone(&shared), settings, ledger, guard, file, room };
         let writer = Arc::new(Mutex::new(Writer::new(begin)));
         let thread = Thread::new(queue, Arc::clone(&writer));
         let thread = std::thread::Builder::new()

@@ -19,6 +19,7 @@ use crate::store::fault::lacks_room;
 use crate::store::filesystem::{filesystem, is_mounted_alone, is_remote};
 use crate::store::lock::{FileLock, Holder, LockError, beside, lock_path};
 use crate::store::migrate::migrate;
+use crate::store::reserve::Reserve;
 
 mod error;
 pub(crate) mod generation;
@@ -52,6 +53,8 @@ pub(crate) const RESTORING: &str = "-restoring";
 /// The oldest SQLite without the defect that damages a log used by two connections: 3.51.3.
 const MIN_SQLITE: i32 = 3_051_003;
 const MAX_READERS: u32 = 4;
+/// So much of the reserve is given up at once where there is no room to start.
+const START_BYTES: u64 = 128 * 1024;
 /// How long a read waits for a free connection.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -105,8 +108,14 @@ pub(crate) fn open(path: &Path, holder: &Holder) -> Result<OpenFile, OpenError> 
     // A page may then be in the database as a later transaction left it, and its neighbour in the log as an earlier one did.
     let depth = if lost.is_some() { Depth::Full } else { Depth::Quick };
     let found = look(&path, depth).map_err(|error| look::blame_log(&path, &log, error))?;
-    let opened = establish(lock, path, found)?;
-    Ok(OpenFile { lost, ..opened })
+    let mut connections = establish(&path, found);
+    let mut reserve = Reserve::of(&path);
+    // The log and its index need some room.
+    while matches!(connections, Err(OpenError::Full { .. })) && reserve.release(START_BYTES) {
+        connections = establish(&path, found);
+    }
+    let (writer, readers, fresh) = connections?;
+    Ok(OpenFile { writer, readers, lock, fresh, path, lost })
 }
 
 /// Opens the file again after an input or output error, under the lock that never was given back. Every page is checked,
@@ -162,31 +171,31 @@ pub(crate) fn acquire(path: &Path, holder: &Holder) -> Result<FileLock, OpenErro
     })
 }
 
-fn establish(lock: FileLock, path: PathBuf, found: Found) -> Result<OpenFile, OpenError> {
-    // Dropped before the lock, and after the connections.
+fn establish(path: &Path, found: Found) -> Result<Connections, OpenError> {
+    // Dropped after the connections.
     let mut undo = None;
     match found {
         Found::Nothing => {
-            create(&path)?;
-            undo = Some(Undo { path: path.clone(), action: UndoAction::Remove });
+            create(path)?;
+            undo = Some(Undo { path: path.to_owned(), action: UndoAction::Remove });
         }
-        Found::Blank => undo = Some(Undo { path: path.clone(), action: UndoAction::Truncate }),
+        Found::Blank => undo = Some(Undo { path: path.to_owned(), action: UndoAction::Truncate }),
         Found::Database(_) => {
             let metadata =
-                fs::metadata(&path).map_err(|error| OpenError::io(&path, "examined", error))?;
+                fs::metadata(path).map_err(|error| OpenError::io(path, "examined", error))?;
             // Also for a superuser, who could write it: somebody marked it so.
             if metadata.permissions().readonly() {
-                return Err(OpenError::NotWritable { path });
+                return Err(OpenError::NotWritable { path: path.to_owned() });
             }
         }
     }
-    crate::exposure::warn_of("the node's file", &path);
-    let (writer, readers, fresh) = connect(&path)?;
+    crate::exposure::warn_of("the node's file", path);
+    let connections = connect(path)?;
     if let Some(undo) = undo {
-        sync_folder(&path)?;
+        sync_folder(path)?;
         undo.keep();
     }
-    Ok(OpenFile { writer, readers, lock, fresh, path, lost: None })
+    Ok(connections)
 }
 
 /// Private to its owner from the first moment; SQLite gives its companions the same mode.

@@ -1,14 +1,16 @@
 //! What the rest of the crate asks of the store. Every write is committed when its method returns `Ok`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::fault::{self, JobError};
+use super::fault::{self, At, JobError};
 use super::job::{Group, Task};
+use super::room::FREE_PAGES;
 use super::tx::{self, Tx};
 use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
-    Pending, Settlement, Start, Stray, UnderWay,
+    Pending, Settlement, Start, StorageUse, Stray, UnderWay,
 };
 use super::writer::{Alone, Message};
 use super::{
@@ -23,6 +25,8 @@ use crate::protocol::election::{Record, StaleToken, Token};
 
 /// What a message takes in the writer's queue besides its payload, roughly.
 const MESSAGE_BYTES: usize = 256;
+/// Most settlements in one transaction where there is little room.
+const SETTLE_STEP: usize = 8;
 /// An account, and where what waits begins.
 type Counted = (Account, Vec<(TopicId, u64)>);
 
@@ -147,7 +151,29 @@ impl Store {
             true => Durability::Normal,
             false => self.inner.durability,
         };
-        self.run(durability, move |group| cursors::settle(group, &settlements, &attempts)).await
+        let (settlements, attempts) = (Arc::new(settlements), Arc::new(attempts));
+        let (runs, failed) = (Arc::clone(&settlements), Arc::clone(&attempts));
+        let all = move |group: &mut Group<'_>| cursors::settle(group, &runs, &failed);
+        match self.run(durability, all).await {
+            Err(error) if error.is_no_room() && settlements.len() > 1 => {}
+            settled => return settled,
+        }
+        // In steps that fit into a small log. What is taken over now is known the next time.
+        for step in settlements.chunks(SETTLE_STEP) {
+            let step = step.to_vec();
+            self.run(durability, move |group| cursors::settle(group, &step, &[])).await?;
+        }
+        self.run(durability, move |group| cursors::settle(group, &[], &attempts)).await
+    }
+
+    /// How much of the disk the node's files take, and may take.
+    pub(crate) async fn storage(&self) -> Result<StorageUse, StoreError> {
+        let free = |group: &mut Group<'_>| {
+            let free = group.conn.query_row(FREE_PAGES, [], |row| row.get::<_, u64>(0));
+            free.at("count free pages")
+        };
+        let free = self.run(Durability::Normal, free).await?;
+        Ok(self.inner.shared.seen.in_use(free))
     }
 
     /// Where the driver leaves what it knows to be settled until it is on record.

@@ -9,6 +9,7 @@ mod failures;
 mod foreign;
 mod limits;
 mod members;
+mod space;
 mod transactions;
 mod writing;
 
@@ -132,6 +133,7 @@ pub(super) fn options(path: &Path) -> Options {
         durability: Durability::Normal,
         inbox_durability: Durability::Normal,
         queue_limit: 1_000_000,
+        storage_limit: None,
         overflow: Overflow::Reject,
         retention: Duration::from_millis(3 * DAY_MS),
         audit_retention: Duration::from_millis(3 * DAY_MS),
@@ -257,7 +259,12 @@ fn every_statement_prepares_against_a_fresh_file() {
         writer::NORMAL,
         writer::LOG_PAGES,
         writer::COPY_LOG,
-        writer::RESTART_LOG,
+        limits::OLDEST,
+        cleanup::RECORDS[0],
+        cleanup::RECORDS[1],
+        room::PAGE_SIZE,
+        room::PAGE_COUNT,
+        room::FREE_PAGES,
         writer::TRUNCATE_LOG,
         rows::SELECT,
         rows::UPSERT,

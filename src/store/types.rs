@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) durability: Durability,
     pub(crate) inbox_durability: Durability,
     pub(crate) queue_limit: usize,
+    pub(crate) storage_limit: Option<u64>,
     pub(crate) overflow: Overflow,
     pub(crate) retention: Duration,
     pub(crate) audit_retention: Duration,
@@ -313,6 +314,16 @@ pub(crate) enum Loaded {
     },
 }
 
+/// How much of the disk a node's files take: the database, its log and index, and the reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct StorageUse {
+    /// What they take, less what is free in the database for new messages.
+    pub used_bytes: u64,
+    /// The most that they may take: `storage_limit`, or what it is by default at this moment.
+    pub limit_bytes: u64,
+}
+
 /// How a node's file is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "state", content = "why", rename_all = "snake_case")]
@@ -425,6 +436,12 @@ pub(crate) enum Notice {
     StorageFull,
     StorageRecovered,
     StorageFailed(String),
+    /// Somebody else's reading keeps the log from beginning again.
+    LogHeld {
+        bytes: u64,
+        /// The processes, where the system tells.
+        readers: Vec<u32>,
+    },
     ClockJumped {
         by_ms: i64,
     },

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::cleanup;
@@ -16,6 +16,7 @@ use super::ledger::Ledger;
 use super::lock::FileLock;
 use super::mailbox::Mailbox;
 use super::open::{Readers, generation};
+use super::room::{Room, Seen, Whose};
 use super::spans;
 use super::tx::Guard;
 use super::types::{Health, Notice};
@@ -27,9 +28,12 @@ use crate::reason::Reason;
 
 mod alone;
 mod recovery;
+mod space;
 mod thread;
 
 pub(super) use alone::Alone;
+use space::GivenWay;
+pub(super) use space::without_waiting;
 pub(super) use thread::Thread;
 
 /// How often the file's place on the disk and the wall clock are looked at, and a failed file is tried again.
@@ -38,12 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So long after space was last missing a disk with room is believed to have some.
 const CALM: Duration = Duration::from_secs(5);
 
-/// A log of so many pages is copied into the main file.
-const LONG_LOG_PAGES: i64 = 1_000;
-/// How long it is is asked after about so many more.
+/// How long the log is is asked after about so many more pages, with a reserve as large as can be.
 const LOOK_AFTER_PAGES: usize = 128;
-/// From here on at every commit, so that a moment without readers, in which the log can begin again, is not missed.
-const TOO_LONG_LOG_PAGES: i64 = 4 * LONG_LOG_PAGES;
 
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
@@ -53,8 +53,6 @@ pub(super) const NORMAL: &str = "PRAGMA synchronous = NORMAL";
 /// How many pages the log holds, and how many of them are in the main file: does nothing.
 pub(super) const LOG_PAGES: &str = "PRAGMA wal_checkpoint(NOOP)";
 pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
-/// Lets the log begin again at its start, where it needs no new space.
-pub(super) const RESTART_LOG: &str = "PRAGMA wal_checkpoint(RESTART)";
 pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 pub(super) enum Message {
@@ -71,6 +69,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) health: Mutex<Health>,
+    pub(super) seen: Arc<Seen>,
     pub(super) meter: Arc<Meter>,
     pub(super) tally: Arc<Tally>,
     /// The damage that a reader has met since the file was opened.
@@ -153,9 +152,12 @@ pub(super) struct Writer {
     /// What the connection's next commit survives.
     durability: Durability,
     down: Option<Down>,
-    /// The disk has no room at all, so that room is news; otherwise a send that succeeds is, or some time without such a failure.
-    disk_is_full: bool,
-    /// When space was last missing.
+    /// How much of the disk there is for it.
+    room: Room,
+    given_way: GivenWay,
+    /// A log that is kept from beginning again is told of when it is longer than that.
+    held_told: u64,
+    /// When room was last missing.
     full_at: Instant,
     looked: Instant,
     /// Pages that were written to the log since its length was looked at, roughly; most, if it was long.
@@ -173,11 +175,12 @@ pub(super) struct Begin {
     pub(super) ledger: Ledger,
     pub(super) guard: Arc<Guard>,
     pub(super) file: File,
+    pub(super) room: Room,
 }
 
 impl Writer {
     pub(super) fn new(begin: Begin) -> Self {
-        let Begin { shared, settings, ledger, guard, file } = begin;
+        let Begin { shared, settings, ledger, guard, file, room } = begin;
         Self {
             identity: Identity::of(&shared.path),
             shared,
@@ -189,7 +192,9 @@ impl Writer {
             // As `open` leaves it.
             durability: Durability::Full,
             down: None,
-            disk_is_full: false,
+            room,
+            given_way: GivenWay::begin(0),
+            held_told: space::HELD_LOG_BYTES,
             full_at: Instant::now(),
             looked: Instant::now(),
             unlooked_pages: 0,
@@ -203,12 +208,16 @@ impl Writer {
         if let Err(error) = self.ready() {
             return fail_all(jobs, &error);
         }
+        if self.room.tight {
+            // Whatever waits for room must not use up what the others need.
+            return self.one_by_one(jobs);
+        }
         match self.attempt(&mut jobs) {
             Ok(()) => {
                 let pages = jobs.iter().fold(0_usize, |sum, job| sum.saturating_add(job.pages()));
                 self.unlooked_pages = self.unlooked_pages.saturating_add(pages);
                 jobs.into_iter().for_each(Job::answer);
-                if self.unlooked_pages >= LOOK_AFTER_PAGES {
+                if self.unlooked_pages >= self.look_after_pages() {
                     self.shorten_log();
                 }
             }
@@ -216,33 +225,8 @@ impl Writer {
         }
     }
 
-    /// Copies a log that has become long into the main file. SQLite would do it by itself, but not tell when an fsync failed: what was
-    /// committed since the last one could be lost from the middle of the log, and what came later with it.
-    fn shorten_log(&mut self) {
-        let Some(file) = &self.file else { return };
-        let held = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
-        let pages = file.writer.prepare_cached(LOG_PAGES);
-        let pages = pages.and_then(|mut pages| pages.query_row([], held));
-        let is_short = |(all, copied)| {
-            all - copied < LONG_LOG_PAGES && (all == copied || all < TOO_LONG_LOG_PAGES)
-        };
-        if pages.as_ref().is_ok_and(|pages| is_short(*pages)) {
-            self.unlooked_pages = 0;
-            return;
-        }
-        self.unlooked_pages = LOOK_AFTER_PAGES;
-        // Where a reader holds a log, it is copied at every commit: that is not to become two.
-        if pages.is_ok_and(|(all, _)| all < TOO_LONG_LOG_PAGES) {
-            self.end_log();
-        }
-        let Some(file) = &self.file else { return };
-        let complete = |row: &Row<'_>| held(row).map(|(all, copied)| all == copied);
-        let copied = file.writer.query_row(COPY_LOG, [], complete).at("copy the log");
-        self.after_copying(copied);
-    }
-
     /// Marks the state that the log is copied with, if anything was written to it.
-    fn end_log(&mut self) {
+    pub(super) fn end_log(&mut self) {
         if let Some(file) = self.file.as_ref().filter(|_| !self.log_begins) {
             let marked = generation::end_log(&file.writer).at("mark the log");
             self.after_copying(marked.map(|()| false));
@@ -278,9 +262,6 @@ impl Writer {
         let now = self.ledger.totals;
         self.shared.tally.accepted.add(now.appended - before.appended);
         self.shared.tally.dropped.add(now.dropped - before.dropped);
-        if now.end_seq > before.end_seq {
-            self.shared.set_health(Health::Healthy);
-        }
         spans::appended(&span, &notices);
         self.shared.mailbox.put(notices);
         Ok(())
@@ -309,6 +290,8 @@ impl Writer {
         let full = jobs.iter().any(|job| job.durability() == Durability::Full);
         let asked = if full { Durability::Full } else { Durability::Normal };
         choose(conn, &mut self.durability, asked)?;
+        let is_new = jobs.iter().any(|job| job.whose() == Whose::New);
+        self.room.hold(conn, if is_new { Whose::New } else { Whose::Upkeep })?;
         execute(conn, BEGIN).at("begin a transaction")?;
         let cookie = if self.log_begins { Some(generation::cookie(conn)) } else { None };
         let (cookie, changes) = (cookie.transpose().at("begin a log")?, conn.total_changes());
@@ -350,8 +333,7 @@ impl Writer {
 
     /// Whether the file has to be looked at although nobody asks for anything.
     fn has_to_look(&self) -> bool {
-        self.shared.health() == Health::Full
-            || self.down.as_ref().is_some_and(|down| !down.for_good)
+        self.room.tight || self.down.as_ref().is_some_and(|down| !down.for_good)
     }
 
     /// Whether the file can be written. Looks at it from time to time.
@@ -372,13 +354,14 @@ impl Writer {
 
     fn look(&mut self) {
         self.shared.look_at_clock();
-        if self.shared.health() != Health::Full {
-            self.disk_is_full = false;
-        } else if self.disk_is_full || self.full_at.elapsed() >= CALM {
-            self.disk_is_full = !fault::has_room(&self.shared.path);
-            if !self.disk_is_full {
-                self.shared.set_health(Health::Healthy);
+        if !self.room.tight {
+            self.room.look();
+            if self.room.is_low() {
+                // It is told before anything fails.
+                self.relieve();
             }
+        } else if self.room.disk_full || self.full_at.elapsed() >= CALM {
+            self.look_for_room();
         }
         if self.file.is_some() && Identity::of(&self.shared.path) != self.identity {
             let error = StoreError::Replaced { path: self.shared.path.clone() };
@@ -425,16 +408,22 @@ impl Writer {
         {
             tracing::debug!(%error, "the log was not marked");
         }
+        if self.down.is_none() && self.room.tight {
+            // What is in the log may need the reserve to get into the database.
+            self.relieve();
+        }
         let Some(File { writer, lock }) = self.file.take() else {
             self.lock = None;
             return;
         };
         if self.down.is_none()
-            && let Err(error) = writer.query_row(TRUNCATE_LOG, [], |_| Ok(()))
+            && let Err(error) = space::without_waiting(&writer, TRUNCATE_LOG)
         {
             tracing::warn!(%error, "the log was not emptied; the next start does it");
         }
         drop(writer);
+        // A next start on a full disk needs room for a log.
+        self.room.reserve.fill_partly();
         drop(lock);
     }
 }

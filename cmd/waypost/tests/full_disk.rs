@@ -104,3 +104,25 @@ fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
     std::fs::write(here.path("delivered"), "").expect("written");
     sender.ended().says(0, "the disk is full");
 }
+
+#[test]
+fn p6_lines_wait_while_another_program_holds_the_file() {
+    let here = Program::new("nats://127.0.0.1:1");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" --db alice.db --id alice send chat --lines --flush 0 2> err"]);
+    command.arg(env!("CARGO_BIN_EXE_waypost"));
+    let mut sender = Running::new(here.wrap(command, ""));
+    sender.write(b"one\n");
+    sender.line();
+    let other = waypost::rusqlite::Connection::open(here.path("alice.db")).expect("opened");
+    other.busy_timeout(PATIENCE).expect("set");
+    other.execute_batch("BEGIN IMMEDIATE").expect("begun");
+    sender.write(b"two\n");
+    eventually(PATIENCE, "the sender says that it waits", || {
+        std::fs::read_to_string(here.path("err")).is_ok_and(|err| err.contains("has to wait"))
+    });
+    other.execute_batch("ROLLBACK").expect("ended");
+    sender.line();
+    sender.input = None;
+    sender.ended().expect_code(0);
+}

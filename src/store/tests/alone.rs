@@ -85,7 +85,7 @@ async fn p6_what_goes_wrong_with_a_receipt_alone_is_dealt_with_by_the_thread() {
     assert!(refused > 0);
     assert!(!bench.store.accept_alone(&receipt("c", 1)), "not while the disk is full");
     failures::limit_pages(&bench.store, None).await;
-    bench.send("c", "x").await;
+    failures::send_soon(&bench, "x").await;
     assert_eq!(bench.store.health(), Health::Healthy);
     accepted_soon(&bench, receipt("c", 1)).await;
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{LOOK_AFTER_PAGES, LOOK_EVERY, Writer, choose};
+use super::{LOOK_EVERY, Writer, choose};
 use crate::config::Durability;
 use crate::error::StoreError;
 use crate::metering::Stopwatch;
@@ -25,7 +25,7 @@ impl Writer {
     pub(in crate::store) fn commit_alone(&mut self, receipt: &InboxAdvance) -> Option<Alone> {
         let idle = self.down.is_none()
             && self.failed_alone.is_none()
-            && !self.disk_is_full
+            && !self.room.tight
             && !self.log_begins
             && self.looked.elapsed() < LOOK_EVERY
             && self.shared.health() == Health::Healthy;
@@ -37,7 +37,7 @@ impl Writer {
             Ok(true) => {
                 self.shared.meter.committed(&stopwatch, self.fsync(), 1);
                 self.unlooked_pages = self.unlooked_pages.saturating_add(1);
-                Some(Alone { look: self.unlooked_pages >= LOOK_AFTER_PAGES })
+                Some(Alone { look: self.unlooked_pages >= self.look_after_pages() })
             }
             Ok(false) => None,
             Err(error) => {

@@ -3,10 +3,10 @@
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use super::{Down, RESTART_LOG, Writer, fail_all};
+use super::{Down, Writer, fail_all};
 use crate::config::Durability;
 use crate::error::StoreError;
-use crate::store::fault::{self, At};
+use crate::store::fault;
 use crate::store::file::{File, Identity};
 use crate::store::job::Job;
 use crate::store::ledger::Ledger;
@@ -18,40 +18,34 @@ impl Writer {
     pub(super) fn recover(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
         match &error {
             StoreError::Full { .. } => {
-                if self.shared.health() != Health::Full {
-                    self.disk_is_full = !fault::has_room(&self.shared.path);
-                    self.looked = Instant::now();
-                }
                 self.full_at = Instant::now();
-                self.shared.set_health(Health::Full);
-                if let Some(file) = &self.file {
-                    // Acknowledgements need little space: this may give them some.
-                    let begun = file.writer.query_row(RESTART_LOG, [], |_| Ok(true));
-                    self.after_copying(begun.at("begin the log again"));
-                }
+                self.relieve();
                 match &self.down {
                     Some(down) => fail_all(jobs, &fault::again(&down.error)),
-                    None => self.one_by_one(jobs, &error),
+                    None => self.one_by_one_after(jobs, &error),
                 }
             }
             StoreError::Failed { .. } | StoreError::Corrupt { .. } => self.go_down(jobs, error),
             StoreError::Sql { .. } if error.is_transient() => fail_all(jobs, &error),
             _ if jobs.len() == 1 => fail_all(jobs, &error),
-            _ => self.one_by_one(jobs, &error),
+            _ => self.one_by_one_after(jobs, &error),
         }
     }
 
-    /// Each job in a transaction of its own, so that it fails alone. A closure that has been called already cannot be called
+    /// Each job in a transaction of its own, where the group's failed with this. A closure that has been called already cannot be called
     /// again: it gets the group's error.
-    fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
+    fn one_by_one_after(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
+        let (jobs, called): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.can_run());
+        fail_all(called, error);
+        self.one_by_one(jobs);
+    }
+
+    /// Each job in a transaction of its own, so that it fails alone.
+    pub(super) fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>) {
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
-            if !job.can_run() {
-                job.fail(fault::again(error));
-                continue;
-            }
             let mut alone = [job];
-            let result = self.attempt(&mut alone);
+            let result = self.attempt_alone(&mut alone);
             let [job] = alone;
             match result {
                 Ok(()) => job.answer(),
@@ -113,6 +107,7 @@ impl Writer {
                 let before = std::mem::replace(&mut self.ledger, ledger);
                 self.identity = Identity::of(&self.shared.path);
                 self.file = Some(file);
+                self.room.forget_bound();
                 self.durability = Durability::Full;
                 self.log_begins = true;
                 self.down = None;
@@ -125,6 +120,9 @@ impl Writer {
             Err((lock, error)) => {
                 self.lock = Some(lock);
                 let error = fault::sorted(error, &self.shared.path);
+                if error.is_no_room() {
+                    self.room.reserve.release(super::space::SLACK_BYTES);
+                }
                 self.shared.set_health(Health::failed(&error));
                 self.down = Some(Down { error, for_good: false, tried: Instant::now() });
             }

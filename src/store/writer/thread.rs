@@ -13,12 +13,11 @@ use crate::store::types::Health;
 
 /// Most jobs that one transaction takes.
 const GROUP_JOBS: usize = 1_024;
-/// A transaction takes no more jobs once it holds this much.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 pub(in crate::store) struct Thread {
     jobs: mpsc::Receiver<Message>,
     writer: Arc<Mutex<Writer>>,
+    group_bytes: usize,
     /// Keeps the time while the file is down or the disk full; has no thread of its own.
     timer: Option<Runtime>,
 }
@@ -38,12 +37,14 @@ impl Drop for Ended {
 
 impl Thread {
     pub(in crate::store) fn new(jobs: mpsc::Receiver<Message>, writer: Arc<Mutex<Writer>>) -> Self {
-        Self { jobs, writer, timer: None }
+        let group_bytes = writer.lock().unwrap_or_else(PoisonError::into_inner).group_bytes();
+        Self { jobs, writer, group_bytes, timer: None }
     }
 
     /// Works until the store is closed or dropped.
     pub(in crate::store) fn run(mut self) {
         let ended = Ended(Arc::clone(&self.writer().shared));
+        self.writer().begin();
         while let Some(first) = self.next() {
             let (group, after) = self.gather(first);
             let mut writer = self.writer();
@@ -110,7 +111,7 @@ impl Thread {
             let Message::Job(job) = message else { return (group, Some(message)) };
             bytes += job.bytes();
             group.push(job);
-            if group.len() == GROUP_JOBS || bytes >= GROUP_BYTES {
+            if group.len() == GROUP_JOBS || bytes >= self.group_bytes {
                 break;
             }
             next = self.jobs.try_recv().ok();

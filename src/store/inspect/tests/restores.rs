@@ -161,6 +161,7 @@ async fn p2_what_is_sent_after_a_restore_travels_under_the_new_store_id() {
         durability: Durability::Normal,
         inbox_durability: Durability::Normal,
         queue_limit: 100,
+        storage_limit: None,
         overflow: Overflow::Reject,
         retention: Duration::from_secs(60),
         audit_retention: Duration::from_secs(60),

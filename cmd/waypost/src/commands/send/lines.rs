@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use tracing::warn;
-use waypost::error::SendError;
+use waypost::error::{SendError, StoreError};
 use waypost::{Channel, NodeId};
 
 use super::ids::Ids;
@@ -73,13 +73,13 @@ pub(super) async fn send(
                 }
             }
             Err(SendError::QueueFull { .. }) if size > 1 => most = size / 2,
-            // Neither has stored anything, so that the same lines can be sent again.
-            Err(error @ (SendError::QueueFull { .. } | SendError::StorageFull { .. })) => {
-                let is_disk = matches!(error, SendError::StorageFull { .. });
+            // None of them has stored anything, so that the same lines can be sent again.
+            Err(error) if may_pass(&error) => {
+                let is_queue = matches!(error, SendError::QueueFull { .. });
                 told.stalled(&error);
                 tokio::select! {
                     number = signals.caught() => return Ok(Sent::Interrupted(number)),
-                    () = tokio::time::sleep(if is_disk { DISK_PAUSE } else { QUEUE_PAUSE }) => {}
+                    () = tokio::time::sleep(if is_queue { QUEUE_PAUSE } else { DISK_PAUSE }) => {}
                 }
             }
             Err(error) => return Err(error).with_context(|| stopped(ids)),
@@ -107,6 +107,17 @@ impl Told {
             warn!("standard input has to wait: {error}");
             self.stall = Some((receiver, Instant::now()));
         }
+    }
+}
+
+/// Whether it is only room that is missing, or another program that holds the file: both are waited out.
+fn may_pass(error: &SendError) -> bool {
+    match error {
+        SendError::QueueFull { .. }
+        | SendError::StorageFull { .. }
+        | SendError::StorageLimit { .. } => true,
+        SendError::Storage(error @ StoreError::Sql { .. }) => error.is_transient(),
+        _ => false,
     }
 }
 

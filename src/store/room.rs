@@ -1,0 +1,268 @@
+//! How much the database may still grow. What is committed stands in the log first, and has to fit into the database later, however full
+//! the disk is by then: so no more is accepted than the reserve and the disk can take.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::Connection;
+use rustix::fs::statvfs;
+use rustix::process::{Resource, getrlimit};
+
+use super::fault::At;
+use super::lock::beside;
+use super::reserve::{self, Reserve};
+use super::types::StorageUse;
+use crate::error::StoreError;
+
+/// The most that the files take where the settings say nothing, and the disk is large.
+const DEFAULT_LIMIT: u64 = 10 * 1024 * 1024 * 1024;
+/// So many pages below the limit, or a hundredth of it, are left to settling and deleting.
+const KEPT_PAGES: u64 = 64;
+/// A log of so many pages is copied into the database, where the reserve is large enough.
+const LONG_LOG_PAGES: u64 = 1_000;
+/// And one of so many in any case not yet.
+const SHORT_LOG_PAGES: u64 = 8;
+/// A disk that has less is called full before anything fails.
+const LITTLE_BYTES: u64 = 64 * 1024;
+/// With room for so many pages nobody is held to a bound of its own.
+const PLENTY_PAGES: u64 = 8_192;
+
+pub(super) const PAGE_SIZE: &str = "PRAGMA page_size";
+pub(super) const PAGE_COUNT: &str = "PRAGMA page_count";
+pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
+
+/// Whose pages they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// New messages, and what a program writes.
+    New,
+    /// Settling, deleting, receipts.
+    Upkeep,
+}
+
+/// What was seen the last time, for those who ask.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    own_bytes: AtomicU64,
+    limit_bytes: AtomicU64,
+    page_bytes: AtomicU64,
+}
+
+impl Seen {
+    /// With so many pages free in the database.
+    pub(super) fn in_use(&self, free_pages: u64) -> StorageUse {
+        let free = free_pages * self.page_bytes.load(Ordering::Relaxed);
+        StorageUse {
+            used_bytes: self.own_bytes.load(Ordering::Relaxed).saturating_sub(free),
+            limit_bytes: self.limit_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Room {
+    path: PathBuf,
+    pub(super) reserve: Reserve,
+    /// As it was set.
+    limit: Option<u64>,
+    page_bytes: u64,
+    /// Pages of the database that are on the disk.
+    file_pages: u64,
+    /// The log and its index.
+    log_bytes: u64,
+    /// On the disk, for us.
+    free_bytes: u64,
+    /// The largest file that this process may write.
+    file_limit: u64,
+    /// The disk refused something for want of room.
+    pub(super) disk_full: bool,
+    /// New messages are looked at one by one, whether there is room for them.
+    pub(super) tight: bool,
+    bound: u64,
+    seen: Arc<Seen>,
+    /// A disk of a test's, which ends at this page.
+    #[cfg(test)]
+    pub(super) last_page: Option<u64>,
+}
+
+impl Room {
+    /// Looks at the disk, and fills the reserve if it can.
+    pub(super) fn new(
+        path: &Path,
+        limit: Option<u64>,
+        conn: &Connection,
+    ) -> Result<Self, StoreError> {
+        let mut room = Self {
+            path: path.to_owned(),
+            reserve: Reserve::of(path),
+            limit,
+            page_bytes: conn.query_row(PAGE_SIZE, [], |row| row.get(0)).at("read its page size")?,
+            file_pages: 0,
+            log_bytes: 0,
+            free_bytes: 0,
+            file_limit: u64::MAX,
+            disk_full: false,
+            tight: false,
+            bound: 0,
+            seen: Arc::default(),
+            #[cfg(test)]
+            last_page: None,
+        };
+        room.seen.page_bytes.store(room.page_bytes, Ordering::Relaxed);
+        room.look();
+        room.aim();
+        if room.reserve.fill().is_err() || room.is_low() {
+            (room.disk_full, room.tight) = (true, true);
+        }
+        room.look();
+        Ok(room)
+    }
+
+    /// Decides how much is to be kept back of what the disk has now.
+    pub(super) fn aim(&mut self) {
+        let files = self.limit_bytes().min(self.file_limit);
+        let free = self.free_bytes.saturating_add(self.reserve.bytes());
+        self.reserve.aim_at(reserve::target(free, files));
+    }
+
+    /// Whether the disk has next to nothing.
+    pub(super) const fn is_low(&self) -> bool {
+        self.free_bytes < LITTLE_BYTES
+    }
+
+    /// Asks the disk again.
+    pub(super) fn look(&mut self) {
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        self.file_pages = bytes(&self.path) / self.page_bytes;
+        self.log_bytes = bytes(&beside(&self.path, "-wal")) + bytes(&beside(&self.path, "-shm"));
+        let folder = self.path.parent().unwrap_or(&self.path);
+        // Where the disk does not say, it is found out by writing.
+        self.free_bytes =
+            statvfs(folder).map_or(u64::MAX / 4, |disk| disk.f_bavail * disk.f_frsize);
+        self.file_limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+        self.seen.own_bytes.store(self.own_bytes(), Ordering::Relaxed);
+        self.seen.limit_bytes.store(self.limit_bytes(), Ordering::Relaxed);
+    }
+
+    /// The most that all the files may take together.
+    pub(super) fn limit_bytes(&self) -> u64 {
+        let disk = self.free_bytes.saturating_add(self.own_bytes()) / 5 * 4;
+        self.limit.unwrap_or(DEFAULT_LIMIT.min(disk))
+    }
+
+    fn own_bytes(&self) -> u64 {
+        self.file_pages * self.page_bytes + self.log_bytes + self.reserve.bytes()
+    }
+
+    /// Whether it is the disk, and not a setting, that ends first.
+    pub(super) fn is_by_disk(&self) -> bool {
+        let (disk, limit) = self.ends(Whose::New);
+        let is_derived = self.limit.is_none() && self.limit_bytes() < DEFAULT_LIMIT;
+        self.disk_full || is_derived || disk < limit
+    }
+
+    pub(super) fn in_use(&self, free_pages: u64) -> StorageUse {
+        self.seen.in_use(free_pages)
+    }
+
+    /// Where others see it.
+    pub(super) fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen)
+    }
+
+    pub(super) const fn pages(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.page_bytes)
+    }
+
+    pub(super) const fn bytes(&self, pages: u64) -> u64 {
+        pages * self.page_bytes
+    }
+
+    /// Pages that the database has in the log, and not yet on the disk.
+    pub(super) const fn unwritten(&self, pages: u64) -> u64 {
+        pages.saturating_sub(self.file_pages)
+    }
+
+    /// How many pages the database may have.
+    pub(super) fn most_pages(&self, whose: Whose) -> u64 {
+        let (disk, limit) = self.ends(whose);
+        disk.min(limit)
+    }
+
+    /// Where the disk ends for the database, and where the limit does, in pages.
+    fn ends(&self, whose: Whose) -> (u64, u64) {
+        let (reserve, free) = (self.reserve.bytes(), self.free_bytes / 2);
+        let (growth, kept) = match whose {
+            Whose::New if self.disk_full => (0, self.kept_bytes()),
+            Whose::New => (reserve / 4 * 3 + free, self.kept_bytes()),
+            Whose::Upkeep => (reserve + free, 0),
+        };
+        let file_limit = self.file_limit.saturating_sub(kept) / self.page_bytes;
+        let disk = (self.file_pages + growth / self.page_bytes).min(file_limit);
+        #[cfg(test)]
+        let disk = self.last_page.map_or(disk, |last| last.min(disk));
+        let beside = self.log_bytes + self.reserve.bytes();
+        let limit = self.limit_bytes().saturating_sub(beside).saturating_sub(kept);
+        let limit = limit / self.page_bytes;
+        match whose {
+            Whose::New => (disk, limit),
+            // Also where the limit was lowered, or others have filled the disk: what is settled has to be noted before it can be deleted.
+            Whose::Upkeep => (disk, limit.max(self.file_pages + KEPT_PAGES)),
+        }
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        let limit = self.limit_bytes();
+        self.bytes(KEPT_PAGES).max(limit / 100).min(limit / 8)
+    }
+
+    /// Free pages that are left to settling and deleting in a database of this size that cannot grow.
+    pub(super) fn kept_pages(pages: u64) -> u64 {
+        (pages / 16).clamp(KEPT_PAGES / 4, KEPT_PAGES)
+    }
+
+    /// Whether a log that somebody keeps from beginning again has taken what these may take.
+    pub(super) fn log_is_too_long(&self, whose: Whose) -> bool {
+        let kept = if whose == Whose::New { self.kept_bytes() } else { 0 };
+        // The disk bounds it by itself.
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        // One as long as it becomes by itself is none of this.
+        self.log_bytes > limit / 4 && self.own_bytes() > limit - kept
+    }
+
+    /// Holds the connection to that. Costs nothing where there is plenty.
+    pub(super) fn hold(&mut self, conn: &Connection, whose: Whose) -> Result<(), StoreError> {
+        let new = self.most_pages(Whose::New);
+        let is_plenty = new > self.file_pages + PLENTY_PAGES;
+        let most = if is_plenty { new } else { self.most_pages(whose) };
+        // The most that SQLite knows.
+        let most = most.clamp(1, u64::from(u32::MAX) - 2);
+        if most != self.bound {
+            conn.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))
+                .at("bound the file")?;
+            self.bound = most;
+        }
+        Ok(())
+    }
+
+    /// The connection is another one.
+    pub(super) const fn forget_bound(&mut self) {
+        self.bound = 0;
+    }
+
+    /// A log of so many pages is to be copied: what it holds has to fit into the reserve.
+    pub(super) fn long_log_pages(&self) -> u64 {
+        let most = self.reserve.covers().min(self.file_limit) / self.page_bytes / 4;
+        most.clamp(SHORT_LOG_PAGES, LONG_LOG_PAGES)
+    }
+
+    /// Whether the disk has room for more than the reserve.
+    pub(super) fn has_room(&mut self) -> bool {
+        #[cfg(test)]
+        if self.last_page.is_some() {
+            return false;
+        }
+        self.reserve.fill().is_ok() && self.reserve.can_grow()
+    }
+}
