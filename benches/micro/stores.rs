@@ -72,6 +72,7 @@ impl Bench {
             inbox_durability: Durability::Normal,
             queue_limit: usize::MAX,
             overflow: Overflow::Reject,
+            storage_limit: None,
             retention: Duration::from_secs(86_400),
             audit_retention: Duration::from_secs(86_400),
             wall_clock: WallClock::Auto,
