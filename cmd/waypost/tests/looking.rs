@@ -150,10 +150,10 @@ fn a_clock_that_is_set_takes_no_life_from_what_waits() {
             assert!(shown.contains("bob: is next") || shown.contains("behind 1"), "{shown}");
             assert!(!shown.contains("day"), "it is some seconds old: {shown}");
         }
-        let reader = here.spawn("recv chat --id bob --json --count 2");
+        let reader = here.spawn("recv chat --id bob --json --count 3");
         here.run("send chat three --to bob --id alice --wait 30s").expect_code(0);
         let got = reader.ended().expect_code(0);
-        assert_eq!(texts(&got.lines()), ["one", "two"], "{first} {second}");
+        assert_eq!(texts(&got.lines()), ["one", "two", "three"], "{first} {second}");
     }
 }
 
