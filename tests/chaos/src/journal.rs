@@ -17,6 +17,13 @@ pub const DISK_FULL: &str = "disk full";
 /// The fault of a disk on which writes fail.
 pub const WRITES_FAIL: &str = "writes fail";
 
+/// The fault of a wall clock that was set wrong.
+pub const CLOCK: &str = "clock";
+/// The fault of a standard error that nobody reads any more.
+pub const STDERR_CLOSED: &str = "stderr closed";
+/// The fault of a standard output that nobody reads any more.
+pub const STDOUT_CLOSED: &str = "stdout closed";
+
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,6 +91,13 @@ pub enum Event {
     },
     /// A process is about to be asked to end (SIGTERM).
     Stop {
+        /// Whose.
+        node: String,
+        /// In which run.
+        run: u32,
+    },
+    /// The standard output of a process is about to be closed by its reader.
+    Close {
         /// Whose.
         node: String,
         /// In which run.

@@ -53,6 +53,9 @@ struct Args {
     /// This process may mount filesystems
     #[arg(long)]
     mounts: bool,
+    /// The library that sets clocks wrong
+    #[arg(long)]
+    clocks: Option<PathBuf>,
 }
 
 impl Args {
@@ -148,6 +151,7 @@ async fn all(args: &Args, folder: &Path) -> anyhow::Result<bool> {
             seed,
             faults: !args.no_faults,
             mounts: args.mounts,
+            clocks: args.clocks.clone(),
             kill_every: Duration::from_millis(args.kill_every),
             goal: args.goal(part),
             calm: Duration::from_secs(args.calm),

@@ -30,6 +30,8 @@ struct Run {
     fed: u64,
     kill_asked: bool,
     stop_asked: bool,
+    /// Its output was closed: it may end, and how much it stored is only on its standard error.
+    closed: bool,
     end: Option<End>,
 }
 
@@ -126,6 +128,7 @@ impl Evidence {
                 *verdict.kills.entry(node).or_default() += 1;
             }
             Event::Stop { node, run: number } => self.run(node, number).stop_asked = true,
+            Event::Close { node, run: number } => self.run(node, number).closed = true,
             Event::End { node, run: number, signal, code } => {
                 self.run(node, number).end = Some(End { at_ms, signal, code });
             }
@@ -177,6 +180,7 @@ impl Evidence {
                 continue;
             };
             let asked = match (end.signal, end.code) {
+                (None, _) if run.closed => true,
                 (Some(KILLED), _) => run.kill_asked,
                 (Some(TERMINATED), _) | (_, Some(143)) => run.stop_asked,
                 (_, Some(0)) => true,
@@ -270,8 +274,8 @@ impl Evidence {
         if self.is_quiet {
             return false;
         }
-        let end = self.runs.get(&(node.to_owned(), run)).and_then(|run| run.end.as_ref());
-        end.is_some_and(|end| end.code != Some(0))
+        let Some(run) = self.runs.get(&(node.to_owned(), run)) else { return false };
+        run.closed || run.end.as_ref().is_some_and(|end| end.code != Some(0))
     }
 
     /// Whether this process was killed.

@@ -24,6 +24,7 @@ async fn queues(stage: &Stage, node: &str) -> anyhow::Result<Vec<Queue>> {
     let output = command
         .args(["queue", "--json"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .output()
         .await?;
@@ -34,7 +35,8 @@ async fn queues(stage: &Stage, node: &str) -> anyhow::Result<Vec<Queue>> {
 /// Writes down what this node's file, at rest now, says in the end.
 pub(super) async fn close(stage: &Stage, node: &str) -> anyhow::Result<()> {
     let mut command = stage.program("waypost", node, "nats://127.0.0.1:1")?;
-    let checked = command.args(["db", "check"]).kill_on_drop(true).status().await?;
+    let checked =
+        command.args(["db", "check"]).stderr(Stdio::null()).kill_on_drop(true).status().await?;
     let letters = Inspector::open(stage.file(node))?.dead_letters(u32::MAX)?;
     let letter = |letter: waypost::inspect::DeadLetter| DeadLetter {
         receiver: letter.receiver.to_string(),

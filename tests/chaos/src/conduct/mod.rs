@@ -2,12 +2,14 @@
 
 mod account;
 mod cast;
+mod clock;
 mod disk;
 pub mod link;
 mod part;
 mod progress;
 mod roles;
 pub mod server;
+mod streams;
 mod supervise;
 mod torment;
 

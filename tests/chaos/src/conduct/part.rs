@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::account;
 use super::cast::{Cast, names};
+use super::clock::Clocks;
 use super::progress::Progress;
 use super::roles::Stage;
 use super::supervise::Order;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub faults: bool,
     /// Whether this process may mount filesystems.
     pub mounts: bool,
+    /// The library with which wall clocks can be set wrong, where there is one.
+    pub clocks: Option<PathBuf>,
     /// The mean time between two kills.
     pub kill_every: Duration,
     /// When the trouble is over.
@@ -80,12 +83,18 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     let (begin_calm, calm) = watch::channel(false);
     let (senders, receivers) = names(settings.part);
+    let nodes: Vec<String> = senders.iter().chain(&receivers).cloned().collect();
+    let clocks = settings.clocks.as_ref().filter(|_| settings.faults);
+    let clocks =
+        clocks.map(|library| Clocks::new(library, &settings.folder, &nodes)).transpose()?;
     let stage = Stage {
         folder: settings.folder.clone(),
         programs: settings.programs.clone(),
         journal: Arc::new(Journal::create(&settings.folder)?),
         progress: Arc::new(Progress::new(&senders, &receivers)),
         calm: calm.clone(),
+        clocks,
+        streams: Arc::default(),
     };
     stage.journal.note(Event::Plan { seed: settings.seed, faults: settings.faults });
     let mut followers = follow(settings.part, &stage, &senders, &receivers);
@@ -93,7 +102,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let cast = Arc::new(Cast::start(settings, &stage).await?);
     let mut trouble = JoinSet::new();
     if settings.faults {
-        trouble = torment::begin(&cast, &stage.journal, &calm, settings.seed, settings.kill_every);
+        trouble = torment::begin(&cast, &stage, settings.seed, settings.kill_every);
     }
     let done = until(settings, &cast, &stage.progress).await;
     begin_calm.send_replace(true);
@@ -111,7 +120,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         ended.context("a follower does not panic")?;
     }
     Arc::into_inner(cast).context("nobody else holds the nodes any more")?.stop().await?;
-    for node in senders.iter().chain(&receivers) {
+    for node in &nodes {
         account::close(&stage, node).await?;
     }
     Ok(())

@@ -13,7 +13,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::clock::Clocks;
 use super::progress::Progress;
+use super::streams::{Stream, Streams};
 use super::supervise::Role;
 use crate::journal::{Event, Journal};
 use crate::pace;
@@ -27,6 +29,8 @@ const WINDOW: u64 = 1_024;
 const PIECE: u64 = 16;
 /// No line is fed while one of its receivers has so many before it. Well below the default limit of a queue.
 const MOST_WAITING: i64 = 3_000;
+/// Far longer than a run, and far shorter than what clocks are set wrong by: no step of a clock may end a message's life.
+const TTL: &str = "6h";
 /// Between two looks at what a sender has printed.
 const LOOK: Duration = Duration::from_millis(3);
 /// After so many lines a sender that was not killed ends in order, so that its next run chooses another channel and lane.
@@ -43,13 +47,14 @@ pub(super) struct Stage {
     pub(super) progress: Arc<Progress>,
     /// Whether all is calm.
     pub(super) calm: watch::Receiver<bool>,
+    /// Where they can be set.
+    pub(super) clocks: Option<Clocks>,
+    pub(super) streams: Arc<Streams>,
 }
 
 impl Stage {
     /// One of our programs, as this node: with its file, its server and the settings, and nothing of the conductor's own environment.
     pub(super) fn program(&self, program: &str, node: &str, url: &str) -> anyhow::Result<Command> {
-        let log =
-            File::options().create(true).append(true).open(self.folder.join("log").join(node))?;
         let mut command = Command::new(self.programs.join(program));
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("WAYPOST_")) {
@@ -60,12 +65,15 @@ impl Stage {
             command.env(format!("WAYPOST_{}", name.to_uppercase()), value);
         }
         command.env("WAYPOST_NATS", url).env("WAYPOST_ID", node).env("WAYPOST_DB", self.file(node));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if let Some(clocks) = &self.clocks {
+            clocks.install(&mut command, node);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         Ok(command)
     }
 
     /// The same program, for which a write beyond a limit is an error and not the end.
-    fn shielded(&self, node: &str, program: &Command) -> anyhow::Result<Command> {
+    fn shielded(program: &Command) -> Command {
         let program = program.as_std();
         let mut shell = Command::new("sh");
         // What is ignored stays ignored across exec, and the process id stays too.
@@ -76,9 +84,15 @@ impl Stage {
                 None => shell.env_remove(name),
             };
         });
-        let log = File::options().append(true).open(self.folder.join("log").join(node))?;
-        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Ok(shell)
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        shell
+    }
+
+    /// Keeps what this run logs.
+    fn log(&self, node: &str, run: u32, child: &mut Child) -> anyhow::Result<()> {
+        let log = self.folder.join("log").join(node);
+        let stderr = child.stderr.take().context("a piped standard error")?;
+        self.streams.relay((node, run, Stream::Error), stderr, &log)
     }
 
     /// This node's folder, a disk of its own for some.
@@ -139,6 +153,10 @@ impl Role for Receiver {
         command.stdout(self.stage.output("got", &self.name, run)?.1);
         Ok((command, None))
     }
+
+    fn started(&mut self, run: u32, child: &mut Child) -> anyhow::Result<()> {
+        self.stage.log(&self.name, run, child)
+    }
 }
 
 /// `waypost send`, and who feeds it.
@@ -171,21 +189,24 @@ impl Role for Sender {
         let (topic, audience) = self.choose();
         let mut command = self.stage.program("waypost", &self.name, &self.url)?;
         if self.is_limited {
-            command = self.stage.shielded(&self.name, &command)?;
+            command = Stage::shielded(&command);
         }
-        command.args(["send", &topic.channel, "--lines", "--ttl", "none", "--flush", "0"]);
+        command.args(["send", &topic.channel, "--lines", "--ttl", TTL, "--flush", "0"]);
         command.args(["--priority", &topic.lane]);
         if let Some(to) = &topic.to {
             command.args(["--to", to]);
         }
-        let (path, output) = self.stage.output("sent", &self.name, run)?;
-        command.stdin(Stdio::piped()).stdout(output);
+        let (path, _) = self.stage.output("sent", &self.name, run)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         self.next = Some((path, topic.clone(), audience));
         Ok((command, Some(topic)))
     }
 
-    fn started(&mut self, run: u32, child: &mut Child) {
+    fn started(&mut self, run: u32, child: &mut Child) -> anyhow::Result<()> {
         let (path, topic, audience) = self.next.take().expect("a run is chosen before it starts");
+        self.stage.log(&self.name, run, child)?;
+        let printed = child.stdout.take().context("a piped output")?;
+        self.stage.streams.relay((&self.name, run, Stream::Output), printed, &path)?;
         let line = Line { sender: self.name.clone(), run, number: 0, topic };
         let feeder = Feeder {
             stage: self.stage.clone(),
@@ -197,6 +218,7 @@ impl Role for Sender {
         };
         let input = child.stdin.take().expect("a piped input");
         self.feeder = Some(tokio::spawn(feeder.feed(input)));
+        Ok(())
     }
 
     fn ended(&mut self) {
@@ -288,7 +310,7 @@ impl Role for Seller {
     fn launch(&mut self, run: u32) -> anyhow::Result<(Command, Option<Topic>)> {
         let mut command = self.stage.program("trader", &self.name, &self.url)?;
         if self.is_limited {
-            command = self.stage.shielded(&self.name, &command)?;
+            command = Stage::shielded(&command);
         }
         command.arg("sell").args(&self.buyers);
         if *self.stage.calm.borrow() {
@@ -296,6 +318,10 @@ impl Role for Seller {
         }
         command.stdout(self.stage.output("sold", &self.name, run)?.1);
         Ok((command, None))
+    }
+
+    fn started(&mut self, run: u32, child: &mut Child) -> anyhow::Result<()> {
+        self.stage.log(&self.name, run, child)
     }
 }
 
@@ -311,5 +337,9 @@ impl Role for Buyer {
         let mut command = self.stage.program("trader", &self.name, &self.url)?;
         command.arg("buy");
         Ok((command, None))
+    }
+
+    fn started(&mut self, run: u32, child: &mut Child) -> anyhow::Result<()> {
+        self.stage.log(&self.name, run, child)
     }
 }

@@ -41,7 +41,12 @@ pub(super) trait Role: Send + 'static {
     /// The command of this run, and where its lines go.
     fn launch(&mut self, run: u32) -> anyhow::Result<(Command, Option<Topic>)>;
     /// It runs.
-    fn started(&mut self, _run: u32, _child: &mut Child) {}
+    ///
+    /// # Errors
+    /// What it prints cannot be kept.
+    fn started(&mut self, _run: u32, _child: &mut Child) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// It has ended.
     fn ended(&mut self) {}
 }
@@ -111,7 +116,7 @@ impl<R: Role> Keeper<R> {
             let pid = child.id().context("a process that was just started")?;
             self.journal.note(Event::Start { node: self.name.clone(), run, pid, topic });
             self.process.store(pid.into(), Ordering::Relaxed);
-            self.role.started(run, &mut child);
+            self.role.started(run, &mut child)?;
             let (status, stopped) = self.watch(run, &mut child).await?;
             self.process.store(0, Ordering::Relaxed);
             self.role.ended();

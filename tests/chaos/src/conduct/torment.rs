@@ -9,10 +9,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::cast::{Cast, SERVER, USUAL_MAX_PAYLOAD};
+use super::clock::Clocks;
 use super::disk::Room;
 use super::link::Wire;
+use super::roles::Stage;
+use super::streams::{Stream, Streams};
 use super::supervise::{Node, Order};
-use crate::journal::{Event, Journal};
+use crate::journal::{self, Event, Journal};
 use crate::payload::SMALL_MAX_PAYLOAD;
 
 /// Tormentors of links; each has its own links.
@@ -32,8 +35,7 @@ struct Tormentor {
 /// Lets them loose until the calm. A node is killed every so many milliseconds on average, whatever else happens.
 pub(super) fn begin(
     cast: &Arc<Cast>,
-    journal: &Arc<Journal>,
-    calm: &watch::Receiver<bool>,
+    stage: &Stage,
     seed: u64,
     kill_every: Duration,
 ) -> JoinSet<()> {
@@ -41,9 +43,9 @@ pub(super) fn begin(
     let mut seeds = fastrand::Rng::with_seed(seed);
     let mut one = || Tormentor {
         cast: Arc::clone(cast),
-        journal: Arc::clone(journal),
+        journal: Arc::clone(&stage.journal),
         random: fastrand::Rng::with_seed(seeds.u64(..)),
-        calm: calm.clone(),
+        calm: stage.calm.clone(),
     };
     tasks.spawn(one().kill(kill_every));
     tasks.spawn(one().freeze());
@@ -53,6 +55,10 @@ pub(super) fn begin(
     }
     if !cast.disks.is_empty() {
         tasks.spawn(one().disks());
+    }
+    tasks.spawn(one().streams(Arc::clone(&stage.streams)));
+    if let Some(clocks) = &stage.clocks {
+        tasks.spawn(one().clocks(clocks.clone()));
     }
     tasks
 }
@@ -155,6 +161,42 @@ impl Tormentor {
                 ("slow", Wire::Slow { late, bytes_per_s: random.u32(5_000..200_000) }, 1_000..6_000)
             }
             _ => ("reset", Wire::Resetting { after: random.usize(1..6_000) }, 50..1_500),
+        }
+    }
+
+    /// Sets one clock after the other wrong, and some right again.
+    async fn clocks(mut self, clocks: Clocks) {
+        while self.rest(1_000..5_000).await {
+            let at = self.random.usize(..self.cast.nodes().count());
+            let name = self.nodes()[at].name.clone();
+            self.fault(journal::CLOCK, &name);
+            clocks.step(&name, &mut self.random).expect("the conductor's own files can be written");
+            self.rest(500..8_000).await;
+            // Others stay wrong through restarts, until they are set again.
+            if self.random.bool() {
+                clocks.correct(&name).expect("the conductor's own files can be written");
+            }
+            self.healed(journal::CLOCK, &name, None);
+        }
+    }
+
+    /// Lets those go who read what nodes log, and what senders print.
+    async fn streams(mut self, streams: Arc<Streams>) {
+        while self.rest(1_000..6_000).await {
+            let (senders, nodes) = (self.cast.senders.len(), self.cast.nodes().count());
+            let (stream, what, among) = match self.random.bool() {
+                true => (Stream::Output, journal::STDOUT_CLOSED, senders),
+                false => (Stream::Error, journal::STDERR_CLOSED, nodes),
+            };
+            let at = self.random.usize(..among);
+            let name = self.nodes()[at].name.clone();
+            self.fault(what, &name);
+            let closed = streams.close(&name, stream, |run| {
+                if stream == Stream::Output {
+                    self.journal.note(Event::Close { node: name.clone(), run });
+                }
+            });
+            self.healed(what, &name, Some(closed.into()));
         }
     }
 
