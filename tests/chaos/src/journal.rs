@@ -24,6 +24,9 @@ pub const STDERR_CLOSED: &str = "stderr closed";
 /// The fault of a standard output that nobody reads any more.
 pub const STDOUT_CLOSED: &str = "stdout closed";
 
+/// The fault of a file that is replaced by an older copy of itself.
+pub const RESTORE: &str = "restore";
+
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +104,22 @@ pub enum Event {
         /// Whose.
         node: String,
         /// In which run.
+        run: u32,
+    },
+    /// A copy of a node's file is about to be made.
+    Backup {
+        /// Whose.
+        node: String,
+        /// In which run.
+        run: u32,
+        /// Lines of that run whose ids it had printed by then: the copy has them.
+        printed: u64,
+    },
+    /// The last such copy was put in the place of the node's file, after the process had been killed.
+    Restored {
+        /// Whose.
+        node: String,
+        /// The run that was killed for it.
         run: u32,
     },
     /// A process has ended.

@@ -42,6 +42,15 @@ struct End {
     code: Option<i32>,
 }
 
+/// What a file that went back to an older copy may have forgotten.
+#[derive(Debug)]
+struct Forgotten {
+    run: u32,
+    printed: u64,
+    /// None: the copy was never used.
+    to: Option<u32>,
+}
+
 /// What one start of a sender sent.
 #[derive(Debug)]
 pub(super) struct Sent {
@@ -55,7 +64,11 @@ pub(super) struct Sent {
     pub(super) printed: Vec<Id>,
     /// Ids that receivers showed of lines that were in doubt when the process was cut short, by number.
     pub(super) unprinted: BTreeMap<u64, Id>,
+    /// Lines above this number may be forgotten, because an older copy took the place of the file.
+    pub(super) kept: u64,
     cut: bool,
+    /// Nobody read its ids to the end.
+    closed: bool,
 }
 
 impl Sent {
@@ -89,6 +102,8 @@ pub(super) struct Evidence {
     runs: BTreeMap<(String, u32), Run>,
     /// When whose disk was full, or failed.
     disks: HashMap<String, Vec<(u64, u64)>>,
+    /// By node: from which line of which run, up to which run its file may have forgotten what it had accepted.
+    forgotten: HashMap<String, Vec<Forgotten>>,
     /// Nothing was broken on purpose, so that nothing is excused.
     is_quiet: bool,
     pub(super) sent: Vec<Sent>,
@@ -128,6 +143,16 @@ impl Evidence {
                 *verdict.kills.entry(node).or_default() += 1;
             }
             Event::Stop { node, run: number } => self.run(node, number).stop_asked = true,
+            Event::Backup { node, run, printed } => {
+                let copies = self.forgotten.entry(node).or_default();
+                copies.retain(|copy| copy.to.is_some());
+                copies.push(Forgotten { run, printed, to: None });
+            }
+            Event::Restored { node, run } => {
+                if let Some(copy) = self.forgotten.entry(node).or_default().last_mut() {
+                    copy.to = Some(run);
+                }
+            }
             Event::Close { node, run: number } => self.run(node, number).closed = true,
             Event::End { node, run: number, signal, code } => {
                 self.run(node, number).end = Some(End { at_ms, signal, code });
@@ -236,10 +261,23 @@ impl Evidence {
                 fed: run.fed,
                 printed,
                 unprinted: BTreeMap::new(),
+                kept: self.kept(node, *number),
                 cut,
+                closed: run.closed,
             });
         }
         Ok(())
+    }
+
+    /// Up to which line of this run nothing was forgotten.
+    fn kept(&self, node: &str, run: u32) -> u64 {
+        let copies = self.forgotten.get(node).map(Vec::as_slice).unwrap_or_default();
+        let kept = copies.iter().filter_map(|copy| match copy.to {
+            Some(to) if copy.run < run && run <= to => Some(0),
+            Some(to) if copy.run == run && run <= to => Some(copy.printed),
+            _ => None,
+        });
+        kept.min().unwrap_or(u64::MAX)
     }
 
     /// Readers and what they read.
@@ -307,7 +345,11 @@ impl Evidence {
             let unprinted = sent.accepted() - sent.printed.len() as u64;
             verdict.accepted += sent.accepted();
             verdict.accepted_unprinted += unprinted;
-            let most = if sent.cut { MOST_UNPRINTED } else { 0 };
+            let most = match (sent.closed, sent.cut) {
+                (true, _) => sent.fed,
+                (false, true) => MOST_UNPRINTED,
+                (false, false) => 0,
+            };
             if unprinted > most {
                 let (sender, run) = (&sent.sender, sent.run);
                 verdict.find(Kind::Unprinted, || {

@@ -149,7 +149,6 @@ impl Cast {
         let sender = Sender {
             readers: Arc::new(readers.collect()),
             random: fastrand::Rng::with_seed(seed),
-            is_limited: self.is_limited(&name),
             stage,
             name: name.clone(),
             url,

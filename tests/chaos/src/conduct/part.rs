@@ -102,7 +102,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let cast = Arc::new(Cast::start(settings, &stage).await?);
     let mut trouble = JoinSet::new();
     if settings.faults {
-        trouble = torment::begin(&cast, &stage, settings.seed, settings.kill_every);
+        trouble = torment::begin(&cast, &stage, settings.part, settings.seed, settings.kill_every);
     }
     let done = until(settings, &cast, &stage.progress).await;
     begin_calm.send_replace(true);

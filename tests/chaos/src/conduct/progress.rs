@@ -28,6 +28,8 @@ pub(super) struct Progress {
     in_doubt: HashMap<String, AtomicU64>,
     /// What was printed by runs that have ended: more of their lines may arrive than count as accepted here.
     printed: Mutex<HashMap<(String, u32), u64>>,
+    /// Messages that a restored file may have forgotten: they count as waiting here for ever.
+    forgotten: AtomicI64,
     over: AtomicBool,
 }
 
@@ -62,6 +64,15 @@ impl Progress {
         for backlog in readers.into_iter().filter_map(|name| self.backlogs.get(name)) {
             backlog.fetch_add(small.cast_signed(), Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn forgotten(&self) -> i64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// So many messages may be forgotten by a restored file.
+    pub(super) fn forget(&self, lines: u64) {
+        self.forgotten.fetch_add(lines.cast_signed(), Ordering::Relaxed);
     }
 
     pub(super) fn doubt(&self, sender: &str, lines: u64) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
@@ -95,6 +95,15 @@ impl Stage {
         self.streams.relay((node, run, Stream::Error), stderr, &log)
     }
 
+    /// Has the running node's file copied. Whether that was done; the node may have been killed meanwhile.
+    pub(super) async fn back_up(&self, node: &str, run: u32, to: &Path) -> anyhow::Result<bool> {
+        let printed = printed(&self.folder.join("sent").join(format!("{node}.{run}")));
+        self.journal.note(Event::Backup { node: node.to_owned(), run, printed });
+        let mut command = self.program("waypost", node, "nats://127.0.0.1:1")?;
+        command.args(["db", "backup"]).arg(to).stderr(Stdio::null()).kill_on_drop(true);
+        Ok(command.status().await?.success())
+    }
+
     /// This node's folder, a disk of its own for some.
     pub(super) fn home(&self, node: &str) -> PathBuf {
         self.folder.join("nodes").join(node)
@@ -167,8 +176,6 @@ pub(super) struct Sender {
     /// Channels and their readers.
     pub(super) readers: Arc<Vec<(String, Vec<String>)>>,
     pub(super) random: fastrand::Rng,
-    /// Whether its writes can be made to fail: see `disk`.
-    pub(super) is_limited: bool,
     pub(super) next: Option<(PathBuf, Topic, Vec<String>)>,
     pub(super) feeder: Option<JoinHandle<()>>,
 }
@@ -188,9 +195,6 @@ impl Role for Sender {
     fn launch(&mut self, run: u32) -> anyhow::Result<(Command, Option<Topic>)> {
         let (topic, audience) = self.choose();
         let mut command = self.stage.program("waypost", &self.name, &self.url)?;
-        if self.is_limited {
-            command = Stage::shielded(&command);
-        }
         command.args(["send", &topic.channel, "--lines", "--ttl", TTL, "--flush", "0"]);
         command.args(["--priority", &topic.lane]);
         if let Some(to) = &topic.to {
@@ -226,6 +230,15 @@ impl Role for Sender {
             feeder.abort();
         }
     }
+
+    async fn restore(&mut self, copy: &Path) -> anyhow::Result<()> {
+        let mut command = self.stage.program("waypost", &self.name, &self.url)?;
+        command.args(["db", "restore", "--yes"]).arg(copy).kill_on_drop(true);
+        let done = command.output().await?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "restoring the file of {}: {}", self.name, said.trim());
+        Ok(())
+    }
 }
 
 /// Feeds one run of a sender.
@@ -248,11 +261,14 @@ impl Feeder {
             let calm = *self.stage.calm.borrow();
             let in_doubt = self.line.number - self.printed;
             self.stage.progress.doubt(&self.line.sender, in_doubt);
-            if !calm && self.line.number >= self.most {
+            // A sender whose ids nobody reads goes on; it is to end, so that the next run prints again.
+            let is_read = self.stage.streams.is_read(&self.line.sender, Stream::Output);
+            if !is_read || (!calm && self.line.number >= self.most) {
                 input = None;
             }
             let full = in_doubt + PIECE > WINDOW
-                || self.stage.progress.backlog(&self.audience) >= MOST_WAITING;
+                || self.stage.progress.backlog(&self.audience)
+                    >= MOST_WAITING + self.stage.progress.forgotten();
             let Some(open) = input.as_mut().filter(|_| !calm && !full) else {
                 tokio::time::sleep(LOOK).await;
                 continue;
@@ -292,6 +308,7 @@ impl Drop for Feeder {
     }
 }
 
+/// Lines whose ids stand in this file.
 fn printed(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |data| data.len() / PRINTED_BYTES)
 }

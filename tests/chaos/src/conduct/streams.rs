@@ -58,6 +58,17 @@ impl Streams {
         close.send(()).is_ok()
     }
 
+    /// The run whose stream was opened last.
+    pub(super) fn run(&self, node: &str, stream: Stream) -> Option<u32> {
+        self.relays().get(&(node.to_owned(), stream)).map(|relay| relay.run)
+    }
+
+    /// Whether somebody reads it still.
+    pub(super) fn is_read(&self, node: &str, stream: Stream) -> bool {
+        let relays = self.relays();
+        relays.get(&(node.to_owned(), stream)).is_some_and(|relay| !relay.close.is_closed())
+    }
+
     fn relays(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Stream), Relay>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

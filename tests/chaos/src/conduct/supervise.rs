@@ -1,6 +1,7 @@
 //! One node: started again whenever its process ends, killed and frozen on demand.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,10 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSES_MS: std::ops::Range<u64> = 20..400;
 
 /// What can be asked of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Order {
     /// SIGKILL, and start it again.
     Kill,
+    /// SIGKILL, put this copy in the place of its file, and start it again.
+    Restore(PathBuf),
     /// SIGTERM, and start it again.
     Restart,
     /// SIGSTOP.
@@ -49,6 +52,13 @@ pub(super) trait Role: Send + 'static {
     }
     /// It has ended.
     fn ended(&mut self) {}
+    /// Puts a copy in the place of the node's file.
+    ///
+    /// # Errors
+    /// That fails.
+    fn restore(&mut self, _copy: &Path) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// A node that is looked after.
@@ -74,6 +84,7 @@ impl Node {
             kills: Arc::clone(&kills),
             process: Arc::clone(&process),
             random: fastrand::Rng::with_seed(seed),
+            copy: None,
         };
         Self { name: name.to_owned(), orders, kills, process, task: tokio::spawn(keeper.keep()) }
     }
@@ -104,6 +115,8 @@ struct Keeper<R> {
     kills: Arc<AtomicU64>,
     process: Arc<AtomicU64>,
     random: fastrand::Rng,
+    /// To be put in the place of the node's file before the next run.
+    copy: Option<PathBuf>,
 }
 
 impl<R: Role> Keeper<R> {
@@ -122,6 +135,10 @@ impl<R: Role> Keeper<R> {
             self.role.ended();
             let (node, signal, code) = (self.name.clone(), status.signal(), status.code());
             self.journal.note(Event::End { node, run, signal, code });
+            if let Some(copy) = self.copy.take() {
+                self.role.restore(&copy).await?;
+                self.journal.note(Event::Restored { node: self.name.clone(), run });
+            }
             if stopped {
                 break;
             }
@@ -138,11 +155,11 @@ impl<R: Role> Keeper<R> {
             tokio::select! {
                 status = child.wait() => return Ok((status.context("waiting for a child")?, stopped)),
                 Some(order) = self.orders.recv() => {
-                    self.obey(order, run, child)?;
                     if matches!(order, Order::Restart | Order::Stop) {
                         give_up.get_or_insert(Instant::now() + PATIENCE);
                     }
                     stopped |= order == Order::Stop;
+                    self.obey(order, run, child)?;
                 }
                 () = tokio::time::sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => {
                     anyhow::bail!("{} does not end within {} s of SIGTERM", self.name, PATIENCE.as_secs());
@@ -158,7 +175,10 @@ impl<R: Role> Keeper<R> {
         };
         let node = self.name.clone();
         let signals: &[Signal] = match order {
-            Order::Kill => {
+            Order::Kill | Order::Restore(_) => {
+                if let Order::Restore(copy) = order {
+                    self.copy = Some(copy);
+                }
                 self.journal.note(Event::Kill { node, run });
                 self.kills.fetch_add(1, Ordering::Relaxed);
                 &[Signal::KILL]

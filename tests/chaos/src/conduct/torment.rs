@@ -12,6 +12,7 @@ use super::cast::{Cast, SERVER, USUAL_MAX_PAYLOAD};
 use super::clock::Clocks;
 use super::disk::Room;
 use super::link::Wire;
+use super::part::Part;
 use super::roles::Stage;
 use super::streams::{Stream, Streams};
 use super::supervise::{Node, Order};
@@ -23,6 +24,9 @@ const ON_LINKS: usize = 2;
 
 /// Before a disk is left as it is.
 const TRIES_TO_FILL: u32 = 5;
+
+/// Messages that one restored file can forget, roughly: what is accepted within seconds.
+const MOST_FORGOTTEN: u64 = 1_000;
 
 /// One who breaks things.
 struct Tormentor {
@@ -36,6 +40,7 @@ struct Tormentor {
 pub(super) fn begin(
     cast: &Arc<Cast>,
     stage: &Stage,
+    part: Part,
     seed: u64,
     kill_every: Duration,
 ) -> JoinSet<()> {
@@ -57,6 +62,9 @@ pub(super) fn begin(
         tasks.spawn(one().disks());
     }
     tasks.spawn(one().streams(Arc::clone(&stage.streams)));
+    if part == Part::Messages {
+        tasks.spawn(one().restores(stage.clone()));
+    }
     if let Some(clocks) = &stage.clocks {
         tasks.spawn(one().clocks(clocks.clone()));
     }
@@ -197,6 +205,29 @@ impl Tormentor {
                 }
             });
             self.healed(what, &name, Some(closed.into()));
+        }
+    }
+
+    /// Puts an older copy in the place of the last sender's file: the one whose disk and writes are left alone.
+    async fn restores(mut self, stage: Stage) {
+        let cast = Arc::clone(&self.cast);
+        let sender = cast.senders.last().expect("there are senders");
+        for number in 0.. {
+            if !self.rest(8_000..20_000).await {
+                return;
+            }
+            let Some(run) = stage.streams.run(&sender.name, Stream::Output) else { continue };
+            let copy = stage.folder.join(format!("backup.{number}"));
+            match stage.back_up(&sender.name, run, &copy).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => panic!("a backup could not be asked for: {error:#}"),
+            }
+            self.rest(100..2_000).await;
+            self.fault(journal::RESTORE, &sender.name);
+            stage.progress.forget(MOST_FORGOTTEN);
+            sender.order(Order::Restore(copy));
+            self.healed(journal::RESTORE, &sender.name, None);
         }
     }
 
