@@ -297,7 +297,7 @@ impl<T: Transport> Driver<T> {
 
     /// Brings into the file what has changed of all peers or of one: when they were last heard, and what they said.
     pub(super) fn note_peers(&mut self, only: Option<&NodeId>) {
-        let peers = self.membership.to_note(self.now(), only);
+        let peers = self.membership.note_due(self.now(), only);
         if peers.is_empty() {
             return;
         }

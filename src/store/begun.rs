@@ -262,7 +262,7 @@ mod tests {
         begin(&mut notes, 0, &note("c", 0, Standing::Begun));
         notes.clear(0);
         let (mut next, found) = Notes::read(&database, STORE);
-        assert_eq!(found, [longest.clone()]);
+        assert_eq!(found, std::slice::from_ref(&longest));
         let kept = [(0, note("d", 9, Standing::Suspect)), (1, note("e", 1, Standing::Blamed))];
         next.begin_anew(&kept);
         let (mut last, found) = Notes::read(&database, STORE);

@@ -379,7 +379,7 @@ impl Group<'_> {
             let next = self.next_of(topic, last, 0)?;
             let Some(seq) = next.filter(|_| expired < most) else { break next };
             let Some((previous, expires_ms)) = self.link(topic, seq)? else { break next };
-            if !expires_ms.is_some_and(|expires_ms| expires_ms <= self.now_ms) {
+            if expires_ms.is_none_or(|expires_ms| expires_ms > self.now_ms) {
                 break next;
             }
             if expired == 0 {

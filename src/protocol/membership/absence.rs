@@ -162,7 +162,7 @@ impl Membership {
     }
 
     /// Of all peers or of one: those of which the file does not know how long they have been away. From now on it is taken to know.
-    pub fn to_note(&mut self, now: Now, only: Option<&NodeId>) -> Vec<Known> {
+    pub fn note_due(&mut self, now: Now, only: Option<&NodeId>) -> Vec<Known> {
         self.count_link(now.mono, self.late(now.mono));
         let (linked, enough) = (self.linked, self.linked_enough());
         let mut known = Vec::new();

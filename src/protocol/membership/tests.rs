@@ -225,7 +225,7 @@ fn a_peer_is_forgotten_by_many_short_runs_as_by_a_long_one() {
             break;
         }
         let now = bench.clock.now();
-        peers = bench.members.to_note(now, None);
+        peers = bench.members.note_due(now, None);
         runs += 1;
         at += Duration::from_secs(60);
         assert!(runs < 20 && peers.len() <= 1);
@@ -243,7 +243,7 @@ fn short_runs_without_a_link_forget_nobody() {
     bench.clock.pass(Duration::from_secs(30 * 86_400));
     assert_eq!(fate(&mut bench, Duration::from_secs(3_600)), (0, false));
     let now = bench.clock.now();
-    assert_eq!(bench.members.to_note(now, None), []);
+    assert_eq!(bench.members.note_due(now, None), []);
 }
 
 #[test]
@@ -257,9 +257,9 @@ fn what_was_last_said_of_an_absent_peer_outlives_a_restart() {
     bench.say(Event::LinkUp);
     bench.meet("bob", 2);
     let now = bench.clock.now();
-    let noted = bench.members.to_note(now, None);
+    let noted = bench.members.note_due(now, None);
     assert_eq!((noted.len(), noted[0].seen_ms, &*noted[0].version), (1, now.file_ms, "0.1.0"));
-    assert_eq!(bench.members.to_note(now, None), [], "once");
+    assert_eq!(bench.members.note_due(now, None), [], "once");
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Process {
 
     /// Brings what has changed of all peers or of one into the file.
     pub(super) fn note_peers(&mut self, world: &mut World, only: Option<&NodeId>) {
-        for peer in self.membership.to_note(self.now(world), only) {
+        for peer in self.membership.note_due(self.now(world), only) {
             world.submit(self.me, Work::KnowPeer(Box::new(peer)));
         }
     }
