@@ -131,7 +131,7 @@ pub enum News {
 
 type Key = (usize, Option<NodeId>, Option<ChannelName>);
 
-/// What has been told: each reason once when it begins and once when it ends, and no more than [`MOST`] a minute.
+/// What has been told: each reason once when it begins and once when it ends, and only so many a minute.
 #[derive(Debug, Default)]
 pub struct Telling {
     known: BTreeMap<Key, Known>,

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::fault::{self, At};
 use super::lock::FileLock;
-use super::open::{self, NotReopened, OpenError, OpenFile};
+use super::open::{self, NotReopened, OpenError, OpenFile, generation};
 use super::tx::Guard;
 use super::writer::{self, Shared, TRUNCATE_LOG};
 use crate::error::StoreError;
@@ -66,8 +66,11 @@ impl File {
         // The log is copied into the database and begun anew: after a failed fsync the disk may lack a part of the log that everybody still
         // reads from the system's memory, and which the next fsync does not write either; what is written behind it would be lost with it
         // (Rebello and others, "Can Applications Recover from fsync Failures?", USENIX ATC 2020). Where others read the file, the log they
-        // share ends before what failed, and that is written over.
-        if let Err(error) = writer::without_waiting(&file.writer, TRUNCATE_LOG) {
+        // share ends before what failed, and that is written over. Its first commit is made at once: until then a power cut could bring back
+        // the old log, which is older than the database now.
+        let begun = writer::without_waiting(&file.writer, TRUNCATE_LOG)
+            .and_then(|()| generation::begin_log_alone(&file.writer).at("begin a log"));
+        if let Err(error) = begun {
             let error = match fault::sorted(error, &shared.path) {
                 full @ StoreError::Full { .. } => full,
                 other => failed(format!("copy the log into the database: {other}")),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use scheduled_thread_pool::ScheduledThreadPool;
@@ -259,9 +260,18 @@ fn prepare(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
         })?;
     if applied > 0 {
         // So that the next commit begins a log and marks it: see `generation`. Where somebody reads the file, a later one does.
-        writer.query_row(TRUNCATE_LOG, [], |_| Ok(())).map_err(sql)?;
+        if let Err(error) = writer.query_row(TRUNCATE_LOG, [], |_| Ok(())) {
+            leave_log(writer);
+            return Err(sql(error));
+        }
     }
     Ok(())
+}
+
+/// Has SQLite leave the log as it is when this connection is closed. It would copy it by itself, also after an fsync that failed: the disk may
+/// lack the end of a log that is then in the database, and has the log again if the power fails before its deletion is on the disk.
+pub(super) fn leave_log(writer: &Connection) {
+    let _ = writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
 /// Runs the statement to its end: the switch to a log is only committed there, and its failure would go unnoticed.

@@ -15,7 +15,7 @@ use super::job::{Group, Job, Settings};
 use super::ledger::Ledger;
 use super::lock::FileLock;
 use super::mailbox::Mailbox;
-use super::open::{Readers, generation};
+use super::open::{self, Readers, generation};
 use super::room::{Room, Seen, Whose};
 use super::spans;
 use super::tx::Guard;
@@ -420,6 +420,7 @@ impl Writer {
             && let Err(error) = space::without_waiting(&writer, TRUNCATE_LOG)
         {
             tracing::warn!(%error, "the log was not emptied; the next start does it");
+            open::leave_log(&writer);
         }
         drop(writer);
         // A next start on a full disk needs room for a log.

@@ -35,7 +35,7 @@ impl Read for Input {
     }
 }
 
-/// Standard output, without a buffer, for what is drawn on a terminal. Lines are written with [`write`].
+/// Standard output, without a buffer, for what is drawn on a terminal. Lines are written with [`write()`].
 #[derive(Debug, Clone, Copy)]
 pub struct Screen;
 
@@ -63,7 +63,7 @@ pub fn write(lines: &[u8]) -> io::Result<()> {
 /// Only for a file that is appended to (`>>`), so that `{ printf 'id: '; waypost ..; } > file` stays one line. One that cannot be read is left alone.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn end_torn_line() -> io::Result<()> {
     let appends = fcntl_getfl(stdout()).is_ok_and(|flags| flags.contains(OFlags::APPEND));
     if appends && is_unfinished() == Ok(true) { write(b"\n") } else { Ok(()) }

@@ -139,6 +139,14 @@ pub(crate) fn begin_log(connection: &Connection, cookie: u32) -> rusqlite::Resul
     connection.pragma_update(None, "user_version", version)
 }
 
+/// Commits the mark with which a log begins.
+pub(crate) fn begin_log_alone(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let cookie = cookie(&transaction)?;
+    begin_log(&transaction, cookie)?;
+    transaction.commit()
+}
+
 /// Commits a new mark, before the log is copied into the database.
 pub(crate) fn end_log(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;

@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Row};
 
 use super::{COPY_LOG, LOG_PAGES, TRUNCATE_LOG, Writer};
 use crate::config::{Durability, Overflow};
@@ -315,7 +315,7 @@ impl Writer {
             }
             if self.log_begins {
                 // Each log begins with a mark.
-                if begin_log(&file.writer).is_err() {
+                if generation::begin_log_alone(&file.writer).is_err() {
                     return;
                 }
                 self.log_begins = false;
@@ -356,14 +356,6 @@ impl Writer {
         let StorageUse { used_bytes, limit_bytes } = self.room.in_use(free);
         StoreError::Limit { path, used_bytes, limit_bytes }
     }
-}
-
-/// Commits the mark with which a log begins.
-fn begin_log(conn: &Connection) -> rusqlite::Result<()> {
-    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
-    let cookie = generation::cookie(&transaction)?;
-    generation::begin_log(&transaction, cookie)?;
-    transaction.commit()
 }
 
 /// How much of the log is in the database.
