@@ -53,7 +53,8 @@ impl<T: Transport> Driver<T> {
                 continue;
             }
             let Hold { first, later, .. } = self.holds.remove(receiver).unwrap_or_default();
-            for event in first.into_iter().chain(later) {
+            self.deliver_together(receiver, first).await;
+            for event in later {
                 self.deliver(receiver, event).await;
             }
             self.let_go(receiver);

@@ -211,17 +211,28 @@ impl<T: Transport> Driver<T> {
         if let Some(hold) = self.holds.get_mut(receiver) {
             return hold.later.push(event);
         }
+        self.deliver_together(receiver, vec![event]).await;
+    }
+
+    /// The same with several events of one moment.
+    pub(super) async fn deliver_together(
+        &mut self,
+        receiver: &NodeId,
+        events: Vec<delivery::Event<Body>>,
+    ) {
         let slept = self.readers.wake(receiver).into_iter();
         let slept = slept.map(|(topic, end_seq)| delivery::Event::Slept { topic, end_seq });
-        let mut events: VecDeque<_> = slept.chain([event]).collect();
-        while let Some(event) = events.pop_front() {
+        let mut together: Vec<_> = slept.chain(events).collect();
+        let mut events = VecDeque::new();
+        while !together.is_empty() {
             let now = self.now();
             let Some(delivery) = self.receivers.get_mut(receiver) else { return };
             let mut actions = Vec::new();
-            delivery.handle(now, event, &mut actions);
+            delivery.handle_together(now, together.drain(..), &mut actions);
             for action in actions {
                 events.extend(self.perform(receiver, action).await);
             }
+            together.extend(events.pop_front());
         }
         let now = self.now();
         let wake_at = self.receivers.get(receiver).and_then(|delivery| delivery.wake_at(now));

@@ -106,6 +106,30 @@ impl<B: Clone> Delivery<B> {
         }
     }
 
+    /// Several events of one moment, like the closing of all topics of a receiver that is forgotten: what would be sent in between, of a topic
+    /// whose turn to be closed has not come yet, is not sent.
+    pub fn handle_together(
+        &mut self,
+        now: Now,
+        events: impl IntoIterator<Item = Event<B>>,
+        out: &mut Vec<Action<B>>,
+    ) {
+        let mut actions = Vec::new();
+        for event in events {
+            let before = actions.len();
+            self.handle(now, event, &mut actions);
+            let is_sent = |action: &Action<B>| matches!(action, Action::Publish { .. });
+            if self.flight.is_none() || actions[before..].iter().any(is_sent) {
+                let mut at = 0;
+                actions.retain(|action| {
+                    at += 1;
+                    at > before || !is_sent(action)
+                });
+            }
+        }
+        out.append(&mut actions);
+    }
+
     /// Appends actions in the order in which the shell must perform them.
     pub fn handle(&mut self, now: Now, event: Event<B>, out: &mut Vec<Action<B>>) {
         let is_page = matches!(event, Event::Loaded { .. });

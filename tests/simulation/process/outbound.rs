@@ -184,20 +184,31 @@ impl Process {
         if let Some(hold) = self.holds.get_mut(receiver) {
             return hold.later.push(event);
         }
+        self.deliver_together(world, receiver, vec![event]);
+    }
+
+    fn deliver_together(
+        &mut self,
+        world: &mut World,
+        receiver: &NodeId,
+        events: Vec<delivery::Event<Rc<Row>>>,
+    ) {
         let slept = self.readers.wake(receiver).into_iter();
         let slept = slept.map(|(topic, end_seq)| delivery::Event::Slept { topic, end_seq });
-        let mut events: VecDeque<_> = slept.chain([event]).collect();
-        while let Some(event) = events.pop_front() {
+        let mut together: Vec<_> = slept.chain(events).collect();
+        let mut events = VecDeque::new();
+        while !together.is_empty() {
             let now = self.now(world);
             let Some(delivery) = self.receivers.get_mut(receiver) else { return };
             let mut actions = Vec::new();
-            delivery.handle(now, event, &mut actions);
+            delivery.handle_together(now, together.drain(..), &mut actions);
             for action in actions {
                 if !world.goes_on(self.me) {
                     return;
                 }
                 events.extend(self.perform(world, receiver, action));
             }
+            together.extend(events.pop_front());
         }
         let now = self.now(world);
         let wake_at = self.receivers.get(receiver).and_then(|delivery| delivery.wake_at(now));
@@ -230,7 +241,8 @@ impl Process {
             return;
         }
         let Hold { first, later, .. } = self.holds.remove(receiver).unwrap_or_default();
-        for event in first.into_iter().chain(later) {
+        self.deliver_together(world, receiver, first);
+        for event in later {
             self.deliver(world, receiver, event);
         }
         self.let_go(world, receiver);
