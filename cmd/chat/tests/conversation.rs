@@ -136,7 +136,7 @@ fn reports_tell_who_is_there_and_what_was_sent() {
     alice.expect("*   bob  reads and writes, online");
     alice.expect("* nobody leads");
     alice.expect("1 accepted = ");
-    alice.expect("/react [#N] EMOJI");
+    alice.expect("/react [#ID] EMOJI");
     alice.expect("not done: Cargo.toml can't be read");
     alice.expect("not done: . is no file");
     std::fs::write(folder.path().join("plan.pdf"), vec![0; 1500]).expect("a file");

@@ -296,5 +296,5 @@ fn commands_and_nodes_are_completed() {
     alice.write("/to b\thi there\r");
     bob.expect("alice to bob: hi there");
     alice.write("/he\t\r");
-    alice.expect("/react [#N] EMOJI");
+    alice.expect("/react [#ID] EMOJI");
 }
