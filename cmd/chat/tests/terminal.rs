@@ -239,11 +239,11 @@ fn narrow_terminals_and_new_sizes_leave_no_torn_line() {
     alice.resize(60, 24);
     alice.write(line);
     alice.expect_rows("one row", |rows| rows.ends_with(&typed(60)));
-    alice.resize(30, 24);
-    alice.expect_rows("two rows", |rows| rows.ends_with(&typed(30)));
+    alice.resize(34, 24);
+    alice.expect_rows("two rows", |rows| rows.ends_with(&typed(34)));
     bob.write("and again\n");
     alice.expect_rows("above them", |rows| {
-        rows.ends_with(&typed(30)) && rows.iter().any(|row| row.ends_with("bob: and again"))
+        rows.ends_with(&typed(34)) && rows.iter().any(|row| row.ends_with("bob: and again"))
     });
     assert_eq!(alice.rows().iter().filter(|row| row.starts_with("> ")).count(), 1);
 }
