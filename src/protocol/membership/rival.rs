@@ -137,9 +137,9 @@ impl Membership {
         }
     }
 
-    /// Asks whoever else has our name to answer on our own subject.
+    /// Asks whoever else has our name to answer on our own subject. Not without a link, where it could not leave and would count as asked.
     fn challenge(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.challenge.is_some_and(|it| now < it.asked + ANSWER) {
+        if self.up_since.is_none() || self.challenge.is_some_and(|it| now < it.asked + ANSWER) {
             return;
         }
         let nonce = self.jitter.draw();

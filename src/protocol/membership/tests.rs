@@ -489,6 +489,23 @@ fn of_two_nodes_with_one_id_that_start_together_exactly_one_stands_back() {
     }
 }
 
+#[test]
+fn a_rival_that_is_heard_without_a_link_is_asked_once_there_is_one() {
+    let mut bench = Bench::new();
+    bench.pass(PROBE);
+    bench.say(Event::LinkDown);
+    let rival = Some(Incarnation::from_u128(ME));
+    let speaks_of_us = |counter| {
+        Event::Keepalive(Keepalive { uptime_ms: 10, rival, ..keepalive("me", 900, counter) })
+    };
+    let asks = |actions: &[Action]| actions.iter().any(|it| matches!(it, Action::Hello { .. }));
+    let actions = bench.say(speaks_of_us(1));
+    assert!(!asks(&actions), "{actions:?}");
+    bench.say(Event::LinkUp);
+    let actions = bench.say(speaks_of_us(2));
+    assert!(asks(&actions), "{actions:?}");
+}
+
 /// A subscription is live before the link counts as up, and what is published then does not leave.
 #[test]
 fn nobody_is_taken_for_asked_whom_a_question_cannot_have_reached() {

@@ -47,13 +47,15 @@ struct Shown {
     screen: Option<Mutex<vt100::Parser>>,
     /// Nobody reads on.
     is_held: AtomicBool,
+    /// All that was written is here.
+    has_ended: AtomicBool,
 }
 
 impl Shown {
     fn gather(mut from: impl Read + Send + 'static, size: Option<Winsize>) -> Arc<Self> {
         let screen = size.map(|size| Mutex::new(vt100::Parser::new(size.ws_row, size.ws_col, 0)));
-        let (text, is_held) = (Mutex::default(), AtomicBool::new(false));
-        let shown = Arc::new(Self { text, screen, is_held });
+        let [is_held, has_ended] = [AtomicBool::new(false), AtomicBool::new(false)];
+        let shown = Arc::new(Self { text: Mutex::default(), screen, is_held, has_ended });
         let into = shown.clone();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -67,6 +69,7 @@ impl Shown {
                 }
                 into.text.lock().expect("no panic").extend_from_slice(&bytes[..count]);
             }
+            into.has_ended.store(true, Ordering::SeqCst);
         });
         shown
     }
@@ -378,7 +381,14 @@ impl Chat {
     pub fn ends(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
+            // Its last words are still on the way when it has ended.
+            let is_read = |shown: &Shown| {
+                shown.has_ended.load(Ordering::SeqCst) || shown.is_held.load(Ordering::SeqCst)
+            };
+            if let Some(status) = self.child.try_wait().expect("our own child")
+                && is_read(&self.shown)
+                && is_read(&self.errors)
+            {
                 return status;
             }
             assert!(
