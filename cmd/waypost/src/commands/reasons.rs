@@ -1,6 +1,6 @@
 //! Why the messages in a file don't move: by its running node's word, or by what is found in its place.
 
-use waypost::inspect::{Inspector, Use};
+use waypost::inspect::{Holder, Inspector, Use};
 use waypost::reason::Told;
 use waypost::{Config, NodeId, Reason};
 
@@ -8,25 +8,45 @@ use super::{queue, reports};
 
 /// All that is in the way of this file's node, the most important first.
 pub(super) async fn of_file(config: &Config) -> anyhow::Result<Vec<Told>> {
-    let look = |inspector: &Inspector| Ok((inspector.path().to_owned(), inspector.in_use()));
-    let (path, in_use) = queue::read(config, look).await?;
+    let look = |inspector: &Inspector| {
+        let owner = inspector.summary().ok().and_then(|summary| summary.node);
+        Ok((inspector.path().display().to_string(), inspector.in_use(), owner))
+    };
+    let (path, in_use, owner) = queue::read(config, look).await?;
     let holder = match in_use? {
-        Use::Free => return Ok(told(Reason::NotRunning { path: path.display().to_string() })),
+        Use::Free => return Ok(told(Reason::NotRunning { path })),
         Use::By(holder) => holder,
         _ => None,
     };
-    // A command that works on the file has its lock for a moment, too.
-    let Some(holder) = holder else { return Ok(Vec::new()) };
-    let Ok(node) = NodeId::new(&holder.node) else { return Ok(Vec::new()) };
+    let (node, silent) = match (holder, owner) {
+        (Some(Holder { node, pid, host }), _) => match NodeId::new(&node) {
+            Ok(node) => (node.clone(), Reason::Silent { node, pid }),
+            // A command that works on the file has its lock for a moment, too.
+            Err(_) => {
+                let who = format!("{node} (process {pid} on {host})");
+                return Ok(told(Reason::FileInUse { path, who }));
+            }
+        },
+        // On a full disk the lock does not say who has it: most likely the node whose file it is.
+        (None, Some(node)) => {
+            let who =
+                format!("{UNNAMED}, and {node}, whose file it is, answers no question over NATS");
+            (node, Reason::FileInUse { path, who })
+        }
+        (None, None) => return Ok(told(Reason::FileInUse { path, who: UNNAMED.to_owned() })),
+    };
     match reports::ask_quietly(config, &node).await {
         Ok(Some(report)) => Ok(report.reasons),
-        Ok(None) => Ok(told(Reason::Silent { node, pid: holder.pid })),
+        Ok(None) => Ok(told(silent)),
         Err(error) => match error.reason() {
             Some(reason) => Ok(told(reason)),
             None => Err(error.into()),
         },
     }
 }
+
+/// Who has a lock in which no name stands.
+const UNNAMED: &str = "a process that its lock file does not name";
 
 fn told(reason: Reason) -> Vec<Told> {
     vec![Told::from(&reason)]

@@ -81,6 +81,16 @@ rows! {
         let server = NatsServer::start();
         let scene = Scene::new(&server.url(), "first").await;
         scene.command_says("send c x --flush 0", "file_in_use");
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        let lock = format!("{}-lock", scene.node.storage().display());
+        // On a full disk it names nobody: then the node is asked whose file it is.
+        std::fs::write(&lock, "").expect("written");
+        scene.why_says(id, "never_heard");
+        scene.command_says(&format!("why {id} --prefix other"), "file_in_use");
+        scene.command_says("doctor --prefix other", "file_in_use");
+        // A command that works on the file.
+        std::fs::write(&lock, r#"{"node":"waypost db vacuum","pid":1,"host":"h"}"#).expect("written");
+        scene.why_says(id, "file_in_use");
         scene.node.shutdown().await;
     };
 

@@ -2,6 +2,7 @@
 
 use waypost::Config;
 use waypost::inspect::Inspector;
+use waypost::reason::Told;
 
 use super::Check;
 use crate::commands::{queue, reasons};
@@ -20,6 +21,11 @@ const FAILURES: [&str; 9] = [
     "queue_full",
 ];
 
+/// A file that is in use may be so for the moment of a vacuum.
+fn is_failure(name: &str) -> bool {
+    (name.starts_with("file_") && name != "file_in_use") || FAILURES.contains(&name)
+}
+
 /// None where there is no file that could be read, which another check tells.
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let Ok(rows) = queue::read(config, Inspector::queue).await else { return Vec::new() };
@@ -33,9 +39,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
             vec![Check::ok("moving", format!("{waits}; no node runs here"))]
         }
         Ok(reasons) => {
-            let check = |told: &waypost::reason::Told| match told.reason.starts_with("file_")
-                || FAILURES.contains(&&*told.reason)
-            {
+            let check = |told: &Told| match is_failure(&told.reason) {
                 true => Check::fail("moving", &*told.sentence, &*told.remedy),
                 false => Check::warn("moving", &*told.sentence, &*told.remedy),
             };
