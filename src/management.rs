@@ -186,6 +186,18 @@ impl Account {
     }
 }
 
+/// Messages that one receiver will not get: see [`Node::lost`](crate::Node::lost).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Lost {
+    /// Who; none where no reader was known.
+    pub receiver: Option<NodeId>,
+    /// How many expired.
+    pub expired: u64,
+    /// How many became dead letters.
+    pub dead: u64,
+}
+
 /// Who takes part in what, as one node sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]

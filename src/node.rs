@@ -16,7 +16,9 @@ use crate::election::ElectionEvent;
 use crate::error::{ChannelError, NodeError, StoreError, TransactionError};
 use crate::event::{Event, Status, Tally};
 use crate::gate::Gate;
-use crate::management::{Account, ChannelInfo, Flushed, PeerInfo, Statistics, Topology, Waiting};
+use crate::management::{
+    Account, ChannelInfo, Flushed, Lost, PeerInfo, Statistics, Topology, Waiting,
+};
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt};
 use crate::reason::{self, Reason};
 use crate::store::{DeadLetter, Store, Tx};
@@ -280,6 +282,17 @@ impl Node {
                 pending: account.pending,
             });
         Ok(waiting.collect())
+    }
+
+    /// What will not arrive of the messages that were accepted since this node was started, because it expired or became a dead letter, by
+    /// receiver. Counted while the node runs, so that it holds however soon settled messages are deleted from the file. Messages that
+    /// gave way to newer ones, and purged ones, are not among them.
+    ///
+    /// # Errors
+    /// What the file says, or the node is shut down.
+    pub async fn lost(&self) -> Result<Vec<Lost>, NodeError> {
+        self.shared.line.ask(|reply| Command::SettleNow { reply }).await??;
+        Ok(self.shared.store.lost().await?)
     }
 
     /// Forgets a peer: what waits for it is discarded, and it blocks nobody any more. Audited. If it is heard again, it is a new peer.

@@ -12,6 +12,7 @@ use super::strays;
 use super::types::Cleaned;
 use crate::config::Durability;
 use crate::error::StoreError;
+use crate::management::Lost;
 use crate::message::TopicId;
 
 /// Most rows that one step deletes.
@@ -49,18 +50,7 @@ impl Store {
     pub(crate) async fn cleanup(&self) -> Result<Cleaned, StoreError> {
         let messages = self.clean_settled(None).await?;
         let mut cleaned = Cleaned { messages, ..Cleaned::default() };
-        let topics =
-            self.run(Durability::Normal, |group| Ok::<_, StoreError>(unclaimed(group))).await?;
-        for topic in topics {
-            let (mut more, mut kept) = (true, None);
-            while more {
-                let step =
-                    move |group: &mut Group<'_>| group.expire_unclaimed(topic, kept, STEP_ROWS);
-                let walk = self.run(Durability::Normal, step).await?;
-                cleaned.expired_unclaimed += walk.expired;
-                (more, kept) = (walk.more, walk.kept);
-            }
-        }
+        cleaned.expired_unclaimed = self.expire_unclaimed().await?;
         cleaned.records += self.clean_records(SETTLEMENTS_STEP, DELETE_SETTLEMENTS, None).await?;
         cleaned.records += self.clean_records(ATTEMPTS_STEP, DELETE_ATTEMPTS, None).await?;
         loop {
@@ -74,6 +64,31 @@ impl Store {
         cleaned.records += self.clean_surplus().await?;
         self.maintain().await?;
         Ok(cleaned)
+    }
+
+    /// Deletes and counts what expired before it had any reader.
+    async fn expire_unclaimed(&self) -> Result<u64, StoreError> {
+        let topics =
+            self.run(Durability::Normal, |group| Ok::<_, StoreError>(unclaimed(group))).await?;
+        let mut expired = 0;
+        for topic in topics {
+            let (mut more, mut kept) = (true, None);
+            while more {
+                let step =
+                    move |group: &mut Group<'_>| group.expire_unclaimed(topic, kept, STEP_ROWS);
+                let walk = self.run(Durability::Normal, step).await?;
+                expired += walk.expired;
+                (more, kept) = (walk.more, walk.kept);
+            }
+        }
+        Ok(expired)
+    }
+
+    /// What will not arrive of the messages that were accepted since the file was opened, by receiver; what has expired without a reader is
+    /// looked for first.
+    pub(crate) async fn lost(&self) -> Result<Vec<Lost>, StoreError> {
+        self.expire_unclaimed().await?;
+        self.run(Durability::Normal, |group| Ok::<_, StoreError>(group.ledger.lost())).await
     }
 
     /// Deletes what was settled before this time, and the records of it, whatever the retention. Dead letters and the audit stay.

@@ -372,6 +372,7 @@ impl Group<'_> {
             Outcome::Purged => &mut cursor.purged,
         };
         *settled += count;
+        self.note_lost(receiver, topic, (cursor.acked_seq, last_seq), count, outcome)?;
         if matches!(outcome, Outcome::Purged) {
             self.ledger.totals.dropped += count;
         }
@@ -394,6 +395,28 @@ impl Group<'_> {
                 })
                 .at("note a settlement")?;
         }
+        Ok(())
+    }
+
+    /// Counts what of a run is of messages that were accepted since the node was started, where they will not arrive.
+    fn note_lost(
+        &mut self,
+        receiver: &NodeId,
+        topic: TopicId,
+        (after, last_seq): (u64, u64),
+        count: u64,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
+        let began = self.ledger.began_seq();
+        if last_seq <= began || matches!(outcome, Outcome::Acknowledged | Outcome::Purged) {
+            return Ok(());
+        }
+        let own = match after >= began {
+            true => count,
+            false => self.count(topic, began, last_seq)?.min(count),
+        };
+        let (expired, dead) = if *outcome == Outcome::Expired { (own, 0) } else { (0, own) };
+        self.ledger.lose(Some(receiver), expired, dead);
         Ok(())
     }
 

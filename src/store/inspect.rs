@@ -29,7 +29,6 @@ use crate::store::open::look::{self, BUSY_TIMEOUT, Identity, bytes, identify, me
 
 mod check;
 mod copy;
-mod losses;
 mod queue;
 mod records;
 mod restore;
@@ -41,7 +40,6 @@ mod times;
 pub use crate::exposure::{Exposure, exposure};
 pub use check::{Finding, Progress, Report, Stage};
 pub use copy::{Copied, Vacuumed, vacuum};
-pub use losses::{Losses, Lost};
 pub use queue::{Oldest, QueueRow};
 pub use records::{AuditEntry, DeadLetter, Failure};
 pub use restore::{Newer, Replace, Restored, restore};

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::types::{Cursor, Pending, Topic};
+use crate::management::Lost;
 use crate::message::{ChannelName, MessageId, NodeId, Priority, TopicId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,7 @@ enum Undo {
     Topic(TopicId, Option<TopicState>),
     Cursor(NodeId, TopicId, Option<CursorState>),
     Subscriber(ChannelName, NodeId, bool),
+    Lost(Option<NodeId>, Option<Lost>),
 }
 
 /// A point to roll back to.
@@ -117,6 +119,10 @@ pub(super) struct Ledger {
     names: HashMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
     cursors: BTreeMap<NodeId, BTreeMap<TopicId, CursorState>>,
     subscribers: HashMap<ChannelName, BTreeSet<NodeId>>,
+    /// The log's end when the node was started: what it has accepted itself lies behind it.
+    began_seq: u64,
+    /// What will not arrive of that, by receiver.
+    lost: BTreeMap<Option<NodeId>, Lost>,
     /// Until `totals.appended` reaches this, no receiver of the audience can be over the queue limit: whatever is appended
     /// adds at most one to what waits for each.
     safe_until: HashMap<Audience, u64>,
@@ -137,6 +143,8 @@ impl Ledger {
             names: HashMap::new(),
             cursors: BTreeMap::new(),
             subscribers: HashMap::new(),
+            began_seq: totals.end_seq,
+            lost: BTreeMap::new(),
             safe_until: HashMap::new(),
             full: HashMap::new(),
             dirty: BTreeSet::new(),
@@ -299,6 +307,39 @@ impl Ledger {
         .collect()
     }
 
+    /// The log's end when the node was started.
+    pub(super) fn began_seq(&self) -> u64 {
+        self.began_seq
+    }
+
+    /// Notes what will not arrive of the messages that were accepted since then.
+    pub(super) fn lose(&mut self, receiver: Option<&NodeId>, expired: u64, dead: u64) {
+        if expired + dead == 0 {
+            return;
+        }
+        let receiver = receiver.cloned();
+        let before = self.lost.get(&receiver).cloned();
+        let mut lost =
+            before.clone().unwrap_or(Lost { receiver: receiver.clone(), expired: 0, dead: 0 });
+        lost.expired += expired;
+        lost.dead += dead;
+        self.lost.insert(receiver.clone(), lost);
+        self.undo.push(Undo::Lost(receiver, before));
+    }
+
+    /// What will not arrive of the messages that were accepted since the node was started, by receiver; those without one come last.
+    pub(super) fn lost(&self) -> Vec<Lost> {
+        let (nobody, known): (Vec<&Lost>, _) =
+            self.lost.values().partition(|lost| lost.receiver.is_none());
+        known.into_iter().chain(nobody).cloned().collect()
+    }
+
+    /// Goes on with what another one has counted of this run, since the file does not say which messages are of it.
+    pub(super) fn carry_on(&mut self, before: &Self) {
+        self.began_seq = before.began_seq;
+        self.lost.clone_from(&before.lost);
+    }
+
     /// Something that changes with everything that is settled, and with every cursor that is closed.
     pub(super) fn settled(&self) -> u64 {
         let cursors = self.cursors.values().flatten();
@@ -404,6 +445,8 @@ impl Ledger {
                 Undo::Subscriber(channel, node, on) => {
                     self.put_subscriber(&channel, &node, on);
                 }
+                Undo::Lost(receiver, Some(before)) => drop(self.lost.insert(receiver, before)),
+                Undo::Lost(receiver, None) => drop(self.lost.remove(&receiver)),
             }
         }
         self.totals = mark.totals;
@@ -461,8 +504,11 @@ mod tests {
         ledger.add_topic(TopicState::new(topic(1)));
         ledger.set_subscribed(&channel, &node, true);
         ledger.set_cursor(&node, TopicId(1), Some(cursor));
+        ledger.lose(None, 1, 0);
         ledger.keep();
-        let before = format!("{:?}", (&ledger.topics, &ledger.cursors, &ledger.subscribers));
+        let state =
+            |it: &Ledger| format!("{:?}", (&it.topics, &it.cursors, &it.subscribers, &it.lost));
+        let before = state(&ledger);
         let mark = ledger.mark();
         ledger.add_topic(TopicState::new(topic(2)));
         ledger.set_cursor(&node, TopicId(2), Some(cursor));
@@ -470,9 +516,10 @@ mod tests {
         ledger.set_subscribed(&channel, &node, false);
         ledger.change_topic(TopicId(1), |topic| topic.topic.accepted = 7);
         ledger.totals.end_seq = 9;
+        ledger.lose(None, 1, 0);
+        ledger.lose(Some(&node), 0, 1);
         assert_eq!((ledger.broadcasts(&channel).len(), ledger.pending(&node)), (2, 0));
         ledger.roll_back(mark);
-        let after = format!("{:?}", (&ledger.topics, &ledger.cursors, &ledger.subscribers));
-        assert_eq!((after, ledger.totals, ledger.names.len()), (before, totals, 1));
+        assert_eq!((state(&ledger), ledger.totals, ledger.names.len()), (before, totals, 1));
     }
 }

@@ -374,7 +374,7 @@ impl Group<'_> {
         let due = |state: &&TopicState| state.open == 0 && state.unclaimed_expiry_ms <= self.now_ms;
         let Some(state) = self.ledger.topic(topic).filter(due) else { return Ok(()) };
         let (mut last, channel) = (state.claimed_seq, state.topic.channel.clone());
-        let (mut expired, mut before) = (0, 0);
+        let (mut expired, mut own, mut before) = (0, 0, 0);
         let next = loop {
             let next = self.next_of(topic, last, 0)?;
             let Some(seq) = next.filter(|_| expired < most) else { break next };
@@ -387,6 +387,7 @@ impl Group<'_> {
             }
             delete(self, seq)?;
             (last, expired) = (seq, expired + 1);
+            own += u64::from(seq > self.ledger.began_seq());
         };
         if expired == 0 {
             return Ok(());
@@ -398,6 +399,7 @@ impl Group<'_> {
             state.unclaimed = state.unclaimed.saturating_sub(count);
             state.unclaimed_expired += count;
         });
+        self.ledger.lose(None, own, 0);
         self.notices.push(Notice::ExpiredUnclaimed { channel, count });
         Ok(())
     }
@@ -420,13 +422,14 @@ impl Group<'_> {
             Some(kept) => self.link(topic, kept)?.map_or(0, |(previous, _)| previous),
             None => state.topic.last_seq,
         };
-        let (mut kept, mut expired, mut dangling) = (from, 0, false);
+        let (mut kept, mut expired, mut own, mut dangling) = (from, 0, 0, false);
         let mut expiry_ms = u64::MAX;
         while seq > claimed_seq && most > 0 {
             let Some((previous, expires_ms)) = self.link(topic, seq)? else { break };
             if expires_ms.is_some_and(|expires_ms| expires_ms <= self.now_ms) {
                 delete(self, seq)?;
                 (expired, dangling) = (expired + 1, true);
+                own += u64::from(seq > self.ledger.began_seq());
             } else {
                 if dangling {
                     self.relink(topic, kept, seq)?;
@@ -447,6 +450,7 @@ impl Group<'_> {
                 state.unclaimed_expiry_ms = expiry_ms;
             }
         });
+        self.ledger.lose(None, own, 0);
         if expired > 0 {
             self.notices.push(Notice::ExpiredUnclaimed { channel, count: expired });
         }

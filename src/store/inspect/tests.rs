@@ -192,9 +192,6 @@ fn every_statement_fits_the_schema() {
         story::STORE_OF,
         story::SETTLEMENTS_OF,
         story::COUNT_BETWEEN,
-        losses::KEPT_FROM,
-        losses::OVERDUE_FROM,
-        losses::LOSSES_FROM,
         story::LANES,
         story::INBOX_SPANS,
     ] {

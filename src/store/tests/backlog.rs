@@ -1,6 +1,7 @@
 //! Reading pages, and cleaning up.
 
 use super::*;
+use crate::management::Lost;
 
 fn seqs(page: &Page) -> Vec<u64> {
     let seq = |loaded: &Loaded| match loaded {
@@ -238,6 +239,43 @@ async fn messages_that_expired_before_any_reader_are_counted_and_told() {
     bench.clock.advance(30 * DAY_MS);
     bench.store.cleanup().await.expect("clean");
     assert_eq!(bench.subscribe("late", "c", Start::All).await[0].pending, 550);
+}
+
+#[tokio::test]
+async fn what_of_a_run_is_lost_is_known_whatever_is_deleted() {
+    let short = || NewMessage::text("x").ttl(Duration::from_secs(60));
+    let bench = Bench::new();
+    bench.subscribe("bob", "c", Start::All).await;
+    for channel in ["c", "nobody", "c", "nobody"] {
+        bench.store.send(vec![prepared(channel, short())]).await.expect("accepted");
+    }
+    // What earlier runs have sent is not of this one.
+    let bench = bench.reopened().await;
+    for channel in ["c", "nobody", "c", "c", "nobody"] {
+        bench.store.send(vec![prepared(channel, short())]).await.expect("accepted");
+    }
+    let lost = async || bench.store.lost().await.expect("counted");
+    assert_eq!(lost().await, []);
+    bench.clock.advance(61_000);
+    let expired = |receiver, count| Lost { receiver, expired: count, dead: 0 };
+    assert_eq!(lost().await, [expired(None, 2)], "two of an earlier run expired as well");
+    // One run of five, of which two are of the earlier run, then one that is a dead letter.
+    let topic = bench.restored.topics.iter().find(|it| it.channel.as_str() == "c");
+    let topic = topic.expect("the channel").topic;
+    let run = |seqs, count, outcome| Settlement { outcome, ..bench.ack("bob", topic, seqs, count) };
+    let settlements = vec![
+        run((1, 7), 4, Outcome::Expired),
+        run((8, 8), 1, Outcome::Dead { reason: "no".to_owned() }),
+    ];
+    bench.store.settle(settlements.clone(), vec![]).await.expect("settled");
+    let bob = Lost { receiver: Some(node("bob")), expired: 2, dead: 1 };
+    assert_eq!(lost().await, [bob.clone(), expired(None, 2)]);
+    // Said again, and with nothing of it left in the file.
+    bench.store.settle(settlements, vec![]).await.expect("settled");
+    bench.clock.advance(30 * DAY_MS);
+    bench.store.cleanup().await.expect("clean");
+    assert_eq!(bench.count("SELECT count(*) FROM waypost_outbox"), 0);
+    assert_eq!(lost().await, [bob, expired(None, 2)]);
 }
 
 #[tokio::test]

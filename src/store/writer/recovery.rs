@@ -104,6 +104,7 @@ impl Writer {
                 let (old, new) = (self.ledger.totals, &mut ledger.totals);
                 new.last_id = old.last_id.max(new.last_id);
                 new.last_created_ms = old.last_created_ms.max(new.last_created_ms);
+                ledger.carry_on(&self.ledger);
                 let before = std::mem::replace(&mut self.ledger, ledger);
                 self.identity = Identity::of(&self.shared.path);
                 self.file = Some(file);

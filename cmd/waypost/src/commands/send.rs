@@ -65,7 +65,7 @@ pub(super) async fn run(
             Sent::All => settle::stay(&node, &args, &mut signals).await?,
             Sent::Interrupted(number) => (Some(number), settle::waiting(&node).await?),
         };
-        let lost = losses::take(&node, &ids, ttl(&args, node.config()), &mut left).await;
+        let lost = losses::take(&node, &mut left).await;
         // A disk that is full stops the accounts, and what was sent is sent.
         let lost = lost.unwrap_or_else(|error| {
             warn!("what expired is not known: {error:#}");
@@ -108,15 +108,6 @@ async fn send(
     };
     let id = channel.send(message(args, payload)).await?;
     Ok(ids.print(&[id], signals).await.map_or(Sent::All, Sent::Interrupted))
-}
-
-/// How long a message of this run may wait.
-fn ttl(args: &Send, config: &Config) -> Option<Duration> {
-    match args.ttl {
-        None => config.message_ttl,
-        Some(Ttl::Never) => None,
-        Some(Ttl::After(ttl)) => Some(ttl),
-    }
 }
 
 /// A message of this payload, as the options want it.

@@ -283,3 +283,28 @@ fn what_expires_while_send_waits_has_an_exit_code_of_its_own() {
     ended.says(5, "2 deliveries of this run will not be made: 2 expired for erin");
     reader.ended().expect_code(0);
 }
+
+#[test]
+fn what_is_lost_is_counted_right_where_settled_messages_are_deleted_meanwhile() {
+    const LINES: usize = 50;
+    let server = NatsServer::start();
+    let here = Program::new(server.url()).with("WAYPOST_RETENTION", "1s");
+    let here = here.with("WAYPOST_CLEANUP_INTERVAL", "1s");
+    here.run("send chat old --id alice --to bob --ttl 5s --flush 0").expect_code(0);
+    let reader = here.spawn(&format!("recv chat --id carol --from all --count {LINES}"));
+    // All of this run arrives and is deleted, and meanwhile one of an earlier run expires.
+    let mut sender = here.spawn("send chat --lines --id alice --to carol --wait 60s");
+    sender.write(numbered(LINES).as_bytes());
+    let last = (0..LINES).map(|_| sender.line()).last().expect("an id");
+    reader.ended().expect_code(0);
+    eventually(PATIENCE, "its messages are deleted", || {
+        here.run(&format!("why {last} --id alice")).err.contains("knows nothing of message")
+    });
+    eventually(PATIENCE, "the old one has expired", || {
+        let rows = here.run("queue --id alice --json").expect_code(0).json();
+        let mut rows = rows.as_array().expect("rows").iter();
+        rows.any(|row| row["receiver"] == "bob" && row["expired"] == 1)
+    });
+    let ended = sender.ended().expect_code(0);
+    assert!(!ended.err.contains("will not be made"), "{}", ended.err);
+}

@@ -1,7 +1,5 @@
 //! What is told of one message.
 
-use std::time::Duration;
-
 use super::*;
 
 fn state(story: &Story, receiver: &str) -> ReceiverState {
@@ -107,34 +105,4 @@ fn the_audit_is_read_from_its_end() {
     let audit = fixture.open().audit(1).expect("audit");
     assert_eq!((audit.len(), audit[0].action.as_str()), (1, "purge"));
     assert_eq!(fixture.open().audit(10).expect("audit").len(), 2);
-}
-
-#[test]
-fn losses_are_those_of_a_message_and_of_later_ones() {
-    let fixture = Fixture::filled();
-    fixture.sql(
-        "INSERT INTO waypost_settlements VALUES
-           ('carol', 1, 6, 1, 'expired', 6, 10), ('carol', 1, 10, 10, 'purged', 1, 11),
-           ('erin', 1, 3, 1, 'expired', 3, 12)",
-    );
-    let lost = |seq| {
-        let losses = fixture.open().losses(id(seq), Duration::ZERO).expect("read");
-        let one = |lost: Lost| (lost.receiver.expect("known").to_string(), lost.expired, lost.dead);
-        (losses.kept, losses.receivers.into_iter().map(one).collect::<Vec<_>>())
-    };
-    let of = |name: &str, expired, dead| (name.to_owned(), expired, dead);
-    assert_eq!(lost(4), (7, vec![of("bob", 0, 1), of("carol", 3, 0)]));
-    assert_eq!(
-        lost(1),
-        (10, vec![of("bob", 0, 1), of("carol", 6, 0), of("dave", 1, 0), of("erin", 3, 0)])
-    );
-    assert_eq!(lost(7), (4, vec![]));
-    assert_eq!(lost(11), (0, vec![]));
-    // Message 8 has no reader. It expires 1,000 ms after it was sent, and the last one was sent 2 ms later.
-    let overdue =
-        |ms| fixture.open().losses(id(4), Duration::from_millis(ms)).expect("read").overdue;
-    assert_eq!((overdue(997), overdue(998), overdue(u64::MAX)), (0, 1, 1));
-    // What expired without a reader is not there any more, and the rest is counted from the next one on.
-    fixture.sql("DELETE FROM waypost_outbox WHERE seq IN (4, 8)");
-    assert_eq!(lost(4), (5, vec![of("carol", 2, 0)]));
 }

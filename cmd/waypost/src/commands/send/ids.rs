@@ -1,7 +1,6 @@
 //! The ids: printed after the commit of their messages.
 
 use std::io;
-use std::time::Instant;
 
 use waypost::MessageId;
 use waypost_process::{Number, Signals, streams};
@@ -11,36 +10,15 @@ use crate::output::{Output, STDOUT, count};
 /// What is stored, and which ids of it were printed.
 pub(super) struct Ids<'a> {
     output: &'a Output,
-    run: Option<Run>,
     stored: u64,
     printed: u64,
     /// Why no more are printed.
     failure: Option<io::Error>,
 }
 
-/// The messages of this run.
-pub(super) struct Run {
-    /// The first of them.
-    pub(super) first: MessageId,
-    /// When it was stored.
-    pub(super) begun: Instant,
-    /// When the last one was.
-    pub(super) last: Instant,
-}
-
 impl<'a> Ids<'a> {
     pub(super) fn new(output: &'a Output) -> Self {
-        Self { output, run: None, stored: 0, printed: 0, failure: None }
-    }
-
-    /// What this run has stored; none where it has nothing.
-    pub(super) fn run(&self) -> Option<&Run> {
-        self.run.as_ref()
-    }
-
-    /// Messages that this run has stored.
-    pub(super) fn stored(&self) -> u64 {
-        self.stored
+        Self { output, stored: 0, printed: 0, failure: None }
     }
 
     /// Prints the ids of a commit, or tells which signal came before somebody took them. Once that has failed none is printed any more: what is
@@ -50,10 +28,6 @@ impl<'a> Ids<'a> {
         ids: &[MessageId],
         signals: &mut Signals,
     ) -> Option<Number> {
-        let now = Instant::now();
-        if let Some(&first) = ids.first() {
-            self.run.get_or_insert(Run { first, begun: now, last: now }).last = now;
-        }
         self.stored += ids.len() as u64;
         if self.failure.is_some() {
             return None;
