@@ -113,7 +113,7 @@ async fn p6_a_connection_that_takes_nothing_more_holds_up_no_answer_and_no_shutd
     }
     proxy.one_way();
     // The first fill all buffers on the way, the others find no room.
-    let large = vec![b'x'; 900_000];
+    let large: Vec<u8> = (0..300_000).map(|_| fastrand::u8(..)).collect();
     for _ in 0..2 {
         out.send(large.clone()).await.expect("sent: it needs the file alone");
     }
@@ -140,6 +140,37 @@ async fn p6_a_connection_that_takes_nothing_more_holds_up_no_answer_and_no_shutd
     settled(&alice).await;
     let counters = alice.statistics().await.expect("it runs").counters;
     assert_eq!((counters.dead_lettered, counters.expired), (0, 0));
+    alice.shutdown().await;
+}
+
+/// Both words are read together, as after a pause of the sender's.
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_a_reader_that_leaves_and_is_back_at_once_gets_what_is_sent_from_then_on() {
+    let (server, dir) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let mut bob = nodes::wire::Puppet::start(&server, "bob").await;
+    let alice = begin(builder(&server, &dir, "alice")).await;
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    reader_is_known(&alice, "work", "bob").await;
+    let mut events = alice.events();
+    let mut leaves = nodes::wire::keepalive("bob", 42, 1_000_000);
+    leaves["channels"] = serde_json::json!([]);
+    leaves["left"] = serde_json::json!(["work"]);
+    let returns = nodes::wire::keepalive("bob", 42, 1_000_001);
+    let client = nodes::wire::stranger(&server).await;
+    for keepalive in [leaves, returns] {
+        let frame = nodes::wire::frame(&keepalive, &[]);
+        client.publish("waypost.keepalive.bob", frame.into()).await.expect("published");
+    }
+    client.flush().await.expect("flushed");
+    let joined = |event: &Event| matches!(event, Event::ReaderJoined { .. }).then_some(());
+    let left = |event: &Event| matches!(event, Event::ReaderLeft { .. }).then_some(());
+    event(&mut events, "left", left).await;
+    event(&mut events, "joined again", joined).await;
+    out.send("here?").await.expect("sent");
+    let frame = bob.next().await;
+    bob.answer(&frame, "ack").await;
+    settled(&alice).await;
+    assert_eq!(columns(&alice, "bob").await, [1, 0, 1, 0, 0, 0]);
     alice.shutdown().await;
 }
 

@@ -309,7 +309,13 @@ async fn offer_to_all(
             }
             Consumer::Stream(stream) => {
                 let (message, looked) = message.queued();
-                if let Err(unsent) = stream.send(message).await {
+                let queued = tokio::select! {
+                    biased;
+                    queued = stream.send(message) => queued,
+                    // Nobody takes what is in the stream, and this one is not even in it.
+                    () = stopping.cancelled() => return Ok(Done::Returned),
+                };
+                if let Err(unsent) = queued {
                     unsent.0.give_back();
                 }
                 let answered = tokio::select! {

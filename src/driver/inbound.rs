@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::Instrument;
 
-use super::{Completion, Driver, LOOK, Timer};
+use super::{Completion, Driver, Timer};
 use crate::event::{Event, Link};
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
@@ -120,9 +120,6 @@ impl<T: Transport> Driver<T> {
         let source = Source { sender: frame.from, store: frame.store, stream: frame.stream };
         let Some(first) = frame.messages.first().map(|message| message.id) else { return };
         let now = self.now();
-        if now.mono > self.look_at + LOOK {
-            self.look_whether_we_stood_still().await;
-        }
         if self.membership.is_in_doubt() {
             // Another node may have taken our place, and handle this as well.
             let retry_ms = MEET_FIRST.as_millis() as u64;

@@ -262,7 +262,8 @@ impl<T: Transport> Driver<T> {
             tracing::info!(node = %self.me, suspended = ?(all - awake), "the machine was suspended");
             self.deliver_all(|| delivery::Event::Woke).await;
         }
-        if self.peers_noted.elapsed() >= NOTE_PEERS {
+        let is_due = self.peers_noted.elapsed() >= NOTE_PEERS;
+        if is_due || self.membership.forgets_soon(self.now()) {
             self.peers_noted = now;
             self.note_peers(None);
         }

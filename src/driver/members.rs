@@ -1,14 +1,17 @@
 //! Membership: the connection's ups and downs, keepalives, who reads what.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::giving_up::Leaving;
 use super::{Completion, Driver, Keepalive, LOOK, OBJECTION, Timer};
+use crate::clock;
 use crate::error::{StartError, StoreError};
 use crate::event::{Event, Link};
 use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
 use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
 use crate::protocol::membership::{self, Action, Departure, Known, News};
-use crate::protocol::{delivery, election};
+use crate::protocol::{delivery, election, inbox};
 use crate::store::{Peer, Start};
 use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
 
@@ -58,8 +61,8 @@ impl<T: Transport> Driver<T> {
         self.stalls.denied.clear();
         self.set_link(Link::Connected { server: server.clone() });
         self.tell(Event::Connected { server });
-        self.look_at = Instant::now() + LOOK;
-        self.arm(Timer::Look, Some(self.look_at));
+        self.look_at = clock::now() + LOOK;
+        self.arm(Timer::Look, Some(Instant::now() + LOOK));
         if self.contact.is_some() {
             self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
         }
@@ -101,13 +104,20 @@ impl<T: Transport> Driver<T> {
 
     /// Frozen or suspended, we would not notice that another node has taken our place.
     pub(super) async fn look_whether_we_stood_still(&mut self) {
-        let now = Instant::now();
-        let stood_still = now > self.look_at + LOOK;
-        self.look_at = now + LOOK;
-        self.arm(Timer::Look, self.link.then_some(self.look_at));
+        let stood_still = self.is_late();
+        self.look_at = clock::now() + LOOK;
+        self.arm(Timer::Look, self.link.then(|| Instant::now() + LOOK));
         if stood_still && self.link {
             self.meet(membership::Event::StoodStill).await;
+            if self.membership.is_in_doubt() {
+                self.receive(inbox::Event::Doubted).await;
+            }
         }
+    }
+
+    /// Whether this process stood still until just now. By a clock that goes on while the machine is suspended.
+    pub(super) fn is_late(&self) -> bool {
+        clock::now() > self.look_at + LOOK
     }
 
     /// Says this to the membership, and does what it decides.
@@ -262,6 +272,7 @@ impl<T: Transport> Driver<T> {
                 self.leaving.push_back((Instant::now(), node.clone(), channel));
             }
         }
+        self.leave_before_return(&node, &keepalive.channels);
         for presence in &keepalive.channels {
             self.subscribe(&node, presence);
         }
@@ -284,6 +295,19 @@ impl<T: Transport> Driver<T> {
             self.deliver(&node, delivery::Event::Restarted).await;
         } else {
             self.deliver(&node, delivery::Event::Heard).await;
+        }
+    }
+
+    /// It is back in a channel that it left just before: its leaving is carried out first, or it would take the new subscription.
+    fn leave_before_return(&mut self, node: &NodeId, channels: &[ChannelPresence]) {
+        let is_back = |(_, who, channel): &Leaving| {
+            who == node && channels.iter().any(|presence| presence.name == *channel)
+        };
+        let (back, others): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.leaving).into_iter().partition(is_back);
+        self.leaving = others;
+        for (_, node, channel) in back {
+            self.unsubscribe(node, channel);
         }
     }
 

@@ -141,7 +141,7 @@ pub(crate) struct Driver<T> {
     /// Connections so far.
     sessions: u64,
     conflict: bool,
-    /// When to look next whether this process stood still.
+    /// When to look next whether this process stood still, by [`clock::now`].
     look_at: Instant,
     keepalives: u64,
     refusal_told: Option<Instant>,
@@ -213,7 +213,12 @@ impl<T: Transport> Driver<T> {
         self.elect(crate::protocol::election::Event::Woke).await;
         self.go_on_draining();
         loop {
-            match self.next().await {
+            let input = self.next().await;
+            if self.is_late() {
+                // Before anything is handled: another may have taken our place.
+                self.look_whether_we_stood_still().await;
+            }
+            match input {
                 Input::Transport(event) => self.transport_event(event).await,
                 Input::Notices => self.take_notices().await,
                 Input::Command(Some(command)) => self.command(command).await,

@@ -146,11 +146,14 @@ impl<T: Transport> Driver<T> {
         if !self.receivers.contains_key(&receiver) {
             self.add_receiver(&receiver).await;
         }
-        let Cursor { topic, acked_seq, acked_id, skipped, .. } = cursor;
+        let Cursor { topic, acked_seq, acked_id, skipped, failed, .. } = cursor;
         let at = Position { acked_seq, acked_id, skipped };
         let at = self.settling.runs().ahead(&receiver, topic, at);
         let opened = delivery::Event::Opened { topic, lane, at, last_seq };
         self.deliver(&receiver, opened).await;
+        if let Some((seq, attempt)) = failed {
+            self.deliver(&receiver, delivery::Event::Failed { topic, seq, attempt }).await;
+        }
         if let Some(active) = self.is_active(&receiver, topic) {
             self.deliver(&receiver, delivery::Event::Activity { topic, active }).await;
         }

@@ -114,7 +114,7 @@ impl<T: Transport> Driver<T> {
             max_frame: usize::MAX,
             sessions: 0,
             conflict: false,
-            look_at: now.mono,
+            look_at: clock::now(),
             keepalives: 0,
             refusal_told: None,
             reports_told: (now.mono, 0),

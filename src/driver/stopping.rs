@@ -76,39 +76,35 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    pub(super) async fn finish(mut self, reply: Reply<()>) {
+    pub(super) async fn finish(self, reply: Reply<()>) {
+        self.end(Some(GOODBYE)).await;
+        let _ = reply.send(());
+    }
+
+    /// Nobody holds the node any more: end at once, without a word. The file is closed in order all the same.
+    pub(super) async fn cancel(self) {
+        self.end(None).await;
+    }
+
+    /// The end, in order: what runs is cut short, and the file learns what it does not know yet. Others are told where there is time for a goodbye.
+    async fn end(mut self, goodbye: Option<Duration>) {
         self.note_peers(None);
         self.close_office().await;
         self.abort_handlers().await;
-        // Whoever was cut short by an orderly end has not ended it.
-        self.begun.remove();
-        self.beat(None, true).await;
+        self.begun.begin_anew(&self.inbox.noted_at_end());
+        if goodbye.is_some() {
+            self.beat(None, true).await;
+        }
         let (settlements, attempts) = self.settling.take();
         if let Err(error) = self.store.settle(settlements, attempts).await {
             self.complain("note what has been settled", &error);
         }
-        self.transport.close(GOODBYE).await;
+        self.transport.close(goodbye.unwrap_or_default()).await;
         // What is still to be noted, in the audit above all.
         let noted = async { while self.jobs.next().await.is_some() {} };
         if tokio::time::timeout(COMMITS, noted).await.is_err() {
             tracing::warn!("some of what was still to be noted was not");
         }
-        drop(self.jobs);
-        self.store.close().await;
-        let _ = reply.send(());
-    }
-
-    /// Nobody holds the node any more: end at once, without a word. The file is closed in order all the same.
-    pub(super) async fn cancel(mut self) {
-        self.close_office().await;
-        self.abort_handlers().await;
-        // Whoever was cut short by an orderly end has not ended it.
-        self.begun.remove();
-        let (settlements, attempts) = self.settling.take();
-        if let Err(error) = self.store.settle(settlements, attempts).await {
-            self.complain("note what has been settled", &error);
-        }
-        self.transport.close(Duration::ZERO).await;
         drop(self.jobs);
         self.store.close().await;
     }

@@ -36,7 +36,7 @@ pub struct ServerAt {
 }
 
 /// Connects to each server of the settings under this node's name, a node of which may be running, and tries whether messages pass between
-/// them. Nothing is changed. Takes some seconds at most. Must be called in a tokio runtime.
+/// them. Nothing is changed. Takes some seconds, and two more for each two addresses between which nothing passes. Must be called in a tokio runtime.
 ///
 /// # Errors
 /// The settings themselves.

@@ -9,6 +9,8 @@
 const STEADY_MS: u64 = 2_000;
 /// A new difference between both clocks is noted from here on.
 const NOTED_MS: u64 = 1_000;
+/// 2026-01-01T00:00:00Z. A wall clock that shows an earlier time is wrong: this program is younger.
+pub const EARLIEST_MS: u64 = 1_767_225_600_000;
 /// Longest time without power that a wall clock is believed: 400 days.
 pub const LONGEST_GAP_MS: u64 = 400 * 86_400_000;
 /// What a boot has lasted counts up to here without a wall clock that agrees: two machines can have the same identity.
@@ -286,10 +288,12 @@ fn judge(line: &Segment, reading: Trust, off: i64) -> Trust {
     }
 }
 
-/// File time of a file that has no clock yet: one that is new, or that an earlier version has written, where it was the wall clock's.
+/// File time of a file that has no clock yet: one that is new, or that an earlier version has written, where it was the wall clock's. That of a new
+/// one does not begin before this program was made, so that there is room for ages that reach back before the file.
 fn first(youngest_ms: u64, wall_ms: u64) -> u64 {
     match wall_ms.checked_sub(youngest_ms) {
-        Some(since) if youngest_ms == 0 || since <= LONGEST_GAP_MS => wall_ms,
+        Some(_) if youngest_ms == 0 => wall_ms.max(EARLIEST_MS),
+        Some(since) if since <= LONGEST_GAP_MS => wall_ms,
         _ => youngest_ms,
     }
 }
@@ -334,13 +338,19 @@ fn goes_on(seen: &Reading, now: &Reading, wall: i64) -> bool {
 /// Whether the time between two readings of the wall clock is the time that passed.
 fn is_believed(kept: &Record, now: &Reading) -> bool {
     let (seen, same_host) = (&kept.seen, kept.seen.machine.is_same_host(&now.machine));
-    // Once synchronised, the battery-backed clock was set, and has gone on since.
     let is_right = |reading: &Reading| {
-        let was_set = kept.synchronised_ms > 0 && reading.wall_ms >= kept.synchronised_ms;
-        reading.trust.is_full() || (reading.trust == Trust::Battery && same_host && was_set)
+        // Of two synchronised times, an earlier one that came later was set by a server that was wrong, or the later one was.
+        let goes_on = reading.wall_ms.saturating_add(STEADY_MS) >= kept.synchronised_ms;
+        // A battery-backed clock may have been set between two readings. Once synchronised, it was set before both, and has gone on since.
+        let was_set = kept.synchronised_ms > 0 && same_host;
+        match reading.trust {
+            Trust::Told => true,
+            Trust::Synchronised => goes_on,
+            Trust::Battery => goes_on && was_set,
+            Trust::Unknown | Trust::Doubted => false,
+        }
     };
-    let by_battery = seen.trust == Trust::Battery && now.trust == Trust::Battery && same_host;
-    by_battery || (is_right(seen) && is_right(now))
+    is_right(seen) && is_right(now)
 }
 
 #[cfg(test)]

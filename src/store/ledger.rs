@@ -265,6 +265,7 @@ impl Ledger {
             acked_id: state.acked_id,
             pending: state.pending(accepted),
             skipped: 0,
+            failed: None,
             last_seq,
         })
     }

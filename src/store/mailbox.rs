@@ -218,6 +218,7 @@ mod tests {
             acked_id: None,
             pending: 0,
             skipped: 0,
+            failed: None,
             last_seq: 9,
         };
         let closed = Notice::CursorClosed { receiver: receiver.clone(), topic };

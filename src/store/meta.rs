@@ -14,6 +14,7 @@ use super::types::{Cursor, Restored, Topic};
 use super::{drain, election, inbox, members, outbox};
 use crate::error::StoreError;
 use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
+use crate::protocol::delivery::HANDLER_FAILED;
 
 /// How far beyond the file's own time an id may lie that somebody else tells of: 366 days.
 const MAX_AHEAD_MS: u64 = 366 * 86_400_000;
@@ -34,6 +35,7 @@ pub(super) const SELECT_TOPICS: &str = "SELECT topic, channel, target, lane, acc
 pub(super) const SELECT_CURSORS: &str = "SELECT receiver, topic, open, acked_seq, acked_id, base, acknowledged, expired, dead, purged FROM waypost_cursors";
 pub(super) const SELECT_SETTLED: &str =
     "SELECT topic, max(last_seq) FROM waypost_settlements GROUP BY topic";
+pub(super) const SELECT_FAILED: &str = "SELECT a.seq, max(a.attempt) FROM waypost_attempts a JOIN waypost_outbox m ON m.seq = a.seq WHERE a.receiver = ?1 AND m.topic = ?2 AND a.seq > ?3 AND substr(a.answer, 1, length(?4)) = ?4 GROUP BY a.seq ORDER BY a.seq LIMIT 1";
 pub(super) const SELECT_SKIPPED: &str = "SELECT coalesce(sum(count), 0) FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome <> 'acknowledged' AND last_seq > coalesce((SELECT last_seq FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome = 'acknowledged' ORDER BY last_seq DESC LIMIT 1), 0)";
 
 /// Names the owner of a file that has none yet.
@@ -146,8 +148,20 @@ pub(super) fn cursors(conn: &Connection, ledger: &Ledger) -> Result<Vec<Cursor>,
     let mut cursors = ledger.open_cursors();
     for cursor in &mut cursors {
         cursor.skipped = skipped(conn, &cursor.receiver, cursor.topic)?;
+        cursor.failed = failed(conn, cursor)?;
     }
     Ok(cursors)
+}
+
+/// The first message behind a cursor that a handler has failed, and at which attempt it did last: runs of a sender may be too short for all of them.
+fn failed(conn: &Connection, cursor: &Cursor) -> Result<Option<(u64, u32)>, StoreError> {
+    conn.prepare_cached(SELECT_FAILED)
+        .and_then(|mut select| {
+            let Cursor { receiver, topic, acked_seq, .. } = cursor;
+            let found = params![receiver.as_str(), topic.0, acked_seq, HANDLER_FAILED];
+            select.query_row(found, |row| Ok((row.get(0)?, row.get(1)?))).optional()
+        })
+        .at("read what has failed")
 }
 
 /// How many messages a cursor has passed otherwise since the last acknowledged one.

@@ -29,7 +29,7 @@ use crate::message::{
     ChannelName, MessageId, NewMessage, NodeId, Prepared, Priority, StoreId, TopicId,
 };
 
-pub(super) const START_MS: u64 = 1_700_000_000_000;
+pub(super) const START_MS: u64 = 1_800_000_000_000;
 pub(super) const DAY_MS: u64 = 86_400_000;
 
 /// A folder, a clock, and the store in it.
@@ -233,6 +233,7 @@ fn every_statement_prepares_against_a_fresh_file() {
         meta::SELECT_CURSORS,
         meta::SELECT_SETTLED,
         meta::SELECT_SKIPPED,
+        meta::SELECT_FAILED,
         outbox::INSERT_TOPIC,
         outbox::UPDATE_TOPIC,
         outbox::INSERT,

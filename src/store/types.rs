@@ -83,6 +83,8 @@ pub(crate) struct Cursor {
     pub(crate) pending: u64,
     /// How many of those before it were settled otherwise since the last acknowledged one: the receiver may not have been told.
     pub(crate) skipped: u64,
+    /// A message behind it that the receiver's handler has failed, and how many attempts there were.
+    pub(crate) failed: Option<(u64, u32)>,
     /// The topic's newest message, whether the receiver has it or not.
     pub(crate) last_seq: u64,
 }

@@ -100,10 +100,10 @@ impl Shared {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What of the clock goes with a commit that takes place at this time, or alone. Nothing where there is no room.
+    /// What of the clock goes with a commit that takes place at this time, or alone. Also while the disk is full: that can last for days, of
+    /// which none may be counted twice.
     fn note_to_write(&self, now_ms: u64, committed: bool) -> Option<clock::Note> {
-        let due = self.clock.is_due(now_ms, committed) && self.health() != Health::Full;
-        due.then(|| self.clock.note(false))
+        self.clock.is_due(now_ms, committed).then(|| self.clock.note(false))
     }
 
     /// Looks whether somebody has set the wall clock, and tells.

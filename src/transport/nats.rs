@@ -180,6 +180,7 @@ impl NatsTransport {
                 unwritten: self.outbox.unwritten(counts),
                 written: self.outbox.written(counts),
             },
+            self.echo.oldest(),
         );
         if self.life.is_over(now, self.echo.oldest()) {
             self.abandon();

@@ -22,7 +22,7 @@ use crate::trace::Trace;
 const BUSY: u64 = 2_000;
 
 /// The time by every wall clock that nobody has set wrongly, when a simulation begins.
-pub(crate) const WALL_START_MS: u64 = 1_700_000_000_000;
+pub(crate) const WALL_START_MS: u64 = 1_800_000_000_000;
 
 /// Something that happens at its time. `run` tells one process of a node from the next, `number` one connection from the next: what belongs to
 /// an earlier one is void.

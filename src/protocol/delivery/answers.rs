@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Delivery, Reply, Settled};
+use super::{Action, Delivery, HANDLER_FAILED, Reply, Settled};
 use crate::message::{MessageId, TopicId};
 use crate::protocol::Now;
 use crate::protocol::frame::Verdict;
@@ -129,7 +129,7 @@ impl<B: Clone> Delivery<B> {
                 queue.active = false;
             }
             Verdict::Failed { detail } => {
-                let answer = format!("the handler failed: {detail}");
+                let answer = format!("{HANDLER_FAILED}{detail}");
                 out.push(Action::Attempted { topic, seq, id, attempt, answer: answer.clone() });
                 if attempt >= max_attempts {
                     self.kill_front(topic, format!("{answer} (attempt {attempt})"), out);

@@ -8,6 +8,9 @@ use crate::protocol::frame::Verdict;
 use crate::protocol::origin::Judgement;
 use crate::protocol::settling::Position;
 
+/// How the record of an attempt begins that the receiver's handler has failed.
+pub const HANDLER_FAILED: &str = "the handler failed: ";
+
 /// What a receiver said about a message.
 #[derive(Debug)]
 pub struct Reply {
@@ -27,6 +30,12 @@ pub enum Event<B> {
         lane: Priority,
         at: Position,
         last_seq: u64,
+    },
+    /// The message at this place was failed by the receiver's handler in an earlier run, at this attempt.
+    Failed {
+        topic: TopicId,
+        seq: u64,
+        attempt: u32,
     },
     Closed {
         topic: TopicId,

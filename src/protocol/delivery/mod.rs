@@ -21,7 +21,7 @@ mod queue;
 mod readers;
 mod sending;
 
-pub use events::{Action, Event, Foreseen, Reply, Settled, Unsent};
+pub use events::{Action, Event, Foreseen, HANDLER_FAILED, Reply, Settled, Unsent};
 pub use queue::Head;
 use queue::Queue;
 pub use readers::Readers;
@@ -135,6 +135,11 @@ impl<B: Clone> Delivery<B> {
         let is_page = matches!(event, Event::Loaded { .. });
         match event {
             Event::Opened { topic, lane, at, last_seq } => self.open(topic, lane, at, last_seq),
+            Event::Failed { topic, seq, attempt } => {
+                if let Some(queue) = self.queues.get_mut(&topic) {
+                    queue.failed = Some((seq, attempt));
+                }
+            }
             Event::Closed { topic } => {
                 self.queues.remove(&topic);
                 self.flight.take_if(|flight| flight.topic == topic);

@@ -50,6 +50,8 @@ pub(crate) struct Queue<B> {
     pub attempts: u32,
     /// The receiver's handler refused it the last time.
     pub refused: bool,
+    /// A message that it refused in an earlier run, and the attempt at which it did.
+    pub failed: Option<(u64, u32)>,
     /// How often in a row it had no answer, although the receiver was heard.
     pub silences: u32,
     /// All up to here went out in this run.
@@ -80,6 +82,7 @@ impl<B> Queue<B> {
             gather_until: None,
             attempts: 0,
             refused: false,
+            failed: None,
             silences: 0,
             published_seq: 0,
             waiting: VecDeque::new(),
@@ -198,6 +201,7 @@ impl<B> Queue<B> {
         self.known_to = self.known_to.max(seq);
         self.attempts = 0;
         self.refused = false;
+        self.failed.take_if(|(failed, _)| *failed <= seq);
         self.silences = 0;
         self.rest_until = None;
         while self.waiting.front().is_some_and(|head| head.seq <= seq) {

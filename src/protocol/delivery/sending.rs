@@ -111,6 +111,11 @@ impl<B: Clone> Delivery<B> {
         if let Some(queue) = self.queues.get_mut(&topic) {
             queue.rest_until = None;
             queue.gather_until = None;
+            let is_first =
+                |(seq, _): &mut (u64, u32)| Some(*seq) == heads.first().map(|head| head.seq);
+            if let Some((_, attempt)) = queue.failed.take_if(is_first) {
+                (queue.attempts, queue.refused) = (attempt, true);
+            }
             queue.attempts += 1;
             self.publish(now, topic, heads, out);
         }
@@ -163,7 +168,7 @@ impl<B: Clone> Delivery<B> {
         }
         let (previous, skipped) = match flight.heads.last() {
             Some(last) if flight.topic == topic => (Some(last.id), 0),
-            _ if queue.attempts > 0 => return None,
+            _ if queue.attempts > 0 || queue.failed.is_some() => return None,
             _ => (queue.acked_id, queue.skipped),
         };
         Some(Foreseen { topic, heads, previous, skipped })

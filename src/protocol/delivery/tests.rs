@@ -276,6 +276,22 @@ fn past_its_attempts_a_message_is_dead_and_the_queue_goes_on() {
     };
 }
 
+/// A sender that cron starts once a minute has no time for all of them in one run.
+#[test]
+fn the_attempts_of_an_earlier_run_count() {
+    let mut bench = Bench::new(limits());
+    bench.say(Event::Failed { topic: A, seq: 1, attempt: 2 });
+    assert_eq!(sent(&bench.append(A, 1)), [(1, 3)]);
+    let actions = bench.answer(A, 1, Verdict::Failed { detail: "no".to_owned() });
+    assert!(matches!(settled(&actions)[..], [(1, 1, 1, Settled::Dead { .. })]), "{actions:?}");
+    // Those of a message that is settled are no other's.
+    let mut bench = Bench::new(limits());
+    bench.append(A, 1);
+    bench.say(Event::Failed { topic: A, seq: 1, attempt: 2 });
+    bench.ack(A, 1);
+    assert_eq!(sent(&bench.append(A, 2)), [(2, 1)]);
+}
+
 /// What is silent may have handled it: nobody refused anything.
 #[test]
 fn a_receiver_that_is_online_and_silent_costs_no_attempt_and_kills_nothing() {

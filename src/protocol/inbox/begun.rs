@@ -15,8 +15,10 @@ use crate::message::MessageId;
 pub const MAX_NOTES: usize = 1024;
 /// How long the others wait for a suspect to end, and it for them to. Then it is handled beside them.
 const ALONE: Duration = Duration::from_secs(10);
+/// It doubles with each process that ended since, so that what takes minutes to end one is alone in the end: up to 11 minutes.
+const DOUBLED: u32 = 6;
 /// A single message that was in work, beside others, when so many processes in a row ended is taken to have ended them.
-const SUSPICIOUS: u32 = 3;
+const SUSPICIOUS: u32 = DOUBLED + 2;
 
 /// What an answer says of a message that ended the process.
 pub const ENDED: &str = "the receiver's process ended while it handled this message";
@@ -91,6 +93,11 @@ impl Begun {
     /// Nothing of an earlier process is to be thought of.
     fn is_calm(&self) -> bool {
         self.left.is_empty()
+    }
+
+    /// What is held against messages of earlier processes and was not answered yet.
+    pub(super) fn left(&self) -> Vec<(Slot, Note)> {
+        self.left.iter().map(|(slot, note)| (*slot, note.clone())).collect()
     }
 
     fn place(&mut self) -> Option<Slot> {
@@ -177,6 +184,11 @@ impl Begun {
         self.alone_until.into_iter().chain(self.waits_until).min()
     }
 
+    fn alone(&self) -> Duration {
+        let ends = self.left.values().map(|note| note.ends).max().unwrap_or(0);
+        ALONE * 2_u32.pow(ends.saturating_sub(1).min(DOUBLED))
+    }
+
     /// Whether a message may be handed out now, where so many others are in work; else, when to look again.
     pub(super) fn may_begin(
         &mut self,
@@ -188,16 +200,17 @@ impl Begun {
             return Err(until);
         }
         self.alone_until = None;
+        let alone = self.alone();
         if !is_suspect {
             return Ok(());
         }
         if running > 0 {
-            let until = *self.waits_until.get_or_insert(now + ALONE);
+            let until = *self.waits_until.get_or_insert(now + alone);
             if until > now {
                 return Err(until);
             }
         } else {
-            self.alone_until = Some(now + ALONE);
+            self.alone_until = Some(now + alone);
         }
         self.waits_until = None;
         Ok(())

@@ -92,6 +92,8 @@ pub enum Event<B> {
     Resumed {
         known: Vec<(Source, MessageId)>,
     },
+    /// Another node may have taken our place: what waits is given back, and of what was handed out nothing more begins.
+    Doubted,
     /// Nothing new is taken from now on; what is being handled may finish.
     Stop,
     Woke,
@@ -218,6 +220,11 @@ impl<B> Inbox<B> {
         notes
     }
 
+    /// What an orderly end leaves noted: whoever was cut short by it has not ended the process, but what ended an earlier one still did.
+    pub fn noted_at_end(&self) -> Vec<(Slot, Note)> {
+        self.begun.left()
+    }
+
     /// Messages that are being handled or written.
     pub fn busy(&self) -> usize {
         self.running + self.committing()
@@ -249,6 +256,7 @@ impl<B> Inbox<B> {
                     self.remember(&source, last);
                 }
             }
+            Event::Doubted => self.give_back_all(|_| true, &BUSY, out),
             Event::Stop => self.stop(out),
             Event::Woke => {}
         }

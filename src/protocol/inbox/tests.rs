@@ -248,6 +248,20 @@ fn pausing_lets_the_running_handler_finish_and_gives_back_the_rest_of_the_frame(
     assert_eq!(bench.commit("a", 1), [answer("a", 2, Verdict::Paused, Some(1))]);
 }
 
+/// Another node of our name may have taken our place.
+#[test]
+fn in_doubt_what_waits_is_given_back_and_nothing_more_begins() {
+    let mut bench = Bench::new(1);
+    bench.frame("a", &[1, 2]);
+    bench.frame("b", &[1]);
+    let busy = || Verdict::Busy { retry_ms: 500 };
+    assert_eq!(bench.say(Event::Doubted), [cease("a"), answer("b", 1, busy(), None)]);
+    let commit = Action::Commit { source: source("a"), id: id(1) };
+    assert_eq!(bench.finish("a", 1, Ok(Done::Handled)), [commit], "and b's is not begun");
+    assert_eq!(bench.commit("a", 1), [answer("a", 2, busy(), Some(1))]);
+    assert_eq!(bench.frame("b", &[1]), [handle("b", 1)], "whoever comes again is taken");
+}
+
 #[test]
 fn when_stopping_nothing_new_is_taken() {
     let mut bench = Bench::new(1);

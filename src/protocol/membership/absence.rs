@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Membership, Now};
+use super::{Action, Membership, Now, Peer};
 use crate::message::{Incarnation, NodeId, StoreId};
 use crate::protocol::frame::ChannelPresence;
 
@@ -132,6 +132,16 @@ impl Membership {
             Duration::ZERO => Step::Forget,
             until => Step::Nothing { until },
         }
+    }
+
+    /// Whether a peer has been away for so long that what is counted now decides whether it is forgotten: runs may be too short for the
+    /// rare notes.
+    pub fn forgets_soon(&self, now: Now) -> bool {
+        let is_overdue = |peer: &Peer| {
+            let age = Duration::from_millis(now.file_ms.saturating_sub(peer.absence.seen_ms));
+            !peer.online && age >= self.limits.expiry
+        };
+        self.peers.values().any(is_overdue)
     }
 
     pub(super) fn watch_absent(&mut self, now: Now, out: &mut Vec<Action>) {

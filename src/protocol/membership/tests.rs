@@ -244,6 +244,8 @@ fn short_runs_without_a_link_forget_nobody() {
     assert_eq!(fate(&mut bench, Duration::from_secs(3_600)), (0, false));
     let now = bench.clock.now();
     assert_eq!(bench.members.note_due(now, None), []);
+    assert!(bench.members.forgets_soon(now), "what a run counts decides now");
+    assert!(!Bench::with([known(now.file_ms)]).members.forgets_soon(now));
 }
 
 #[test]

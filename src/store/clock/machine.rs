@@ -6,10 +6,8 @@ use std::time::{Duration, SystemTime as Wall, UNIX_EPOCH};
 use super::TimeSource;
 use crate::clock;
 use crate::config::WallClock;
-use crate::protocol::life::{Machine, Trust};
+use crate::protocol::life::{EARLIEST_MS, Machine, Trust};
 
-/// 2026-01-01T00:00:00Z. A wall clock that shows an earlier time is wrong: this program is younger.
-const EARLIEST_MS: u64 = 1_767_225_600_000;
 /// A battery-backed clock shows whole seconds.
 const BATTERY_AGREES_MS: u64 = 2_000;
 

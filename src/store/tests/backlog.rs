@@ -176,6 +176,29 @@ async fn a_damaged_link_takes_no_message_from_another_topic() {
 }
 
 #[tokio::test]
+async fn what_a_handler_has_failed_is_known_after_a_restart_and_silence_is_not() {
+    let bench = Bench::new();
+    bench.subscribe("b", "c", Start::Now).await;
+    bench.send_many("c", 4).await;
+    let attempt = |seq, attempt, answer: &str| {
+        let (receiver, answer) = (node("b"), answer.to_owned());
+        Attempt { receiver, seq, attempt, at_ms: START_MS, answer }
+    };
+    let attempts = vec![
+        attempt(1, 9, "the handler failed: long ago"),
+        attempt(2, 1, "the handler failed: no"),
+        attempt(2, 2, "the handler failed: no"),
+        attempt(2, 3, "no answer (1 in a row): it may have been handled"),
+    ];
+    bench.store.settle(vec![bench.ack("b", TopicId(1), (1, 1), 1)], attempts).await.expect("noted");
+    let bench = bench.reopened().await;
+    assert_eq!(bench.restored.cursors[0].failed, Some((2, 2)));
+    bench.store.settle(vec![bench.ack("b", TopicId(1), (2, 2), 1)], vec![]).await.expect("noted");
+    let bench = bench.reopened().await;
+    assert_eq!(bench.restored.cursors[0].failed, None);
+}
+
+#[tokio::test]
 async fn cleanup_keeps_what_anybody_waits_for_and_what_is_young() {
     let bench = Bench::new();
     bench.subscribe("quick", "c", Start::Now).await;

@@ -179,13 +179,57 @@ fn a_suspect_that_takes_long_keeps_nobody_waiting_for_good() {
     life.bench.clock.pass(Duration::from_secs(10));
     let begun = life.say(Event::Woke);
     assert!(begun.contains(&handle("b", 1)) && begun.contains(&handle("d", 1)), "{begun:?}");
-    // Two processes ended while it was in work, each time beside others. After the third it is taken to be the one.
+    // Where so many processes ended while it was in work, each time beside others, it is taken to be the one.
+    for ends in 2..8 {
+        life.ends(4);
+        assert_eq!(life.frame("a", &[1]), [handle("a", 1)]);
+        let other = format!("other-{ends}");
+        assert_eq!(life.frame(&other, &[1]), []);
+        life.bench.clock.pass(Duration::from_secs(640));
+        assert!(life.say(Event::Woke).contains(&handle(&other, 1)));
+    }
     life.ends(4);
-    assert_eq!(life.frame("a", &[1]), [handle("a", 1)]);
-    life.bench.clock.pass(Duration::from_secs(10));
-    life.say(Event::Woke);
-    life.frame("c", &[1]);
+    assert_eq!(life.frame("a", &[1]), [ended("a", 1, None)]);
+}
+
+#[test]
+fn what_takes_minutes_is_not_blamed_for_another_that_ends_the_process_at_once() {
+    let mut life = Life::new(4);
+    let alone = |ends| Duration::from_secs(10) * 2_u32.pow(ends);
+    life.frame("slow", &[1]);
+    life.frame("deadly", &[1]);
+    for ends in 0..4 {
+        life.ends(4);
+        assert_eq!(life.frame("slow", &[1]), [handle("slow", 1)], "after {ends}");
+        assert_eq!(life.frame("deadly", &[1]), []);
+        for has_waited in [false, true] {
+            life.bench.clock.pass(alone(ends));
+            let begun = life.say(Event::Woke).contains(&handle("deadly", 1));
+            assert_eq!(
+                begun, has_waited,
+                "it waits for the other to end, as long as that was alone"
+            );
+        }
+    }
     life.ends(4);
+    life.frame("slow", &[1]);
+    life.frame("deadly", &[1]);
+    life.bench.clock.pass(Duration::from_secs(150));
+    assert!(life.take("slow", 1).contains(&handle("deadly", 1)));
+    life.ends(4);
+    assert_eq!(life.frame("deadly", &[1]), [ended("deadly", 1, None)]);
+}
+
+#[test]
+fn an_orderly_end_forgets_what_it_cut_short_and_nothing_else() {
+    let mut life = Life::new(4);
+    life.frame("a", &[1]);
+    life.ends(4);
+    assert_eq!(life.frame("b", &[1]), [handle("b", 1)]);
+    let left = life.bench.inbox.noted_at_end();
+    life.notes = left.into_iter().map(|(_, note)| Some(note)).collect();
+    life.ends(4);
+    assert_eq!(life.frame("b", &[1]), [handle("b", 1)]);
     assert_eq!(life.frame("a", &[1]), [ended("a", 1, None)]);
 }
 

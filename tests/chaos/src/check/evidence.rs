@@ -205,7 +205,7 @@ impl Evidence {
                 continue;
             };
             let asked = match (end.signal, end.code) {
-                (None, _) if run.closed => true,
+                (None, Some(0 | 1)) if run.closed => true,
                 (Some(KILLED), _) => run.kill_asked,
                 (Some(TERMINATED), _) | (_, Some(143)) => run.stop_asked,
                 (_, Some(0)) => true,

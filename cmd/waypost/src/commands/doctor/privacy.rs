@@ -12,7 +12,7 @@ use crate::settings;
 /// The node's folder and file, the settings file, credentials and key.
 pub(super) fn check(config: &Config, database: &Path, settings_file: Option<&Path>) -> Check {
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let beside = ["", "-wal", "-shm"].map(|suffix| {
+    let beside = ["", "-wal", "-shm", "-begun"].map(|suffix| {
         let mut path = OsString::from(database);
         path.push(suffix);
         PathBuf::from(path)
