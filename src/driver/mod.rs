@@ -78,6 +78,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const WATCH_CLOCK: Duration = Duration::from_secs(60);
 /// Least time between two events about refused bytes, so that a stranger cannot drown the others.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// Between two log lines about dead letters: a receiver may refuse a hundred thousand messages.
+const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a driver is given at its start.
 pub(crate) struct Parts {
@@ -145,6 +147,9 @@ pub(crate) struct Driver<T> {
     look_at: Instant,
     keepalives: u64,
     refusal_told: Option<Instant>,
+    dead_letter_told: Option<Instant>,
+    /// Dead letters since then.
+    dead_letters_untold: u64,
     reports_told: (Instant, u32),
 
     origin: Origin,

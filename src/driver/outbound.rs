@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::frames::Outgoing;
 use super::jobs::Written;
 use super::pages::BUFFER_BYTES_EACH;
-use super::{Completion, Driver, SETTLE_EVERY, Timer};
+use super::{Completion, DEAD_LETTER_PAUSE, Driver, SETTLE_EVERY, Timer};
 use crate::event::Event;
-use crate::message::{Entry, NodeId, StoreId, TopicId};
+use crate::message::{Entry, MessageId, NodeId, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::delivery::{self, Action, Delivery, Head, Limits, Settled};
 use crate::protocol::frame::{Answer, MAX_HEADER_BYTES, Verdict};
@@ -338,8 +338,8 @@ impl<T: Transport> Driver<T> {
             }
             Settled::Dead { reason } => {
                 self.tally.dead_lettered.add(count);
-                tracing::warn!(node = %self.me, %receiver, %id, reason, "dead letter");
                 let (receiver, reason) = (receiver.clone(), reason.clone());
+                self.log_dead_letter(&receiver, id, &reason);
                 Some(Event::DeadLettered { receiver, id, reason })
             }
         };
@@ -354,6 +354,18 @@ impl<T: Transport> Driver<T> {
         } else {
             self.settle_soon();
         }
+    }
+
+    fn log_dead_letter(&mut self, receiver: &NodeId, id: MessageId, reason: &str) {
+        let now = Instant::now();
+        if self.dead_letter_told.is_some_and(|told| told + DEAD_LETTER_PAUSE > now) {
+            self.dead_letters_untold += 1;
+            tracing::debug!(node = %self.me, %receiver, %id, reason, "dead letter");
+            return;
+        }
+        self.dead_letter_told = Some(now);
+        let others = std::mem::take(&mut self.dead_letters_untold);
+        tracing::warn!(node = %self.me, %receiver, %id, reason, others, "dead letter");
     }
 
     /// These settlements are in the file: what waited for it goes on.

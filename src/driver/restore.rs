@@ -117,6 +117,8 @@ impl<T: Transport> Driver<T> {
             look_at: clock::now(),
             keepalives: 0,
             refusal_told: None,
+            dead_letter_told: None,
+            dead_letters_untold: 0,
             reports_told: (now.mono, 0),
             origin: Origin::new(stores, last_id),
             going_back: false,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use waypost::{Config, Event, Link, Node, Reason};
+use waypost::{Config, Event, Link, Node, NodeId, Reason};
 
 use crate::output::count;
 
@@ -80,9 +80,6 @@ fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
         Event::PeerOnline { node, .. } => info!("{node} is online"),
         Event::PeerOffline { node, .. } => info!("{node} is offline"),
         Event::PeerLostItsFile { node } => warn!("{node} came back with another file"),
-        Event::DeadLettered { receiver, id, reason } => {
-            warn!("{receiver} does not take message {id}, which is a dead letter now: {reason}");
-        }
         Event::PeerForgotten { node, pending: 1.. } => {
             warn!("{node} was forgotten, with the messages that waited for it");
         }
@@ -115,10 +112,12 @@ fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
     }
 }
 
-/// Messages that nobody will get: thousands may expire together, and are told in one line.
+/// Messages that nobody will get: thousands may expire or be refused together, and are told in one line.
 #[derive(Default)]
 struct GivenUp {
     counts: BTreeMap<String, u64>,
+    /// By receiver: how many, and the first of them with why.
+    dead: BTreeMap<NodeId, (u64, String)>,
     due: Option<Instant>,
 }
 
@@ -126,6 +125,12 @@ impl GivenUp {
     /// Whether it is such an event.
     fn counts(&mut self, event: &Event) -> bool {
         let (what, count) = match event {
+            Event::DeadLettered { receiver, id, reason } => {
+                let first = || (0, format!("{id}: {reason}"));
+                self.dead.entry(receiver.clone()).or_insert_with(first).0 += 1;
+                self.due.get_or_insert_with(|| Instant::now() + GATHER);
+                return true;
+            }
             Event::Expired { receiver, count, .. } => {
                 (format!("for {receiver} expired undelivered"), count)
             }
@@ -155,9 +160,61 @@ impl GivenUp {
     }
 
     fn say(&mut self) {
-        self.due = None;
-        for (what, number) in std::mem::take(&mut self.counts) {
-            warn!("{} {what}", count(number, "message"));
+        for line in self.take() {
+            warn!("{line}");
         }
+    }
+
+    /// A line for each receiver and kind.
+    fn take(&mut self) -> Vec<String> {
+        let Self { counts, dead, .. } = std::mem::take(self);
+        let dead = dead.into_iter().map(|(receiver, (number, first))| match number {
+            1 => format!("{receiver} does not take message {first}; it is a dead letter now"),
+            _ => format!(
+                "{receiver} does not take {number} messages, which are dead letters now, the first of them {first}"
+            ),
+        });
+        let counts =
+            counts.into_iter().map(|(what, number)| format!("{} {what}", count(number, "message")));
+        dead.chain(counts).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost::MessageId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_many_receivers_give_up_together_is_a_line_each() {
+        let bob = NodeId::new("bob").expect("a valid name");
+        let dead = |id| Event::DeadLettered {
+            receiver: bob.clone(),
+            id: MessageId::from_u128(id),
+            reason: "not today".to_owned(),
+        };
+        let mut given_up = GivenUp::default();
+        assert!(given_up.counts(&dead(1)));
+        let first = MessageId::from_u128(1);
+        assert_eq!(
+            given_up.take(),
+            [format!("bob does not take message {first}: not today; it is a dead letter now")]
+        );
+        for id in 1..=100_000 {
+            assert!(given_up.counts(&dead(id)));
+        }
+        assert!(given_up.counts(&Event::Dropped { receiver: bob.clone(), count: 2 }));
+        assert_eq!(
+            given_up.take(),
+            [
+                format!(
+                    "bob does not take 100000 messages, which are dead letters now, the first of them {first}: not today"
+                ),
+                "2 messages for bob given up: dropped for newer ones, or purged".to_owned(),
+            ]
+        );
+        assert!(given_up.take().is_empty() && given_up.due.is_none());
+        assert!(!given_up.counts(&Event::StorageFull));
     }
 }
