@@ -15,7 +15,7 @@ use tracing::info;
 use waypost::error::AckError;
 use waypost::{
     Channel, ChannelName, Config, Headers, Kind, Message, MessageId, Messages, Mode, Node, NodeId,
-    Priority,
+    Priority, Reason,
 };
 
 use super::node;
@@ -45,7 +45,8 @@ pub(super) async fn run(
         received = async {
             let (channel, joined) = join(&node, &args).await?;
             let messages = messages.insert(joined);
-            receive((&channel, messages), &mut unprinted, &args, output, &mut signals).await
+            let from = (&node, &channel, messages);
+            receive(from, &mut unprinted, &args, output, &mut signals).await
         } => received,
         error = standing.lost() => Err(error),
     };
@@ -59,12 +60,14 @@ pub(super) async fn run(
 }
 
 /// Why no message comes any more.
-fn ended(channel: &Channel) -> anyhow::Error {
-    let name = channel.name().as_str();
+fn why_ended(node: &Node, channel: &Channel) -> anyhow::Error {
     match channel.kicked_by() {
-        Some(by) => anyhow::anyhow!(
-            "{by} kicked this node from {name:?}: start it again to take part, or ask whoever runs {by}"
-        ),
+        Some(by) if node.status().kicked.as_ref() == Some(&by) => {
+            anyhow::anyhow!("{}", Reason::Kicked { by })
+        }
+        Some(by) => {
+            anyhow::anyhow!("{}", Reason::KickedFrom { by, channel: channel.name().clone() })
+        }
         None => anyhow::anyhow!("the node has stopped"),
     }
 }
@@ -79,7 +82,7 @@ async fn join(node: &Node, args: &Recv) -> anyhow::Result<(Channel, Messages)> {
 /// Until the count is reached, nothing came for too long, a signal, or nobody reads standard output any more, also where nothing is to be
 /// written. A message that was not printed is left in `unprinted`.
 async fn receive(
-    (channel, messages): (&Channel, &mut Messages),
+    (node, channel, messages): (&Node, &Channel, &mut Messages),
     unprinted: &mut Option<Message>,
     args: &Recv,
     output: &Output,
@@ -96,7 +99,7 @@ async fn receive(
             _ = signals.caught() => return owed.settled(),
             message = messages.next() => match message {
                 Some(message) => message,
-                None => return Err(ended(channel)),
+                None => return Err(why_ended(node, channel)),
             },
             () = until(idle_at) => return owed.settled(),
             () = &mut abandoned => {

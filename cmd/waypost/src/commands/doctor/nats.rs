@@ -10,6 +10,8 @@ use crate::output::bytes;
 
 /// Bytes that a frame's header takes beside a payload, at most about that: names, kind and headers.
 const HEADER_ROOM: usize = 20 * 1024;
+/// Whether the server lets us in.
+pub(super) const LOGIN: &str = "login";
 
 pub(super) async fn checks(config: &Config, node: &NodeId) -> Vec<Check> {
     let permissions = match permissions(config, node).await {
@@ -22,7 +24,7 @@ pub(super) async fn checks(config: &Config, node: &NodeId) -> Vec<Check> {
         let found = format!("{} at {} answers in {rtt}", server.server, server.address);
         checks.push(Check::ok("nats", found));
     }
-    checks.push(Check::ok("login", "the server lets us in"));
+    checks.push(Check::ok(LOGIN, "the server lets us in"));
     checks.push(match &permissions.refused[..] {
         [] => Check::ok("permissions", format!("enough for a node named {node}")),
         refused => {
@@ -106,7 +108,7 @@ fn payload(ours: usize, theirs: usize) -> Check {
 fn refused(error: &ObserveError) -> Check {
     let check = match error {
         ObserveError::NotConnected { .. } => "nats",
-        ObserveError::Unauthorized { .. } => "login",
+        ObserveError::Unauthorized { .. } => LOGIN,
         ObserveError::Denied { .. } => "permissions",
         _ => "settings",
     };
