@@ -409,6 +409,30 @@ counters! {
     reconnects,
 }
 
+/// What kind of reason there is for no connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outage {
+    /// No server answers, or none was found.
+    #[default]
+    NoServer,
+    /// A certificate, a key or a file of the settings keeps the connection from being encrypted.
+    NoTrust,
+    /// The server is there, and refuses something without which there is no connection: by a limit, or by permissions.
+    Refused,
+}
+
+impl Outage {
+    pub(crate) fn reason(self, said: String) -> Reason {
+        match self {
+            Self::NoServer => Reason::NoServer { said },
+            Self::NoTrust => Reason::NoTrust { said },
+            Self::Refused => Reason::refused(said),
+        }
+    }
+}
+
 /// How a node's connection is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -423,8 +447,11 @@ pub enum Link {
     },
     /// The connection was lost, or could not be made; it is tried again.
     Disconnected {
-        /// What the client says about it.
+        /// What the client or the server says about it.
         reason: String,
+        /// What kind of reason that is.
+        #[serde(default)]
+        outage: Outage,
     },
     /// The server refuses our credentials; it is tried again.
     Unauthorized {
@@ -448,7 +475,7 @@ impl Link {
         Some(match self {
             Self::Connected { .. } => return None,
             Self::Connecting => Reason::NoServer { said: "no answer yet".to_owned() },
-            Self::Disconnected { reason } => Reason::outage(reason.clone()),
+            Self::Disconnected { reason, outage } => outage.reason(reason.clone()),
             Self::Unauthorized { reason } => Reason::Unauthorized { said: reason.clone() },
             Self::Conflict { host } => Reason::NameTaken { host: host.clone() },
         })

@@ -142,7 +142,7 @@ pub use config::{
     Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
     WallClock,
 };
-pub use event::{Event, Limit, LimitNear, Link, Status};
+pub use event::{Event, Limit, LimitNear, Link, Outage, Status};
 pub use incoming::{HandlerError, HandlerResult, Message};
 pub use message::{
     CONTENT_TYPE, ChannelName, Headers, Incarnation, InvalidMessage, Kind, MAX_CHANNEL_BYTES,

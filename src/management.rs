@@ -35,6 +35,23 @@ pub struct Query {
     /// Whether the master's state is wanted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub state: bool,
+    /// Which reasons are wanted; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
+}
+
+/// Messages of which it is asked why they don't move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Their channel.
+    pub channel: ChannelName,
+    /// For whom they wait, of whom the first [`MOST_RECEIVERS`](Self::MOST_RECEIVERS) count; empty: for the channel's first reader.
+    pub receivers: Vec<NodeId>,
+}
+
+impl About {
+    /// Most receivers in one question.
+    pub const MOST_RECEIVERS: usize = 100;
 }
 
 /// What a node says about itself. Lists are cut at 1,000 rows; `truncated` says so.
@@ -78,15 +95,22 @@ pub struct Report {
     /// The newest state of a master that it has, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<ReportedState>,
-    /// Why messages don't move there, the most important first. At most 100.
+    /// Why messages don't move there, the most important first, counted when it was asked. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Told>,
+    /// How many more reasons there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasons_left: u64,
     /// How long what it does takes; none where it is built without the feature `metrics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
     /// Whether a list was cut.
     #[serde(default)]
     pub truncated: bool,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Counts and sums since the start: the difference of two reports gives the mean of the time between them.

@@ -273,6 +273,15 @@ reasons! {
         "raise it in the server's configuration, or in the account's"
         "the NATS server's limit is no longer in the way"
 
+    /// The server says something that is neither a refusal nor a limit that is known here.
+    ServerSaid {
+        /// What it says.
+        said: String,
+    } = "server_said"
+        "the NATS server says {said}"
+        "look at its log: whether that keeps messages from moving is not known here"
+        "the NATS server says nothing of that kind any more"
+
     /// A receiver's queue has reached its limit: sends are refused.
     QueueFull {
         /// The receiver; none: a channel's first reader, yet to come.
@@ -529,29 +538,27 @@ impl Reason {
         }
     }
 
-    /// From what the client or the server says of a connection that is not there.
-    pub(crate) fn outage(said: String) -> Self {
-        // The scheme of an address says nothing.
-        let lower = said.to_lowercase().replace("tls://", "");
-        let about_trust = ["certificate", "tls", "alert", "handshake"];
-        match about_trust.iter().any(|words| lower.contains(words)) {
-            true => Self::NoTrust { said },
-            false => Self::NoServer { said },
-        }
-    }
-
-    /// From what a server says that refuses something on a connection that stands.
+    /// From what a server says besides its answers.
     #[doc(hidden)]
     pub fn refused(said: String) -> Self {
-        match is_limit(&said) {
-            true => Self::ServerLimit { said },
-            false => Self::Denied { said },
+        let lower = said.to_lowercase();
+        if lower.starts_with("maximum ") {
+            Self::ServerLimit { said }
+        } else if lower.starts_with("permissions violation") {
+            Self::Denied { said }
+        } else {
+            Self::ServerSaid { said }
         }
     }
 
     /// Whether it says why there is no connection: one such reason can follow another.
     pub(crate) fn is_about_the_link(&self) -> bool {
         matches!(self, Self::Unauthorized { .. } | Self::NoTrust { .. } | Self::NoServer { .. })
+    }
+
+    /// Whether it is of what a server has said, which nobody knows of any more while there is no connection.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::ServerLimit { .. } | Self::ServerSaid { .. })
     }
 
     /// Whether this node is cut off by it, so that it knows nothing of its receivers.
@@ -660,11 +667,6 @@ fn span(millis: u64) -> String {
         secs => secs - secs % 3_600,
     };
     humantime::format_duration(Duration::from_secs(coarse)).to_string()
-}
-
-/// Whether a server says that one of its limits is reached.
-pub(crate) fn is_limit(said: &str) -> bool {
-    said.to_lowercase().starts_with("maximum ")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tracing::Instrument;
 
 use super::{Completion, Driver, Timer};
-use crate::event::{Event, Link};
+use crate::event::{Event, Link, Outage};
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict, detail};
@@ -36,13 +36,14 @@ impl<T: Transport> Driver<T> {
                 self.max_frame = max_payload;
                 self.link_up(server).await;
             }
-            TransportEvent::Down { reason } => self.link_down(reason).await,
+            TransportEvent::Down { reason, outage } => self.link_down(reason, outage).await,
             TransportEvent::Unauthorized { reason } => self.unauthorized(reason).await,
             TransportEvent::Denied { reason } => {
-                self.denied(reason.clone());
                 if !self.link && !self.conflict {
-                    self.set_link(Link::Disconnected { reason: reason.clone() });
+                    let outage = Outage::Refused;
+                    self.set_link(Link::Disconnected { reason: reason.clone(), outage });
                 }
+                self.denied(reason.clone());
                 self.tell(Event::Denied { reason });
             }
             TransportEvent::Room => self.send_unsent().await,

@@ -101,7 +101,12 @@ pub(super) enum Completion {
     },
     ToldOfShutdown,
     CleanedUp,
-    Report(Box<crate::management::Report>),
+    /// With what waits, and what of it was asked about.
+    Report {
+        report: Box<crate::management::Report>,
+        pending: Result<Vec<Pending>, StoreError>,
+        about: Option<crate::management::About>,
+    },
     Obeyed(Obeyed),
     Waiting(Result<u64, StoreError>),
     Laggards(Result<Vec<crate::management::Account>, StoreError>),
@@ -183,7 +188,9 @@ impl<T: Transport> Driver<T> {
             Completion::Waiting(waiting) => self.still_waiting(waiting),
             Completion::Laggards(accounts) => self.found_laggards(accounts),
             Completion::Pending(pending) => self.found_pending(pending),
-            Completion::Report(report) => self.send_report(*report).await,
+            Completion::Report { report, pending, about } => {
+                self.send_report(*report, pending, about.as_ref()).await;
+            }
         }
     }
 

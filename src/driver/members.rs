@@ -7,7 +7,7 @@ use super::giving_up::Leaving;
 use super::{Completion, Driver, Keepalive, LOOK, OBJECTION, Timer};
 use crate::clock;
 use crate::error::{StartError, StoreError};
-use crate::event::{Event, Link};
+use crate::event::{Event, Link, Outage};
 use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
 use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
 use crate::protocol::membership::{self, Action, Departure, Known, News};
@@ -71,14 +71,16 @@ impl<T: Transport> Driver<T> {
         self.deliver_all(|| delivery::Event::LinkUp).await;
     }
 
-    pub(super) async fn link_down(&mut self, reason: String) {
+    pub(super) async fn link_down(&mut self, reason: String, outage: Outage) {
         let told = matches!(
             self.status.borrow().link,
             Link::Disconnected { .. } | Link::Unauthorized { .. }
         );
         let was_up = std::mem::replace(&mut self.link, false);
         if !self.conflict {
-            self.set_link(Link::Disconnected { reason: reason.clone() });
+            // It was said of a connection that is gone.
+            self.stalls.denied.clear();
+            self.set_link(Link::Disconnected { reason: reason.clone(), outage });
         }
         if was_up || !told {
             self.lost_link().await;

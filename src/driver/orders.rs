@@ -396,7 +396,8 @@ impl<T: Transport> Driver<T> {
         within: Duration,
         reply: Reply<Result<Box<Report>, OrderError>>,
     ) {
-        let query = Query { from: self.me.clone(), query: fastrand::u64(..), state: false };
+        let query =
+            Query { from: self.me.clone(), query: fastrand::u64(..), state: false, about: None };
         let to = Subject::Management { to: Audience::Node(node.clone()), from: self.me.clone() };
         let (frame, answer) = (Frame::Query(query.clone()), Answer::Report(reply));
         let is_mine = node == self.me;

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::election::Office;
 use super::{Completion, Driver};
-use crate::management::{ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
+use crate::error::StoreError;
+use crate::management::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
 use crate::protocol::frame::{ChannelPresence, Frame};
-use crate::store::Health;
+use crate::store::{Health, Pending};
 use crate::transport::{Audience, Subject, Transport};
 
 /// Most reports a second, so that a stranger's questions cost little.
@@ -88,12 +89,13 @@ impl<T: Transport> Driver<T> {
             counters: self.tally.read(),
             election,
             state,
-            reasons: self.told_reasons(),
+            reasons: Vec::new(),
+            reasons_left: 0,
             latency: self.store.meter().latency(),
             truncated,
         };
         self.settle();
-        let store = self.store.clone();
+        let (store, about) = (self.store.clone(), query.about.clone());
         self.jobs.push(Box::pin(async move {
             if let Ok(mut accounts) = store.accounts().await {
                 report.truncated |= accounts.len() > MAX_ROWS;
@@ -101,11 +103,19 @@ impl<T: Transport> Driver<T> {
                 report.accounts = accounts;
             }
             report.now_ms = Some(store.now_ms());
-            Completion::Report(Box::new(report))
+            // What waits is counted last: whoever asks may just have sent it.
+            let pending = store.pending().await;
+            Completion::Report { report: Box::new(report), pending, about }
         }));
     }
 
-    pub(super) async fn send_report(&mut self, report: Report) {
+    pub(super) async fn send_report(
+        &mut self,
+        mut report: Report,
+        pending: Result<Vec<Pending>, StoreError>,
+        about: Option<&About>,
+    ) {
+        (report.reasons, report.reasons_left) = self.told_reasons(pending, about);
         if report.to == self.me && self.asking.contains_key(&report.query) {
             return self.reported(Box::new(report));
         }

@@ -1,5 +1,6 @@
 //! Why messages don't move: looked at from time to time and at each change, told once when it begins and once when it ends.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
@@ -8,9 +9,10 @@ use super::{Completion, Driver, Timer};
 use crate::config::Overflow;
 use crate::error::StoreError;
 use crate::event::{Event, Status};
+use crate::management::About;
 use crate::message::{ChannelName, NodeId, TopicId};
 use crate::protocol::stalls::{self, News, Snapshot, Standing, Telling, Waiting};
-use crate::reason::{self, Reason, Told};
+use crate::reason::{Reason, Told};
 use crate::store::Pending;
 use crate::transport::Transport;
 
@@ -56,10 +58,7 @@ impl<T: Transport> Driver<T> {
 
     pub(super) fn found_pending(&mut self, pending: Result<Vec<Pending>, StoreError>) {
         self.stalls.counting = false;
-        // Where the file does not say it, what was found before goes on.
-        if let Ok(pending) = pending {
-            self.stalls.waiting = pending;
-        }
+        self.take_pending(pending);
         self.tell_stalls();
         let asked = std::mem::take(&mut self.stalls.asked);
         if !asked.is_empty() {
@@ -67,6 +66,13 @@ impl<T: Transport> Driver<T> {
             for reply in asked {
                 let _ = reply.send(reasons.clone());
             }
+        }
+    }
+
+    fn take_pending(&mut self, pending: Result<Vec<Pending>, StoreError>) {
+        // Where the file does not say it, what was found before goes on.
+        if let Ok(pending) = pending {
+            self.stalls.waiting = pending;
         }
     }
 
@@ -91,7 +97,7 @@ impl<T: Transport> Driver<T> {
         }
         let mut reasons = self.reasons();
         let now = Instant::now();
-        let all_news = self.stalls.telling.look(now, &reasons);
+        let all_news = self.stalls.telling.look(now, self.has_no_link(), &reasons);
         reasons.truncate(MAX_SHOWN);
         // Before it is told: whoever hears of it looks there.
         self.status.send_if_modified(|status: &mut Status| {
@@ -119,29 +125,49 @@ impl<T: Transport> Driver<T> {
         }
     }
 
+    /// Whether this node looks for a connection: a server that refuses something may be the reason.
+    fn has_no_link(&self) -> bool {
+        !self.link && !self.conflict
+    }
+
     fn reasons(&self) -> Vec<Reason> {
         let limit = u64::try_from(self.config.queue_limit.get()).unwrap_or(u64::MAX);
         stalls::reasons(Snapshot {
             node: self.own_reasons(),
+            no_link: self.has_no_link(),
             waiting: self.stalls.waiting.iter().map(|pending| self.waiting(pending)).collect(),
             limit: (self.config.overflow == Overflow::Reject).then_some(limit),
         })
     }
 
-    /// For a report.
-    pub(super) fn told_reasons(&self) -> Vec<Told> {
-        self.reasons().iter().take(MAX_SHOWN).map(Told::from).collect()
+    /// For a report, with what waits now; and how many more there are.
+    pub(super) fn told_reasons(
+        &mut self,
+        pending: Result<Vec<Pending>, StoreError>,
+        about: Option<&About>,
+    ) -> (Vec<Told>, u64) {
+        self.take_pending(pending);
+        let mut reasons = self.reasons();
+        if let Some(about) = about {
+            stalls::keep_about(&mut reasons, about);
+        }
+        let left = reasons.len().saturating_sub(MAX_SHOWN);
+        (reasons.iter().take(MAX_SHOWN).map(Told::from).collect(), left as u64)
     }
 
     /// What hinders this node itself.
     fn own_reasons(&self) -> Vec<Reason> {
-        let mut reasons: Vec<Reason> = self.status.borrow().link.reason().into_iter().collect();
+        let link = self.status.borrow().link.reason();
+        // What it refuses, where there is no connection because of that, comes below with all else that it does.
+        let is_below = |it: &Reason| it.is_of_the_server() && !self.stalls.denied.is_empty();
+        let mut reasons: Vec<Reason> = link.filter(|it| !is_below(it)).into_iter().collect();
         reasons.extend(self.store.reason());
         reasons.extend(self.gate.look().reasons());
-        let (limits, denied): (Vec<_>, Vec<_>) =
-            self.stalls.denied.iter().map(String::as_str).partition(|said| reason::is_limit(said));
-        let refused = [limits, denied].into_iter().filter(|alike| !alike.is_empty());
-        reasons.extend(refused.map(|alike| Reason::refused(alike.join("; "))));
+        let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for said in &self.stalls.denied {
+            refused.entry(Reason::refused(said.clone()).name()).or_default().push(said);
+        }
+        reasons.extend(refused.into_values().map(|alike| Reason::refused(alike.join("; "))));
         let is_online = |node: &NodeId| self.membership.is_online(node);
         reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
         reasons.extend(self.laggards.near.clone());

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Query, Report};
+use super::{About, Query, Report};
 use crate::config::Config;
 use crate::error::{ConfigError, ConnectError};
+use crate::event::Outage;
 use crate::message::{Incarnation, NodeId};
 use crate::protocol::frame::Frame;
 use crate::reason::Reason;
@@ -35,13 +36,13 @@ pub enum ObserveError {
     /// A certificate, key or credentials file cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// No server could be reached.
-    #[error("no NATS server at {servers}: {reason}")]
+    /// No server could be reached, or the connection was lost.
+    #[error("{}", outage.reason(reason.clone()))]
     NotConnected {
-        /// Where it was looked for.
-        servers: String,
-        /// What the client says.
+        /// What the client or the server says, with the address where there is one.
         reason: String,
+        /// What kind of reason that is.
+        outage: Outage,
     },
     /// The server refuses our credentials.
     #[error("{}", Reason::Unauthorized { said: reason.clone() })]
@@ -62,9 +63,7 @@ impl ObserveError {
     pub fn reason(&self) -> Option<Reason> {
         Some(match self {
             Self::Config(_) | Self::Connect(_) => return None,
-            Self::NotConnected { servers, reason } => {
-                Reason::outage(format!("{servers}: {reason}"))
-            }
+            Self::NotConnected { reason, outage } => outage.reason(reason.clone()),
             Self::Unauthorized { reason } => Reason::Unauthorized { said: reason.clone() },
             Self::Denied { reason } => Reason::refused(reason.clone()),
         })
@@ -98,9 +97,14 @@ impl ServerCheck {
     }
 }
 
-pub(super) fn unreachable(config: &Config, reason: String) -> ObserveError {
-    let servers: Vec<_> = config.nats.iter().map(|url| crate::config::mask_url(url)).collect();
-    ObserveError::NotConnected { servers: servers.join(", "), reason }
+/// `last`: what was said last, if anything was.
+pub(super) fn unreachable(config: &Config, last: Option<(String, Outage)>) -> ObserveError {
+    let (reason, outage) = last.unwrap_or_else(|| {
+        let servers: Vec<_> = config.nats.iter().map(|url| crate::config::mask_url(url)).collect();
+        let time = PATIENCE.as_secs();
+        (format!("{}: no answer within {time} s", servers.join(", ")), Outage::NoServer)
+    });
+    ObserveError::NotConnected { reason, outage }
 }
 
 /// Asks running nodes about themselves. It is no node: it has no file and takes part in nothing.
@@ -127,7 +131,7 @@ impl Observer {
         });
         let mut transport = NatsTransport::connect(config, &me, Role::Observer).await?;
         let end = Instant::now() + PATIENCE;
-        let mut last = "it did not answer in time".to_owned();
+        let mut last = None;
         loop {
             let Ok(event) = tokio::time::timeout_at(end, transport.next()).await else {
                 transport.close(Duration::ZERO).await;
@@ -144,7 +148,7 @@ impl Observer {
                         queries: fastrand::u64(..u64::MAX / 2),
                     });
                 }
-                TransportEvent::Down { reason } => last = reason,
+                TransportEvent::Down { reason, outage } => last = Some((reason, outage)),
                 TransportEvent::Unauthorized { reason } => {
                     transport.close(Duration::ZERO).await;
                     return Err(ObserveError::Unauthorized { reason });
@@ -172,7 +176,7 @@ impl Observer {
         within: Duration,
         expected: &[NodeId],
     ) -> Result<Vec<Report>, ObserveError> {
-        self.ask(Audience::All, false, within, expected).await
+        self.ask(Audience::All, (false, None), within, expected).await
     }
 
     /// Asks one node, also for the newest state of a master that it has; none where it did not answer in time.
@@ -184,27 +188,46 @@ impl Observer {
         node: &NodeId,
         within: Duration,
     ) -> Result<Option<Report>, ObserveError> {
+        self.ask_one(node, (true, None), within).await
+    }
+
+    /// Asks one node why messages don't move there, all of them or these; none where it did not answer in time.
+    ///
+    /// # Errors
+    /// As [`reports`](Self::reports).
+    pub async fn reasons_of(
+        &mut self,
+        node: &NodeId,
+        about: Option<About>,
+        within: Duration,
+    ) -> Result<Option<Report>, ObserveError> {
+        self.ask_one(node, (false, about), within).await
+    }
+
+    async fn ask_one(
+        &mut self,
+        node: &NodeId,
+        what: (bool, Option<About>),
+        within: Duration,
+    ) -> Result<Option<Report>, ObserveError> {
         let expected = std::slice::from_ref(node);
-        let reports = self.ask(Audience::Node(node.clone()), true, within, expected).await?;
+        let reports = self.ask(Audience::Node(node.clone()), what, within, expected).await?;
         Ok(reports.into_iter().find(|report| report.node == *node))
     }
 
     async fn ask(
         &mut self,
         whom: Audience,
-        state: bool,
+        (state, about): (bool, Option<About>),
         within: Duration,
         expected: &[NodeId],
     ) -> Result<Vec<Report>, ObserveError> {
         self.queries += 1;
-        let query = Query { from: self.me.clone(), query: self.queries, state };
+        let query = Query { from: self.me.clone(), query: self.queries, state, about };
         let to = Subject::Management { to: whom, from: self.me.clone() };
-        let lost = |reason: String| ObserveError::NotConnected {
-            servers: "the server".to_owned(),
-            reason,
-        };
+        let lost = |reason: String, outage| ObserveError::NotConnected { reason, outage };
         let asked = self.transport.try_publish(&to, Frame::Query(query).encode());
-        asked.map_err(|error| lost(error.to_string()))?;
+        asked.map_err(|error| lost(error.to_string(), Outage::NoServer))?;
         let mut reports: BTreeMap<NodeId, Report> = BTreeMap::new();
         let mut end = Instant::now() + within;
         while let Ok(event) = tokio::time::timeout_at(end, self.transport.next()).await {
@@ -216,7 +239,7 @@ impl Observer {
                         reports.insert(from, *report);
                     }
                 }
-                TransportEvent::Down { reason } => return Err(lost(reason)),
+                TransportEvent::Down { reason, outage } => return Err(lost(reason, outage)),
                 TransportEvent::Unauthorized { reason } => {
                     return Err(ObserveError::Unauthorized { reason });
                 }

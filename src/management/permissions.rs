@@ -48,7 +48,7 @@ async fn probe(
 ) -> Result<Permissions, ObserveError> {
     let mut found = Permissions { server: None, refused: Vec::new() };
     let mut end = Instant::now() + PATIENCE;
-    let mut last = "it did not answer in time".to_owned();
+    let mut last = None;
     while let Ok(event) = tokio::time::timeout_at(end, transport.next()).await {
         match event {
             TransportEvent::Up { max_payload, server } => {
@@ -66,7 +66,7 @@ async fn probe(
             TransportEvent::Unauthorized { reason } => {
                 return Err(ObserveError::Unauthorized { reason });
             }
-            TransportEvent::Down { reason } => last = reason,
+            TransportEvent::Down { reason, outage } => last = Some((reason, outage)),
             TransportEvent::Room
             | TransportEvent::Slow
             | TransportEvent::Stray
@@ -84,7 +84,7 @@ async fn probe(
 fn attempts(node: &NodeId, elects: bool) -> Vec<(Subject, Frame)> {
     let nobody = NodeId::new(format!("nobody-{}", Incarnation::generate())).expect("a valid name");
     let (to, from) = (nobody, node.clone());
-    let query = || Frame::Query(Query { from: from.clone(), query: 0, state: false });
+    let query = || Frame::Query(Query { from: from.clone(), query: 0, state: false, about: None });
     let answer = Answer {
         from: from.clone(),
         to: to.clone(),

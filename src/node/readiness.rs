@@ -100,6 +100,7 @@ fn check(reason: &Reason) -> Check {
         | Reason::NoTrust { .. }
         | Reason::Denied { .. }
         | Reason::ServerLimit { .. } => ("nats", CheckState::Failed),
+        Reason::ServerSaid { .. } => ("nats", CheckState::Passed),
         // An election that waits for voters is no reason to take a node out of service.
         Reason::NoQuorum { .. } => ("election", CheckState::Passed),
         Reason::ClockWrong { .. } => ("clock", CheckState::Passed),
@@ -118,6 +119,7 @@ fn check(reason: &Reason) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Outage;
 
     #[test]
     fn an_outage_waits_and_what_does_not_heal_by_itself_fails() {
@@ -125,7 +127,12 @@ mod tests {
         let state = |link: Link| link.reason().map(|reason| check(&reason).state);
         assert_eq!(state(Link::Connected { server: text() }), None);
         assert_eq!(state(Link::Connecting), Some(CheckState::Waiting));
-        assert_eq!(state(Link::Disconnected { reason: text() }), Some(CheckState::Waiting));
+        let disconnected = |outage| Link::Disconnected { reason: text(), outage };
+        assert_eq!(state(disconnected(Outage::NoServer)), Some(CheckState::Waiting));
+        assert_eq!(state(disconnected(Outage::NoTrust)), Some(CheckState::Failed));
+        let limit = "maximum connections exceeded".to_owned();
+        let refused = Link::Disconnected { reason: limit, outage: Outage::Refused };
+        assert_eq!(state(refused), Some(CheckState::Failed));
         assert_eq!(state(Link::Unauthorized { reason: text() }), Some(CheckState::Failed));
         assert_eq!(state(Link::Conflict { host: text() }), Some(CheckState::Failed));
     }

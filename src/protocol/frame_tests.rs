@@ -1,5 +1,5 @@
 use super::*;
-use crate::management::{Done, Task};
+use crate::management::{About, Done, Task};
 use crate::message::Encoding;
 use crate::protocol::election::{Said, State, Term, Version};
 use proptest::prelude::*;
@@ -91,7 +91,16 @@ fn all() -> Vec<Frame> {
         Frame::Keepalive(keepalive()),
         Frame::Hello { nonce: u64::MAX, keepalive: keepalive() },
         Frame::Welcome { nonce: 1, keepalive: keepalive() },
-        Frame::Query(Query { from: node("alice"), query: 1, state: false }),
+        Frame::Query(Query { from: node("alice"), query: 1, state: false, about: None }),
+        Frame::Query(Query {
+            from: node("alice"),
+            query: 1,
+            state: true,
+            about: Some(About {
+                channel: ChannelName::new("c").expect("a valid name"),
+                receivers: vec![node("bob")],
+            }),
+        }),
     ];
     frames.extend(orders());
     frames.extend(elections());
@@ -204,7 +213,7 @@ fn unknown_fields_of_a_header_are_ignored() {
     let mut bytes = b"WP\x01\x00\x00\x00\x00".to_vec();
     bytes.push(header.len() as u8);
     bytes.extend(header);
-    let query = Query { from: node("alice"), query: 1, state: false };
+    let query = Query { from: node("alice"), query: 1, state: false, about: None };
     assert_eq!(Frame::decode(&bytes.into()), Ok(Frame::Query(query)));
 }
 

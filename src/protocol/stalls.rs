@@ -1,8 +1,9 @@
 //! Why messages don't move, from a look at a node; and when that is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::management::About;
 use crate::message::{ChannelName, MessageId, NodeId};
 use crate::reason::{self, Reason};
 
@@ -11,6 +12,8 @@ use crate::reason::{self, Reason};
 pub struct Snapshot {
     /// What hinders the node itself.
     pub node: Vec<Reason>,
+    /// Whether it looks for a connection, whatever the reason is called.
+    pub no_link: bool,
     /// What waits, by receiver and channel.
     pub waiting: Vec<Waiting>,
     /// How many messages may wait for one receiver, where more are refused.
@@ -56,8 +59,8 @@ pub enum Standing {
 
 /// All reasons, the most important first. While the node is cut off, nothing is said of its receivers: it knows nothing of them.
 pub fn reasons(snapshot: Snapshot) -> Vec<Reason> {
-    let Snapshot { node: mut reasons, waiting, limit } = snapshot;
-    let cut_off = reasons.iter().any(Reason::cuts_off);
+    let Snapshot { node: mut reasons, no_link, waiting, limit } = snapshot;
+    let cut_off = no_link || reasons.iter().any(Reason::cuts_off);
     let mut totals: BTreeMap<Audience<'_>, u64> = BTreeMap::new();
     for waiting in &waiting {
         *totals.entry(audience(waiting)).or_default() += waiting.pending;
@@ -75,6 +78,15 @@ pub fn reasons(snapshot: Snapshot) -> Vec<Reason> {
     reason::sort(&mut reasons);
     reasons.dedup_by(|a, b| a.is_about_the_same(b));
     reasons
+}
+
+/// Leaves what is about these messages: also what hinders the node itself.
+pub fn keep_about(reasons: &mut Vec<Reason>, about: &About) {
+    let receivers: BTreeSet<&NodeId> = about.receivers.iter().take(About::MOST_RECEIVERS).collect();
+    reasons.retain(|reason| {
+        reason.channel().is_none_or(|channel| *channel == about.channel)
+            && reason.receiver().is_none_or(|receiver| receivers.contains(receiver))
+    });
 }
 
 /// For whom the queue limit counts: a receiver, or a channel's first reader.
@@ -154,16 +166,18 @@ struct Known {
 }
 
 impl Telling {
-    /// Takes what holds now, and says what is to be told.
-    pub fn look(&mut self, now: Instant, reasons: &[Reason]) -> Vec<News> {
-        let cut_off = reasons.iter().any(Reason::cuts_off);
+    /// Takes what holds now, and says what is to be told. `no_link`: the node looks for a connection, whatever the reason is called.
+    pub fn look(&mut self, now: Instant, no_link: bool, reasons: &[Reason]) -> Vec<News> {
+        let no_link = no_link || reasons.iter().any(Reason::is_about_the_link);
+        let cut_off = no_link || reasons.iter().any(Reason::cuts_off);
         self.take(now, cut_off, reasons);
         let mut news = Vec::new();
-        let no_link = reasons.iter().any(Reason::is_about_the_link);
+        let is_of_a_link =
+            |reason: &Reason| reason.is_about_the_link() || reason.is_of_the_server();
         for known in self.known.values_mut().filter(|known| known.told && !known.holds) {
             known.told = false;
             // One reason for which there is no connection has become another.
-            if !(no_link && known.reason.is_about_the_link()) {
+            if !(no_link && is_of_a_link(&known.reason)) {
                 news.push(News::Ends(known.reason.clone()));
             }
         }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{PublishError, Role, ServerInfo, Subject, Transport, TransportEvent};
+use crate::event::Outage;
 use crate::message::NodeId;
 
 /// Frames that may be under way to one transport; one more is dropped, and the transport told that it is slow.
@@ -117,8 +118,7 @@ impl MemoryNetwork {
         };
         state.endpoints.insert(number, endpoint);
         if state.cut.contains(me) {
-            let reason = "the network is cut".to_owned();
-            state.arrive(number, Instant::now(), TransportEvent::Down { reason });
+            state.arrive(number, Instant::now(), cut());
         } else {
             state.raise(number);
         }
@@ -144,8 +144,7 @@ impl MemoryNetwork {
                 endpoint.up = false;
                 endpoint.arrivals.clear();
                 endpoint.latest.clear();
-                let reason = "the network is cut".to_owned();
-                state.arrive(number, Instant::now(), TransportEvent::Down { reason });
+                state.arrive(number, Instant::now(), cut());
             }
         }
     }
@@ -334,6 +333,10 @@ impl Ord for Arrival {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
     }
+}
+
+fn cut() -> TransportEvent {
+    TransportEvent::Down { reason: "the network is cut".to_owned(), outage: Outage::NoServer }
 }
 
 #[cfg(test)]

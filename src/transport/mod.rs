@@ -15,6 +15,8 @@ use bytes::Bytes;
 
 pub(crate) use subjects::{Audience, Role, Subject, Subjects};
 
+use crate::event::Outage;
+
 /// Carries frames. One loop on a current-thread runtime owns it, so it need not be `Send`.
 pub(crate) trait Transport {
     /// The next thing that happened. Cancelling loses nothing, and it never ends before `close`.
@@ -46,11 +48,13 @@ pub(crate) enum TransportEvent {
         /// Which server it is.
         server: ServerInfo,
     },
-    /// The connection is lost, or the first attempt at one failed. Told once an outage, and again where it goes on for a reason that somebody
-    /// has to remove.
+    /// The connection is lost, or the first attempt at one failed. Told once an outage, and again where its kind changes, or where it goes on
+    /// for another reason that somebody has to remove.
     Down {
         /// What the client or the server said.
         reason: String,
+        /// What kind of reason that is.
+        outage: Outage,
     },
     /// A server refuses our credentials. It is tried again all the same. Told once a change, not once a try, and only while not up.
     Unauthorized {

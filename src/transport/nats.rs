@@ -43,6 +43,7 @@ use super::{
     Audience, PublishError, Role, ServerInfo, Subject, Subjects, Transport, TransportEvent,
 };
 use crate::config::Config;
+use crate::event::Outage;
 use crate::message::NodeId;
 
 /// How often the client's state is read, should its events have been lost.
@@ -76,6 +77,8 @@ pub(crate) struct NatsTransport {
     told_denials: Vec<String>,
     /// Why there is no connection, as far as it was told in this outage.
     told_reasons: Vec<String>,
+    /// When the last of them was told.
+    told_at: Instant,
     events: VecDeque<TransportEvent>,
     tick: Interval,
     /// When the client has ended by itself: when it is to be replaced.
@@ -107,12 +110,13 @@ enum Link {
 enum Standing {
     Nothing,
     Up,
-    Down,
+    Down(Outage),
     Unauthorized(String),
 }
 
-/// Reasons that are told in an outage, so that two that alternate are no stream of events.
+/// What is told of an outage at once. Two reasons that alternate are no stream of events: further ones are told once a minute.
 const MAX_TOLD_REASONS: usize = 16;
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 impl NatsTransport {
     /// Begins to connect, and returns without waiting for a server. The settings have passed `Config::validate`.
@@ -145,6 +149,7 @@ impl NatsTransport {
             standing: Standing::Nothing,
             told_denials: Vec::new(),
             told_reasons: Vec::new(),
+            told_at: Instant::now(),
             events: VecDeque::new(),
             tick,
             reopen_at: None,
@@ -220,8 +225,7 @@ impl NatsTransport {
     fn lost(&mut self, reason: String) {
         // A connection that breaks before its proof is news only where nothing was told yet.
         if matches!(self.link, Link::Up { .. }) || self.standing == Standing::Nothing {
-            self.standing = Standing::Down;
-            self.events.push_back(TransportEvent::Down { reason });
+            self.tell_down(signals::kind(&reason), reason);
         }
         self.link = Link::Down;
         self.outbox.restart(self.open.counts());
@@ -244,6 +248,9 @@ impl NatsTransport {
         for reason in denied {
             if self.told_denials.len() < MAX_TOLD_DENIALS && !self.told_denials.contains(&reason) {
                 self.told_denials.push(reason.clone());
+                if !matches!(self.link, Link::Up { .. }) {
+                    self.standing = Standing::Down(Outage::Refused);
+                }
                 self.events.push_back(TransportEvent::Denied { reason });
             }
         }
@@ -259,26 +266,49 @@ impl NatsTransport {
         }
     }
 
+    /// Tells why there is no connection, where that is news: of another kind than what was told last, or in other words of something that
+    /// somebody has to remove.
     fn tell(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Unauthorized(reason) => {
-                if self.standing != Standing::Unauthorized(reason.clone()) {
-                    self.standing = Standing::Unauthorized(reason.clone());
+                let standing = Standing::Unauthorized(reason.clone());
+                if self.standing != standing && self.may_tell() {
+                    self.note_told(standing, &reason);
                     self.events.push_back(TransportEvent::Unauthorized { reason });
                 }
             }
-            Trouble::Unreachable(reason) => {
+            Trouble::Unreachable(outage, reason) => {
                 tracing::debug!(%reason, "no connection to a NATS server");
-                let first = self.standing == Standing::Nothing;
-                let is_news = self.told_reasons.len() < MAX_TOLD_REASONS
-                    && !self.told_reasons.contains(&reason);
-                if first || (is_news && signals::asks_for_somebody(&reason)) {
-                    self.told_reasons.push(reason.clone());
-                    self.standing = Standing::Down;
-                    self.events.push_back(TransportEvent::Down { reason });
+                let is_other = self.standing != Standing::Down(outage);
+                let is_new = outage != Outage::NoServer && !self.told_reasons.contains(&reason);
+                if (is_other || is_new) && self.may_tell() {
+                    self.tell_down(outage, reason);
+                }
+            }
+            Trouble::Vague(reason) => {
+                if self.standing == Standing::Nothing {
+                    self.tell_down(Outage::NoServer, reason);
                 }
             }
         }
+    }
+
+    fn may_tell(&mut self) -> bool {
+        if self.told_reasons.len() >= MAX_TOLD_REASONS && self.told_at.elapsed() >= TELL_AGAIN {
+            self.told_reasons.pop();
+        }
+        self.told_reasons.len() < MAX_TOLD_REASONS
+    }
+
+    fn tell_down(&mut self, outage: Outage, reason: String) {
+        self.note_told(Standing::Down(outage), &reason);
+        self.events.push_back(TransportEvent::Down { reason, outage });
+    }
+
+    fn note_told(&mut self, standing: Standing, reason: &str) {
+        self.standing = standing;
+        self.told_at = Instant::now();
+        self.told_reasons.push(reason.to_owned());
     }
 
     /// A token that does not find room is lost, and sent again in time.
@@ -428,8 +458,12 @@ impl NatsTransport {
                 self.reopen_at = None;
             }
             Err(error) => {
-                tracing::error!(%error, "the NATS client cannot be replaced yet");
                 self.reopen_at = Some(Instant::now() + STABLE_AFTER);
+                let reason = format!("the NATS client cannot be replaced: {error}");
+                self.tell(match error.is_about_trust() {
+                    true => Trouble::Unreachable(Outage::NoTrust, reason),
+                    false => Trouble::Unauthorized(reason),
+                });
             }
         }
     }

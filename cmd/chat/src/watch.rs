@@ -173,7 +173,7 @@ async fn note(hub: &Hub, given_up: &mut GivenUp, event: &Event) -> bool {
 fn show_link(hub: &Hub, link: &Link) {
     match link {
         Link::Connected { .. } => hub.set_link(true, ""),
-        Link::Disconnected { reason } | Link::Unauthorized { reason } => {
+        Link::Disconnected { reason, .. } | Link::Unauthorized { reason } => {
             hub.set_link(false, reason)
         }
         Link::Conflict { host } => {

@@ -78,7 +78,9 @@ fn nodes_that_do_not_answer_are_an_exit_code_of_their_own() {
     }
     here.run("stats --node zoe").says(4, "node zoe has not answered");
     let nowhere = Program::new(NOWHERE);
-    nowhere.run("peers").says(1, "no NATS server at nats://127.0.0.1:1");
+    let ended = nowhere.run("peers").says(1, "not connected to NATS (nats://127.0.0.1:1: ");
+    assert!(ended.err.contains("start a server there"), "{}", ended.err);
+    assert_eq!(ended.err.matches("127.0.0.1").count(), 1, "{}", ended.err);
 }
 
 #[test]

@@ -93,11 +93,8 @@ impl Observer {
                     };
                     results.insert(from, result);
                 }
-                Ok(TransportEvent::Down { reason }) => {
-                    return Err(ObserveError::NotConnected {
-                        servers: "the server".to_owned(),
-                        reason,
-                    });
+                Ok(TransportEvent::Down { reason, outage }) => {
+                    return Err(ObserveError::NotConnected { reason, outage });
                 }
                 Ok(TransportEvent::Unauthorized { reason }) => {
                     return Err(ObserveError::Unauthorized { reason });

@@ -23,6 +23,10 @@ fn cut_off() -> Reason {
     Reason::NoServer { said: "refused".to_owned() }
 }
 
+fn limit() -> Reason {
+    Reason::refused("maximum subscriptions exceeded".to_owned())
+}
+
 fn full() -> Reason {
     Reason::DiskFull { path: "a.db".to_owned() }
 }
@@ -36,6 +40,7 @@ fn the_most_important_reason_comes_first_and_each_once() {
     let id = MessageId::from_u128(1);
     let snapshot = Snapshot {
         node: vec![Reason::Draining { by: node("x") }, full()],
+        no_link: false,
         waiting: vec![
             waits("slow", 3, Standing::Unanswered { id, attempts: 2 }),
             waits("away", 2, AWAY),
@@ -58,13 +63,19 @@ fn the_most_important_reason_comes_first_and_each_once() {
 #[test]
 fn a_node_that_is_cut_off_says_nothing_of_its_receivers() {
     let waiting = vec![waits("away", 8, AWAY), waits("", 1, Standing::Moving)];
-    let snapshot = Snapshot { node: vec![cut_off()], waiting, limit: Some(8) };
-    assert_eq!(names(&reasons(snapshot)), ["no_server", "queue_full"]);
+    let snapshot = |why, no_link| {
+        let (node, waiting) = (vec![why], waiting.clone());
+        names(&reasons(Snapshot { node, no_link, waiting, limit: Some(8) }))
+    };
+    assert_eq!(snapshot(cut_off(), true), ["no_server", "queue_full"]);
+    assert_eq!(snapshot(limit(), true), ["server_limit", "queue_full"]);
+    // On a connection that stands it is in nobody's way for certain.
+    assert_eq!(snapshot(limit(), false), ["server_limit", "queue_full", "nobody_yet", "offline"]);
 }
 
 /// Whether each began, and its name.
 fn told(telling: &mut Telling, now: Instant, reasons: &[Reason]) -> Vec<(bool, &'static str)> {
-    let news = telling.look(now, reasons).into_iter();
+    let news = telling.look(now, false, reasons).into_iter();
     news.map(|news| match news {
         News::Begins(reason) => (true, reason.name()),
         News::Ends(reason) => (false, reason.name()),
@@ -138,11 +149,42 @@ fn a_thousand_receivers_that_are_away_are_not_a_thousand_lines() {
 #[test]
 fn a_reason_for_no_connection_that_becomes_another_is_told_and_not_as_a_connection() {
     let (mut telling, now) = (Telling::default(), Instant::now());
-    assert_eq!(telling.look(now, &[cut_off()]), [News::Begins(cut_off())]);
-    let expired = Reason::outage("tls://h:1: invalid peer certificate: Expired".to_owned());
-    assert_eq!(expired.name(), "no_trust");
+    assert_eq!(telling.look(now, false, &[cut_off()]), [News::Begins(cut_off())]);
+    let expired = Reason::NoTrust { said: "h:1: invalid peer certificate: Expired".to_owned() };
     let now = now + Duration::from_secs(1);
-    let told = telling.look(now, std::slice::from_ref(&expired));
+    let told = telling.look(now, false, std::slice::from_ref(&expired));
     assert_eq!(told, [News::Begins(expired.clone())]);
-    assert_eq!(telling.look(now + Duration::from_secs(1), &[]), [News::Ends(expired)]);
+    assert_eq!(telling.look(now + Duration::from_secs(1), false, &[]), [News::Ends(expired)]);
+}
+
+#[test]
+fn what_is_asked_of_one_receiver_is_found_among_many_others() {
+    let all = || {
+        let mut all: Vec<Reason> = (0..1000).map(|n| offline(&format!("b{n}"))).collect();
+        all.push(full());
+        all.push(Reason::NobodyYet { waiting: 1, channel: channel() });
+        all
+    };
+    let about = |channel: &str, receivers: Vec<NodeId>| {
+        let channel = ChannelName::new(channel).expect("a valid name");
+        let mut kept = all();
+        keep_about(&mut kept, &About { channel, receivers });
+        kept
+    };
+    let nobody_yet = Reason::NobodyYet { waiting: 1, channel: channel() };
+    assert_eq!(about("c", vec![node("b900")]), [offline("b900"), full(), nobody_yet.clone()]);
+    assert_eq!(about("c", Vec::new()), [full(), nobody_yet]);
+    assert_eq!(about("d", vec![node("b7"), node("well")]), [offline("b7"), full()]);
+    // A stranger's question costs no more than that.
+    let many = (0..1000).map(|n| node(&format!("b{n}"))).collect();
+    assert_eq!(about("d", many).len(), About::MOST_RECEIVERS + 1);
+}
+
+#[test]
+fn a_refusal_is_not_over_because_the_connection_is_lost() {
+    let (mut telling, start) = (Telling::default(), Instant::now());
+    let at = |secs| start + Duration::from_secs(secs);
+    assert_eq!(telling.look(at(0), true, &[limit()]), [News::Begins(limit())]);
+    assert_eq!(telling.look(at(1), true, &[cut_off()]), [News::Begins(cut_off())]);
+    assert_eq!(telling.look(at(2), false, &[]), [News::Ends(cut_off())]);
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_nats::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -24,17 +25,21 @@ use super::ConnectError;
 use crate::config::Tls;
 use crate::exposure::warn_of;
 
-/// What is wrong with a file that can be done without for a while.
+/// What was wrong with a file that can be done without for a while, at the last handshake that asked for it, and when that was.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Problem(Arc<Mutex<Option<String>>>);
+pub(super) struct Problem(Arc<Mutex<Option<(Instant, String)>>>);
 
 impl Problem {
-    pub(super) fn text(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What a handshake since then has found. An older one says nothing of why a later try failed.
+    pub(super) fn since(&self, begin: Option<Instant>) -> Option<String> {
+        let problem = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, text) = problem.as_ref()?;
+        begin.is_none_or(|begin| *at >= begin).then(|| text.clone())
     }
 
-    fn set(&self, text: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    pub(super) fn set(&self, text: Option<String>) {
+        let problem = text.map(|text| (Instant::now(), text));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 }
 

@@ -104,6 +104,13 @@ pub enum ConnectError {
     Client(#[source] async_nats::Error),
 }
 
+impl ConnectError {
+    /// Whether it is about encryption, rather than about who we are. What else there is was found at the start.
+    pub(super) fn is_about_trust(&self) -> bool {
+        !matches!(self, Self::Nkey(_) | Self::CredsUnreadable { .. } | Self::CredsInvalid { .. })
+    }
+}
+
 /// The servers to try, and how. What is wrong with a file later on, though not so that it hinders a try, is noted in `problem`.
 pub(super) fn options(
     config: &Config,

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::files::Problem;
 use crate::config::mask_url;
+use crate::event::Outage;
 
 const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
@@ -25,8 +26,10 @@ const MAX_DENIED: usize = 16;
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
-    Unreachable(String),
+    Unreachable(Outage, String),
     Unauthorized(String),
+    /// The kind of an error only, of a try of which somebody may say more.
+    Vague(String),
 }
 
 /// The marks of one client's callbacks.
@@ -58,6 +61,8 @@ pub(super) struct Marks {
     pub(super) lame_duck: bool,
     /// The server that was tried last.
     pub(super) address: String,
+    /// When the client asked whom to try last.
+    tried_at: Option<Instant>,
     /// The transport is closed: the client is to try nothing more.
     pub(super) closed: bool,
     /// The transport has another client. This one was deaf; it ends with the first connection that it makes.
@@ -89,7 +94,8 @@ impl Signals {
     /// The client asks before each try. It has just failed with what the servers' records say.
     pub(super) fn choose(&self, servers: &[Server]) -> Option<ReconnectToServer> {
         let mut marks = self.marks();
-        if let Some(trouble) = trouble(servers, self.problem.text()) {
+        let problem = self.problem.since(marks.tried_at.replace(Instant::now()));
+        if let Some(trouble) = trouble(servers, problem) {
             marks.trouble = Some(trouble);
             self.wake.notify_one();
         }
@@ -138,13 +144,11 @@ impl Signals {
             }
             // Only the kind of an error, after a try: of use where the servers' records are silent.
             Event::ClientError(ClientError::Other(text)) if marks.trouble.is_none() => {
-                marks.trouble = Some(Trouble::Unreachable(format!("{}: {text}", marks.address)));
+                marks.trouble = Some(Trouble::Vague(format!("{}: {text}", marks.address)));
             }
-            Event::Connected
-            | Event::Disconnected
-            | Event::Draining
-            | Event::Closed
-            | Event::ClientError(_) => {}
+            // What was said before was the farewell of the connection before.
+            Event::Connected => marks.last_error = None,
+            Event::Disconnected | Event::Draining | Event::Closed | Event::ClientError(_) => {}
         }
         drop(marks);
         self.wake.notify_one();
@@ -192,29 +196,44 @@ fn is_refusal(lower: &str) -> bool {
         .any(|words| lower.contains(words))
 }
 
-/// Whether a try failed for a reason that no patience removes.
-pub(super) fn asks_for_somebody(reason: &str) -> bool {
-    let lower = reason.to_lowercase().replace("tls://", "");
-    ["certificate", "tls", "alert", "handshake", "maximum", "auth."]
-        .iter()
-        .any(|words| lower.contains(words))
+/// What kind of reason these words are for a connection that is not there. They must not hold an address, which says what it likes.
+pub(super) fn kind(words: &str) -> Outage {
+    let lower = words.to_lowercase();
+    if ["certificate", "tls", "alert", "handshake"].iter().any(|word| lower.contains(word)) {
+        Outage::NoTrust
+    } else if lower.starts_with("maximum ") || lower.starts_with("permissions violation") {
+        Outage::Refused
+    } else {
+        Outage::NoServer
+    }
 }
 
+/// Of several servers, what somebody has to remove counts before what passes by itself. `problem`: what the last try found wrong with a file
+/// that an encrypted connection needs.
 fn trouble(servers: &[Server], problem: Option<String>) -> Option<Trouble> {
-    let said = |server: &Server| {
-        let error = server.last_error.as_deref()?;
+    let mut texts = Vec::new();
+    let mut outage = None;
+    for server in servers {
+        let Some(error) = server.last_error.as_deref() else { continue };
         let words = plain(error);
-        Some((is_refusal(&error.to_lowercase()), format!("{}: {words}", shown(&server.addr))))
-    };
-    let all: Vec<_> = servers.iter().filter_map(said).collect();
-    if let Some((_, refusal)) = all.iter().find(|(refused, _)| *refused) {
-        return Some(Trouble::Unauthorized(refusal.clone()));
+        let text = format!("{}: {words}", shown(&server.addr));
+        if is_refusal(&error.to_lowercase()) {
+            return Some(Trouble::Unauthorized(text));
+        }
+        texts.push(text);
+        outage = match (outage, kind(words)) {
+            (Some(Outage::NoTrust), _) | (_, Outage::NoTrust) => Some(Outage::NoTrust),
+            (Some(Outage::Refused), _) | (_, Outage::Refused) => Some(Outage::Refused),
+            (_, other) => Some(other),
+        };
     }
-    let texts: Vec<_> = all.into_iter().map(|(_, text)| text).collect();
-    (!texts.is_empty()).then(|| {
-        let texts: Vec<_> = texts.into_iter().chain(problem).collect();
-        Trouble::Unreachable(texts.join("; "))
-    })
+    let mut outage = outage?;
+    if let Some(problem) = problem {
+        // Not every server says why it ends a handshake.
+        outage = Outage::NoTrust;
+        texts.push(problem);
+    }
+    Some(Trouble::Unreachable(outage, texts.join("; ")))
 }
 
 /// The client and the encryption put their own words for the kind before what somebody said.
@@ -331,24 +350,78 @@ mod tests {
         let words = |error: &str, problem: Option<&str>| {
             let servers = [server("nats://h:1", Some(error))];
             match trouble(&servers, problem.map(str::to_owned)).expect("a reason") {
-                Trouble::Unreachable(text) => (text, false),
-                Trouble::Unauthorized(text) => (text, true),
+                Trouble::Unreachable(outage, text) => (text, Some(outage)),
+                Trouble::Unauthorized(text) => (text, None),
+                Trouble::Vague(text) => panic!("{text}"),
             }
         };
+        let (trust, refused) = (Some(Outage::NoTrust), Some(Outage::Refused));
         let tls = "IO error: invalid peer certificate: Expired";
-        let (text, _) = words(tls, Some("tls.client_key: x cannot be used"));
+        let problem = Some("tls.client_key: x cannot be used");
         let expected =
             "nats://h:1: invalid peer certificate: Expired; tls.client_key: x cannot be used";
-        assert_eq!(text, expected);
-        assert!(asks_for_somebody(&text));
-        let refused = words("IO error: Connection refused (os error 111)", None).0;
-        assert!(
-            !asks_for_somebody(&refused) && !asks_for_somebody(&refused.replace("nats", "tls"))
-        );
+        assert_eq!(words(tls, problem), (expected.to_owned(), trust));
+        assert_eq!(words("IO error: connection reset", problem).1, trust);
+        let gone = "nats://h:1: Connection refused (os error 111)".to_owned();
+        let said = words("IO error: Connection refused (os error 111)", None);
+        assert_eq!(said, (gone, Some(Outage::NoServer)));
         let file = "failed signing nonce: AuthError(auth.creds_file: x cannot be read: gone)";
-        let refused = ("nats://h:1: auth.creds_file: x cannot be read: gone".to_owned(), true);
-        assert_eq!(words(file, None), refused);
+        let told = ("nats://h:1: auth.creds_file: x cannot be read: gone".to_owned(), None);
+        assert_eq!(words(file, None), told);
         let limit = "IO error: nats: maximum connections exceeded";
-        assert!(asks_for_somebody(&words(limit, None).0));
+        assert_eq!(words(limit, None).1, refused);
+    }
+
+    #[test]
+    fn a_hosts_name_decides_nothing() {
+        let gone = "IO error: Connection refused (os error 111)";
+        for host in ["nats-tls.example.org", "certificates.alert", "maximum.auth.handshake"] {
+            for scheme in ["nats", "tls"] {
+                let servers = [server(&format!("{scheme}://{host}:4222"), Some(gone))];
+                let found = trouble(&servers, None);
+                assert!(
+                    matches!(found, Some(Trouble::Unreachable(Outage::NoServer, _))),
+                    "{found:?}"
+                );
+            }
+        }
+        // Of several, the one that somebody has to look after counts.
+        let servers = [
+            server("nats://a:1", Some(gone)),
+            server("nats://b:1", Some("IO error: invalid peer certificate: Expired")),
+            server("nats://c:1", Some("IO error: nats: maximum connections exceeded")),
+        ];
+        let found = trouble(&servers, None);
+        assert!(matches!(found, Some(Trouble::Unreachable(Outage::NoTrust, _))), "{found:?}");
+        assert_eq!(trouble(&[server("nats://a:1", None)], Some("x".to_owned())), None);
+    }
+
+    #[test]
+    fn what_an_earlier_handshake_found_is_not_why_a_later_try_failed() {
+        let problem = Problem::default();
+        let signals = Signals::new(Vec::new(), problem.clone(), Vec::new());
+        let told = |error: &str| {
+            signals.choose(&[server("tls://h:1", Some(error))]);
+            signals.marks().trouble.take()
+        };
+        problem.set(Some("tls.client_key: x".to_owned()));
+        let found = told("IO error: received fatal alert: BadCertificate");
+        assert!(
+            matches!(&found, Some(Trouble::Unreachable(Outage::NoTrust, text)) if text.ends_with("; tls.client_key: x")),
+            "{found:?}"
+        );
+        let gone =
+            Trouble::Unreachable(Outage::NoServer, "tls://h:1: Connection refused".to_owned());
+        assert_eq!(told("IO error: Connection refused"), Some(gone));
+    }
+
+    #[test]
+    fn the_farewell_of_one_connection_is_no_word_of_the_next() {
+        let signals = Signals::default();
+        let stale = ServerError::Other("Stale Connection".to_owned());
+        signals.on_event(Event::ServerError(stale));
+        signals.on_event(Event::Disconnected);
+        signals.on_event(Event::Connected);
+        assert_eq!(signals.marks().take_last_word(), None);
     }
 }

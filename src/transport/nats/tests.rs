@@ -166,7 +166,7 @@ async fn a_server_that_appears_later_is_found() {
     let refused = bob.try_publish(&message("eve", "bob"), Bytes::from_static(b"x"));
     assert_eq!(refused, Err(PublishError::NotConnected));
     match next(&mut bob).await {
-        TransportEvent::Down { reason } => assert!(reason.contains(&server.url()), "{reason}"),
+        TransportEvent::Down { reason, .. } => assert!(reason.contains(&server.url()), "{reason}"),
         other => panic!("{other:?} instead of Down"),
     }
     server.restart();
@@ -231,7 +231,7 @@ async fn a_dead_way_out_is_noticed_whatever_comes_in() {
     proxy.one_way();
     let told = until(&mut bob, Duration::from_secs(25), is_down).await;
     assert!(
-        matches!(&told, TransportEvent::Down { reason } if reason.contains("no answer")),
+        matches!(&told, TransportEvent::Down { reason, .. } if reason.contains("no answer")),
         "{told:?}"
     );
     proxy.heal();

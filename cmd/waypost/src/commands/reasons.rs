@@ -1,13 +1,14 @@
 //! Why the messages in a file don't move: by its running node's word, or by what is found in its place.
 
 use waypost::inspect::{Holder, Inspector, Use};
+use waypost::management::About;
 use waypost::reason::Told;
 use waypost::{Config, NodeId, Reason};
 
 use super::{queue, reports};
 
-/// All that is in the way of this file's node, the most important first.
-pub(super) async fn of_file(config: &Config) -> anyhow::Result<Vec<Told>> {
+/// What is in the way of this file's node, of all of its messages or of these; and how many more reasons it knows.
+pub(super) async fn of_file(config: &Config, about: &[About]) -> anyhow::Result<(Vec<Told>, u64)> {
     let look = |inspector: &Inspector| {
         let owner = inspector.summary().ok().and_then(|summary| summary.node);
         Ok((inspector.path().display().to_string(), inspector.in_use(), owner))
@@ -35,8 +36,8 @@ pub(super) async fn of_file(config: &Config) -> anyhow::Result<Vec<Told>> {
         }
         (None, None) => return Ok(told(Reason::FileInUse { path, who: UNNAMED.to_owned() })),
     };
-    match reports::ask_quietly(config, &node).await {
-        Ok(Some(report)) => Ok(report.reasons),
+    match reports::ask_why(config, &node, about).await {
+        Ok(Some(found)) => Ok(found),
         Ok(None) => Ok(told(silent)),
         Err(error) => match error.reason() {
             Some(reason) => Ok(told(reason)),
@@ -48,6 +49,6 @@ pub(super) async fn of_file(config: &Config) -> anyhow::Result<Vec<Told>> {
 /// Who has a lock in which no name stands.
 const UNNAMED: &str = "a process that its lock file does not name";
 
-fn told(reason: Reason) -> Vec<Told> {
-    vec![Told::from(&reason)]
+fn told(reason: Reason) -> (Vec<Told>, u64) {
+    (vec![Told::from(&reason)], 0)
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use waypost::management::{ObserveError, Observer, Report};
+use waypost::management::{About, ObserveError, Observer, Report};
+use waypost::reason::Told;
 use waypost::{Config, NodeId};
 
 use crate::output::span;
@@ -24,15 +25,38 @@ pub(super) async fn ask(config: &Config, node: &NodeId) -> anyhow::Result<Option
     Ok(reports.into_iter().find(|report| &report.node == node))
 }
 
-/// The same, with the error as it is. Only that node is asked, which a node's own login may do.
-pub(super) async fn ask_quietly(
+/// Why messages don't move, as one node tells it, and how many more reasons it knows; none if it does not answer. `about`: one question
+/// each, all of its reasons where there is none. Only that node is asked, which a node's own login may do.
+pub(super) async fn ask_why(
     config: &Config,
     node: &NodeId,
-) -> Result<Option<Report>, ObserveError> {
+    about: &[About],
+) -> Result<Option<(Vec<Told>, u64)>, ObserveError> {
     let mut observer = Observer::connect(config).await?;
-    let report = observer.state_of(node, WITHIN).await;
+    let mut abouts: Vec<_> = about.iter().cloned().map(Some).collect();
+    if abouts.is_empty() {
+        abouts.push(None);
+    }
+    let mut answer = Ok(None);
+    for about in abouts {
+        match observer.reasons_of(node, about, WITHIN).await {
+            Ok(Some(report)) => {
+                let (mut told, mut left) = answer.ok().flatten().unwrap_or((Vec::new(), 0));
+                left += report.reasons_left;
+                // What hinders the node itself comes with each answer.
+                let new: Vec<_> =
+                    report.reasons.into_iter().filter(|one| !told.contains(one)).collect();
+                told.extend(new);
+                answer = Ok(Some((told, left)));
+            }
+            failed => {
+                answer = failed.map(|_| None);
+                break;
+            }
+        }
+    }
     observer.close().await;
-    report
+    answer
 }
 
 async fn ask_all(config: &Config, expected: &[NodeId]) -> anyhow::Result<Vec<Report>> {

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use serde::Serialize;
 use waypost::inspect::{Accepted, InboxSpan, Inspector, ReceiverState, ReceiverStory, Story};
+use waypost::management::About;
 use waypost::reason::Told;
 use waypost::{Config, MessageId, NodeId};
 
@@ -24,11 +25,12 @@ pub(super) async fn run(
     if !output.json() {
         output.print(tell(&story, now_ms).join("\n")).await?;
     }
-    let reasons = reasons(config, &story).await?;
+    let found = reasons(config, &story).await?;
     if output.json() {
-        output.print_json(&Answer { story: &story, reasons: &reasons }).await?;
-    } else if let Some(reasons) = reasons {
-        output.print(because(&reasons).join("\n")).await?;
+        let (reasons, unknown) = found.unzip();
+        output.print_json(&Answer { story: &story, reasons, unknown }).await?;
+    } else if let Some((reasons, unknown)) = found {
+        output.print(because(&reasons, unknown).join("\n")).await?;
     }
     Ok(Outcome::Done)
 }
@@ -39,38 +41,74 @@ struct Answer<'a> {
     #[serde(flatten)]
     story: &'a Story,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reasons: &'a Option<Vec<Told>>,
+    reasons: Option<Vec<Told>>,
+    #[serde(skip_serializing_if = "is_nothing")]
+    unknown: Option<Unknown>,
 }
 
+/// What more there may be in the way than is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Unknown {
+    /// Reasons that the node knows, too.
+    reasons: u64,
+    /// Receivers of whom the node was not asked.
+    receivers: u64,
+}
+
+fn is_nothing(unknown: &Option<Unknown>) -> bool {
+    unknown.is_none_or(|unknown| unknown == Unknown::default())
+}
+
+/// Most questions to the node: of so many receivers' groups.
+const MOST_QUESTIONS: usize = 10;
+
 /// Why the message does not move for those for whom it waits; none where it waits for nobody.
-async fn reasons(config: &Config, story: &Story) -> anyhow::Result<Option<Vec<Told>>> {
+async fn reasons(config: &Config, story: &Story) -> anyhow::Result<Option<(Vec<Told>, Unknown)>> {
     let Some(accepted) = &story.accepted else { return Ok(None) };
     let waits = |receiver: &&ReceiverStory| {
         matches!(receiver.state, ReceiverState::Next | ReceiverState::Waiting { .. })
     };
-    let waiting: Vec<&NodeId> =
-        story.receivers.iter().filter(waits).map(|receiver| &receiver.receiver).collect();
+    let waiting: Vec<NodeId> =
+        story.receivers.iter().filter(waits).map(|receiver| receiver.receiver.clone()).collect();
     if waiting.is_empty() && !story.receivers.is_empty() {
         return Ok(None);
     }
-    let mut reasons = reasons::of_file(config).await?;
-    reasons.retain(|told| {
-        // Of a channel without a reader, that it has none; of others, what is said of the receiver.
-        let is_its_channel = told.channel.as_ref().is_none_or(|name| *name == accepted.channel);
-        let is_its_receiver = told.receiver.as_ref().is_none_or(|node| waiting.contains(&node));
-        is_its_channel && is_its_receiver && !OF_OTHERS.contains(&&*told.reason)
-    });
-    Ok(Some(reasons))
+    // Of a channel without a reader, that it has none; of others, what is said of the receiver.
+    let about = |receivers: &[NodeId]| About {
+        channel: accepted.channel.clone(),
+        receivers: receivers.to_vec(),
+    };
+    let mut abouts: Vec<About> =
+        waiting.chunks(About::MOST_RECEIVERS).take(MOST_QUESTIONS).map(about).collect();
+    if abouts.is_empty() {
+        abouts.push(about(&[]));
+    }
+    let asked: usize = abouts.iter().map(|about| about.receivers.len()).sum();
+    let (mut reasons, left) = reasons::of_file(config, &abouts).await?;
+    reasons.retain(|told| !OF_OTHERS.contains(&&*told.reason));
+    Ok(Some((reasons, Unknown { reasons: left, receivers: (waiting.len() - asked) as u64 })))
 }
 
 /// Reasons of a node that keep none of its own messages.
 const OF_OTHERS: [&str; 3] = ["no_quorum", "paused_here", "clock_wrong"];
 
-fn because(reasons: &[Told]) -> Vec<String> {
-    if reasons.is_empty() {
-        return vec!["nothing is in the way: it is being delivered".to_owned()];
+fn because(reasons: &[Told], unknown: Unknown) -> Vec<String> {
+    let mut lines: Vec<String> =
+        reasons.iter().map(|told| printable(&format!("because {told}"))).collect();
+    if unknown.reasons > 0 {
+        lines
+            .push(format!("and {} more, which `waypost queue` shows by receiver", unknown.reasons));
     }
-    reasons.iter().map(|told| printable(&format!("because {told}"))).collect()
+    if unknown.receivers > 0 {
+        lines.push(format!(
+            "the node was not asked about {} more receivers: `waypost queue` shows what waits for them",
+            unknown.receivers
+        ));
+    }
+    if lines.is_empty() {
+        lines.push("nothing is in the way: it is being delivered".to_owned());
+    }
+    lines
 }
 
 fn tell(story: &Story, now_ms: u64) -> Vec<String> {

@@ -24,7 +24,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("clock_wrong", "reason::tests"),
     ("limit_near", "tests/promises_bounds.rs"),
     ("no_trust", "transport::nats::tests::access, protocol::stalls::tests"),
-    ("server_limit", "the_doctor_finds_a_limit_of_subscriptions"),
+    ("server_said", "a_servers_words_are_sorted_into_denials_limits_and_the_rest"),
     ("file_failed", "tests/disk_faults.rs"),
     ("file_damaged", "store::tests::failures"),
     ("disk_full", "tests/disk_full.rs, cmd/waypost/tests/full_disk.rs"),
@@ -38,6 +38,19 @@ fn every_row_of_the_table_is_brought_about() {
         assert!(is_here != is_elsewhere, "{}", template.name);
     }
     assert_eq!(HERE.len() + ELSEWHERE.len(), Reason::ALL.len());
+}
+
+#[test]
+fn a_servers_words_are_sorted_into_denials_limits_and_the_rest() {
+    for (said, name) in [
+        ("Permissions Violation for Publish to \"waypost.msg.a.b\"", "denied"),
+        ("maximum subscriptions exceeded: a node needs 7", "server_limit"),
+        ("Maximum Payload Violation", "server_limit"),
+        ("a word of the year 2030", "server_said"),
+        ("the maximum of permissions violation", "server_said"),
+    ] {
+        assert_eq!(Reason::refused(said.to_owned()).name(), name, "{said}");
+    }
 }
 
 rows! {
@@ -207,6 +220,27 @@ rows! {
         scene.node.shutdown().await;
     };
 
+    server_limit => async {
+        // Below what a node subscribes to, so that it is never connected.
+        let mut server = NatsServer::with_config("max_subscriptions: 5");
+        let scene = Scene::new(&server.url(), "limited").await;
+        scene.stands_in_its_status("server_limit").await;
+        scene.stands_in_its_readiness("server_limit").await;
+        scene.is_logged("server_limit").await;
+        scene.doctor_says("server_limit");
+        let log = Log::of_all().lines("limited").join("\n");
+        assert!(!says(&log, "no_server"), "there is a server: {log}");
+        // Once there is none, that is said.
+        server.stop();
+        scene.stands_in_its_status("no_server").await;
+        scene.is_told("no_server").await;
+        server.restart_with("");
+        scene.is_over("no_server").await;
+        let reasons = scene.node.status().reasons;
+        assert!(reasons.iter().all(|reason| reason.name() != "server_limit"), "{reasons:?}");
+        scene.node.shutdown().await;
+    };
+
     queue_full => async {
         let server = NatsServer::start();
         let two = 2.try_into().expect("more than none");
@@ -259,8 +293,24 @@ rows! {
     never_heard => async {
         let server = NatsServer::start();
         let scene = Scene::new(&server.url(), "hopeful").await;
-        let id = send(&scene.writes("c").await, NewMessage::text("x").to("misspelt")).await;
-        scene.is_told_everywhere("never_heard", Some(id)).await;
+        let channel = scene.writes("c").await;
+        let first = send(&channel, NewMessage::text("x").to("misspelt")).await;
+        // Counted when it is asked, not at the node's next look.
+        let at_once = scene.here.run(&format!("why {first} --id hopeful")).expect_code(0);
+        assert!(says(at_once.text(), "never_heard"), "{}", at_once.text());
+        scene.is_told_everywhere("never_heard", Some(first)).await;
+        // One of many: a report holds a hundred reasons.
+        let mut ids = Vec::new();
+        for n in 0..150 {
+            ids.push(send(&channel, NewMessage::text("x").to(format!("r{n:03}"))).await);
+        }
+        for (n, id) in [(0, ids[0]), (149, ids[149])] {
+            let why = scene.here.run(&format!("why {id} --id hopeful")).expect_code(0);
+            let its = format!("for r{n:03}, which was never heard");
+            assert!(why.text().contains(&its) && why.text().matches("because").count() == 1, "{}", why.text());
+        }
+        let doctor = scene.here.run("doctor --id hopeful");
+        assert!(doctor.text().contains("and 51 more reasons"), "{}", doctor.text());
         scene.node.shutdown().await;
     };
 

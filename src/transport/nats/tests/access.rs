@@ -109,7 +109,7 @@ async fn encryption_with_our_own_authority_and_certificate() {
         let mut bob = connect(&settings, "bob").await;
         let told = next(&mut bob).await;
         assert!(
-            matches!(&told, TransportEvent::Down { reason } if reason.contains("certificate")),
+            matches!(&told, TransportEvent::Down { reason, .. } if reason.contains("certificate")),
             "{told:?}"
         );
     }
@@ -194,7 +194,7 @@ async fn a_credentials_file_is_sent_signed() {
 }
 
 fn says(event: &TransportEvent, words: &[&str]) -> bool {
-    matches!(event, TransportEvent::Down { reason } | TransportEvent::Unauthorized { reason }
+    matches!(event, TransportEvent::Down { reason, .. } | TransportEvent::Unauthorized { reason }
         if words.iter().all(|word| reason.contains(word)))
 }
 
@@ -232,6 +232,9 @@ async fn certificates_that_are_renewed_on_disk_are_used_at_the_next_try() {
     settings.tls.client_certificate = Some(files.path("own.pem"));
     settings.tls.client_key = Some(files.path("own-key.pem"));
     let mut bob = connect(&settings, "bob").await;
+    let is_trust = |event: &TransportEvent| {
+        matches!(event, TransportEvent::Down { outage: Outage::NoTrust, .. })
+    };
     // No server takes another server's certificate from a client.
     assert!(is_down(&next(&mut bob).await));
     // A renewal replaces one file after the other.
@@ -242,7 +245,14 @@ async fn certificates_that_are_renewed_on_disk_are_used_at_the_next_try() {
 
     files.write("ca.pem", "half a fi");
     server.restart();
-    until(&mut bob, SOON, |event| says(event, &["tls.root_certificates", "ca.pem"])).await;
+    let told =
+        until(&mut bob, SOON, |event| says(event, &["tls.root_certificates", "ca.pem"])).await;
+    assert!(is_trust(&told), "{told:?}");
+    // With the server gone that is not the reason any more.
+    server.stop();
+    let gone = until(&mut bob, SOON, is_down).await;
+    assert!(says(&gone, &["refused"]) && !says(&gone, &["ca.pem"]) && !is_trust(&gone), "{gone:?}");
+    server.restart();
     // An authority that is none of the server's.
     files.take("ca.pem", "client.pem");
     until(&mut bob, SOON, |event| says(event, &["invalid peer certificate"])).await;
@@ -312,5 +322,27 @@ async fn a_servers_last_words_are_told() {
     let told = until(&mut bob, SOON, is_down).await;
     assert!(says(&told, &["maximum connections exceeded"]), "{told:?}");
     first.close(SOON).await;
+    until(&mut bob, SOON, is_up).await;
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_replaced_is_told_once() {
+    let files = Renewed(tempfile::tempdir().expect("a folder"));
+    let server = NatsServer::start();
+    files.take("ca.pem", "ca.pem");
+    let mut settings = config(&server.url());
+    settings.tls.root_certificates = vec![files.path("ca.pem")];
+    let mut bob = connect(&settings, "bob").await;
+    up(&mut bob).await;
+    files.write("ca.pem", "half a fi");
+    bob.client_ended();
+    assert!(says(&next(&mut bob).await, &["the client ended"]));
+    let told = next(&mut bob).await;
+    assert!(says(&told, &["cannot be replaced", "tls.root_certificates", "ca.pem"]), "{told:?}");
+    assert!(matches!(told, TransportEvent::Down { outage: Outage::NoTrust, .. }), "{told:?}");
+    bob.reopen_at = Some(Instant::now());
+    assert!(timeout(4 * LOOK_INTERVAL, bob.next()).await.is_err(), "the same is told once");
+    files.take("ca.pem", "ca.pem");
+    bob.reopen_at = Some(Instant::now());
     until(&mut bob, SOON, is_up).await;
 }

@@ -8,12 +8,15 @@ use super::Check;
 use crate::commands::{queue, reasons};
 use crate::output::count;
 
-/// Reasons for which a node is not as it should be; the others are about those for whom messages wait.
-const FAILURES: [&str; 9] = [
+/// Reasons for which a node is not as it should be, as its readiness has them; the others are about those for whom messages wait.
+const FAILURES: [&str; 12] = [
     "ended",
     "broken",
     "name_taken",
+    "silent",
     "disk_full",
+    "kicked",
+    "draining",
     "unauthorized",
     "no_trust",
     "denied",
@@ -31,19 +34,28 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let Ok(rows) = queue::read(config, Inspector::queue).await else { return Vec::new() };
     let waiting: u64 = rows.iter().map(|row| row.pending).sum();
     let waits = format!("{} waiting", count(waiting, "message"));
-    match reasons::of_file(config).await {
-        Ok(reasons) if reasons.is_empty() => {
+    match reasons::of_file(config, &[]).await {
+        Ok((reasons, _)) if reasons.is_empty() => {
             vec![Check::ok("moving", format!("{waits}, and nothing is in the way"))]
         }
-        Ok(reasons) if waiting == 0 && reasons.iter().all(|told| told.reason == "not_running") => {
+        Ok((reasons, _))
+            if waiting == 0 && reasons.iter().all(|told| told.reason == "not_running") =>
+        {
             vec![Check::ok("moving", format!("{waits}; no node runs here"))]
         }
-        Ok(reasons) => {
+        Ok((reasons, left)) => {
             let check = |told: &Told| match is_failure(&told.reason) {
                 true => Check::fail("moving", &*told.sentence, &*told.remedy),
                 false => Check::warn("moving", &*told.sentence, &*told.remedy),
             };
-            reasons.iter().map(check).collect()
+            let more = (left > 0).then(|| {
+                Check::warn(
+                    "moving",
+                    format!("and {left} more reasons"),
+                    "`waypost why ID` tells those of a message",
+                )
+            });
+            reasons.iter().map(check).chain(more).collect()
         }
         Err(error) => vec![Check::warn("moving", format!("{error:#}"), "see there")],
     }
