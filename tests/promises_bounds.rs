@@ -71,6 +71,41 @@ async fn p7_at_the_limit_send_fails_and_names_the_receiver_its_backlog_and_the_l
     alice.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_what_expires_without_any_reader_is_told_at_its_time_and_by_itself() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // Nothing else looks: there is no server, and clean-ups are rare.
+    let alice = || begin(builder_at("nats://127.0.0.1:1", &dir, "alice"));
+    let short = || NewMessage::text("short").ttl(Duration::from_millis(700));
+    let unclaimed = async |node: &Node| {
+        let mut events = node.events();
+        let told = event(&mut events, "one expired", |event| match event {
+            Event::ExpiredUnclaimed { channel, count } => Some((channel.to_string(), *count)),
+            _ => None,
+        });
+        told.await
+    };
+    let node = alice().await;
+    let work = node.join("work", Mode::Writer).await.expect("joined");
+    let (told, sent) = tokio::join!(unclaimed(&node), work.send(short()));
+    sent.expect("sent");
+    assert_eq!(told, ("work".to_owned(), 1));
+    // Who waits until nothing waits is woken, too.
+    work.send(short()).await.expect("sent");
+    let flushed = tokio::time::timeout(SOON, node.flush(Duration::from_secs(3_600))).await;
+    let flushed = flushed.expect("woken").expect("it runs");
+    assert!(flushed.waiting.is_empty(), "{flushed:?}");
+    // One that lasts is in nobody's way.
+    work.send("lasts").await.expect("sent");
+    work.send(NewMessage::text("over").ttl(Duration::from_millis(1_500))).await.expect("sent");
+    work.send("lasts, too").await.expect("sent");
+    node.shutdown().await;
+    // And what expires while no node runs, by the next one.
+    let node = alice().await;
+    assert_eq!(unclaimed(&node).await, ("work".to_owned(), 1));
+    node.shutdown().await;
+}
+
 /// The next warning: percent, whom it names, how many wait for it.
 async fn limit_near(events: &mut waypost::Events) -> (u64, String, u64) {
     event(events, "a limit is near", |event| match event {

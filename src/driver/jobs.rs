@@ -110,6 +110,11 @@ pub(super) enum Completion {
     Obeyed(Obeyed),
     Waiting(Result<u64, StoreError>),
     Laggards(Result<Vec<crate::management::Account>, StoreError>),
+    Lapsed {
+        took: Duration,
+        /// When the next message expires, by the file's clock.
+        next_ms: Result<Option<u64>, StoreError>,
+    },
     Pending(Result<Vec<Pending>, StoreError>),
 }
 
@@ -187,6 +192,7 @@ impl<T: Transport> Driver<T> {
             Completion::Obeyed(obeyed) => self.obeyed(obeyed).await,
             Completion::Waiting(waiting) => self.still_waiting(waiting),
             Completion::Laggards(accounts) => self.found_laggards(accounts),
+            Completion::Lapsed { took, next_ms } => self.looked_for_lapses(took, next_ms),
             Completion::Pending(pending) => self.found_pending(pending),
             Completion::Report { report, pending, about } => {
                 self.send_report(*report, pending, about.as_ref()).await;
@@ -268,6 +274,7 @@ impl<T: Transport> Driver<T> {
         if all > awake + SUSPENDED {
             tracing::info!(node = %self.me, suspended = ?(all - awake), "the machine was suspended");
             self.deliver_all(|| delivery::Event::Woke).await;
+            self.wake_for_lapses();
         }
         let is_due = self.peers_noted.elapsed() >= NOTE_PEERS;
         if is_due || self.membership.forgets_soon(self.now()) {

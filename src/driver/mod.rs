@@ -17,6 +17,7 @@ use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priorit
 use crate::metering::Flights;
 use crate::protocol::delivery::{self, Delivery, Readers};
 use crate::protocol::inbox::Inbox;
+use crate::protocol::lapse::Lapses;
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
@@ -36,6 +37,7 @@ mod inline;
 mod inside;
 mod jobs;
 mod laggards;
+mod lapses;
 mod line;
 mod members;
 mod orders;
@@ -115,6 +117,7 @@ enum Timer {
     Orders,
     Drain,
     Laggards,
+    Lapses,
     Stalls,
     Stop,
 }
@@ -186,6 +189,7 @@ pub(crate) struct Driver<T> {
     asked: Asked,
     asking: HashMap<u64, Asking>,
     laggards: Laggards,
+    lapses: Lapses,
     stalls: Stalls,
     last_consumer: u64,
 
@@ -321,6 +325,7 @@ impl<T: Transport> Driver<T> {
             Timer::Orders => self.look_at_orders().await,
             Timer::Drain => self.look_whether_drained(),
             Timer::Laggards => self.look_for_laggards(),
+            Timer::Lapses => self.look_for_lapses(),
             Timer::Stalls => self.look_for_stalls(),
             Timer::Stop => {
                 if let Some(stopping) = &mut self.stopping {

@@ -95,6 +95,7 @@ impl<T: Transport> Driver<T> {
                     self.tally.expired.add(count);
                     self.tell(Event::ExpiredUnclaimed { channel, count });
                 }
+                Notice::UnclaimedExpires { at_ms } => self.unclaimed_expires(at_ms),
                 Notice::Filling => self.look_for_laggards_soon(),
                 Notice::Down => {
                     self.pages.outdate();

@@ -151,6 +151,7 @@ impl<T: Transport> Driver<T> {
             asked: Asked::default(),
             asking: HashMap::new(),
             laggards: super::Laggards::default(),
+            lapses: super::Lapses::default(),
             stalls: super::Stalls::default(),
             last_consumer: 0,
             jobs: FuturesUnordered::new(),

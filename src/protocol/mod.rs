@@ -14,6 +14,7 @@ pub mod election;
 pub mod frame;
 pub mod inbox;
 pub mod laggard;
+pub mod lapse;
 pub mod life;
 pub mod membership;
 pub mod orders;

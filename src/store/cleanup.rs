@@ -50,7 +50,7 @@ impl Store {
     pub(crate) async fn cleanup(&self) -> Result<Cleaned, StoreError> {
         let messages = self.clean_settled(None).await?;
         let mut cleaned = Cleaned { messages, ..Cleaned::default() };
-        cleaned.expired_unclaimed = self.expire_unclaimed().await?;
+        (cleaned.expired_unclaimed, _) = self.expire_unclaimed().await?;
         cleaned.records += self.clean_records(SETTLEMENTS_STEP, DELETE_SETTLEMENTS, None).await?;
         cleaned.records += self.clean_records(ATTEMPTS_STEP, DELETE_ATTEMPTS, None).await?;
         loop {
@@ -66,22 +66,27 @@ impl Store {
         Ok(cleaned)
     }
 
-    /// Deletes and counts what expired before it had any reader.
-    async fn expire_unclaimed(&self) -> Result<u64, StoreError> {
+    /// Deletes and counts what expired before it had any reader. Returns how many messages those were, and when the next one expires by the
+    /// file's clock; an earlier one that comes is told by a notice. In steps: cancelling it leaves the rest for the next time.
+    pub(crate) async fn expire_unclaimed(&self) -> Result<(u64, Option<u64>), StoreError> {
         let topics =
             self.run(Durability::Normal, |group| Ok::<_, StoreError>(unclaimed(group))).await?;
         let mut expired = 0;
         for topic in topics {
-            let (mut more, mut kept) = (true, None);
-            while more {
+            let mut before = None;
+            loop {
                 let step =
-                    move |group: &mut Group<'_>| group.expire_unclaimed(topic, kept, STEP_ROWS);
+                    move |group: &mut Group<'_>| group.expire_unclaimed(topic, before, STEP_ROWS);
                 let walk = self.run(Durability::Normal, step).await?;
                 expired += walk.expired;
-                (more, kept) = (walk.more, walk.kept);
+                if !walk.more {
+                    break;
+                }
+                before = Some(walk);
             }
         }
-        Ok(expired)
+        let next = |group: &mut Group<'_>| Ok::<_, StoreError>(group.next_unclaimed_expiry());
+        Ok((expired, self.run(Durability::Normal, next).await?))
     }
 
     /// What will not arrive of the messages that were accepted since the file was opened, by receiver; what has expired without a reader is

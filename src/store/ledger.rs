@@ -95,6 +95,8 @@ pub(super) struct Totals {
     pub(super) appended: u64,
     /// Messages that a receiver will not get since then, because they were purged or gave way to others.
     pub(super) dropped: u64,
+    /// The driver knows that no message without a reader expires before this time, and is told of each that expires earlier.
+    pub(super) told_expiry_ms: u64,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,12 @@ impl Ledger {
 
     pub(super) fn topics(&self) -> impl Iterator<Item = &TopicState> {
         self.topics.values()
+    }
+
+    /// No message that waits for a first reader expires before this time.
+    pub(super) fn next_unclaimed_expiry_ms(&self) -> u64 {
+        let waiting = self.topics().filter(|state| state.open == 0 && state.unclaimed > 0);
+        waiting.map(|state| state.unclaimed_expiry_ms).min().unwrap_or(u64::MAX)
     }
 
     pub(super) fn named(
@@ -480,6 +488,7 @@ mod tests {
             last_created_ms: 0,
             appended: 0,
             dropped: 0,
+            told_expiry_ms: u64::MAX,
         };
         let mut ledger = Ledger::new(totals);
         let channel = ChannelName::new("c").expect("a valid name");

@@ -350,7 +350,11 @@ pub(super) struct Walk {
     /// Whether it stopped before the end.
     pub(super) more: bool,
     /// The last message that stayed, behind which it goes on; `None`: from the topic's last one.
-    pub(super) kept: Option<u64>,
+    kept: Option<u64>,
+    /// No message that stayed so far expires earlier.
+    expiry_ms: u64,
+    /// How many messages the topic had accepted when it began.
+    accepted: u64,
 }
 
 impl Group<'_> {
@@ -404,26 +408,44 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Deletes and counts the messages of a topic that expired before it had any reader, from the last one (or the one before
-    /// `from`) back, after looking at so many.
+    /// A message without a reader expires then: told where it is the first.
+    pub(super) fn tell_unclaimed_expiry(&mut self, expires_ms: Option<u64>) {
+        let told = &mut self.ledger.totals.told_expiry_ms;
+        if let Some(at_ms) = expires_ms.filter(|at_ms| at_ms < told) {
+            *told = at_ms;
+            self.notices.push(Notice::UnclaimedExpires { at_ms });
+        }
+    }
+
+    /// When the next message without a reader expires, for whoever looks then; an earlier one that comes is told.
+    pub(super) fn next_unclaimed_expiry(&mut self) -> Option<u64> {
+        let next_ms = self.ledger.next_unclaimed_expiry_ms();
+        self.ledger.totals.told_expiry_ms = next_ms;
+        Some(next_ms).filter(|next_ms| *next_ms < u64::MAX)
+    }
+
+    /// Deletes and counts the messages of a topic that expired before it had any reader, from the last one (or where `before` stopped)
+    /// back, after looking at so many.
     pub(super) fn expire_unclaimed(
         &mut self,
         topic: TopicId,
-        from: Option<u64>,
+        before: Option<Walk>,
         mut most: usize,
     ) -> Result<Walk, StoreError> {
-        let done = Walk { expired: 0, more: false, kept: None };
-        let Some(state) = self.ledger.topic(topic) else { return Ok(done) };
+        let nothing =
+            Walk { expired: 0, more: false, kept: None, expiry_ms: u64::MAX, accepted: 0 };
+        let Some(state) = self.ledger.topic(topic) else { return Ok(nothing) };
         if state.open > 0 || state.unclaimed_expiry_ms > self.now_ms {
-            return Ok(done);
+            return Ok(nothing);
         }
+        let begin = Walk { accepted: state.topic.accepted, ..nothing };
+        let Walk { mut kept, mut expiry_ms, accepted, .. } = before.unwrap_or(begin);
         let (claimed_seq, channel) = (state.claimed_seq, state.topic.channel.clone());
-        let mut seq = match from {
+        let mut seq = match kept {
             Some(kept) => self.link(topic, kept)?.map_or(0, |(previous, _)| previous),
             None => state.topic.last_seq,
         };
-        let (mut kept, mut expired, mut own, mut dangling) = (from, 0, 0, false);
-        let mut expiry_ms = u64::MAX;
+        let (mut expired, mut own, mut dangling) = (0, 0, false);
         while seq > claimed_seq && most > 0 {
             let Some((previous, expires_ms)) = self.link(topic, seq)? else { break };
             if expires_ms.is_some_and(|expires_ms| expires_ms <= self.now_ms) {
@@ -446,7 +468,8 @@ impl Group<'_> {
         self.ledger.change_topic(topic, |state| {
             state.unclaimed = state.unclaimed.saturating_sub(expired);
             state.unclaimed_expired += expired;
-            if from.is_none() && !more {
+            // Nothing is known of what came since it began.
+            if !more && state.topic.accepted == accepted {
                 state.unclaimed_expiry_ms = expiry_ms;
             }
         });
@@ -454,7 +477,7 @@ impl Group<'_> {
         if expired > 0 {
             self.notices.push(Notice::ExpiredUnclaimed { channel, count: expired });
         }
-        Ok(Walk { expired, more, kept })
+        Ok(Walk { expired, more, kept, expiry_ms, accepted })
     }
 
     /// Makes `seq` the one before `kept`, or the topic's last one.

@@ -27,6 +27,8 @@ struct Inner {
     dropped: BTreeMap<(NodeId, TopicId), (u64, u64)>,
     /// One entry a channel, likewise.
     dropped_unclaimed: BTreeMap<ChannelName, u64>,
+    /// The earliest of those that were told.
+    expires_ms: Option<u64>,
     filling: bool,
 }
 
@@ -55,6 +57,7 @@ impl Inner {
             + self.dropped.len()
             + self.dropped_unclaimed.len()
             + usize::from(self.filling)
+            + usize::from(self.expires_ms.is_some())
     }
 
     fn put(&mut self, notice: Notice) {
@@ -76,6 +79,9 @@ impl Inner {
             }
             Notice::DroppedUnclaimed { channel, count } => {
                 *self.dropped_unclaimed.entry(channel).or_default() += count;
+            }
+            Notice::UnclaimedExpires { at_ms } => {
+                self.expires_ms = Some(self.expires_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
             }
             Notice::Filling => self.filling = true,
             Notice::CursorOpened(cursor) => {
@@ -134,8 +140,9 @@ impl Notices {
 
     /// All that waits, in the order in which it was committed; what was dropped comes last, once for each cursor and channel.
     pub(crate) fn take(&self) -> Vec<Notice> {
-        let Inner { mut notices, dropped, dropped_unclaimed, filling, .. } =
+        let Inner { mut notices, dropped, dropped_unclaimed, expires_ms, filling, .. } =
             std::mem::take(&mut *self.0.lock());
+        notices.extend(expires_ms.map(|at_ms| Notice::UnclaimedExpires { at_ms }));
         notices.extend(filling.then_some(Notice::Filling));
         notices.extend(dropped.into_iter().map(|((receiver, topic), (up_to_seq, count))| {
             Notice::Dropped { receiver, topic, up_to_seq, count }

@@ -77,6 +77,7 @@ pub(super) fn load(conn: &Connection) -> Result<Ledger, StoreError> {
         last_created_ms: last_created_ms(conn)?,
         appended: 0,
         dropped: 0,
+        told_expiry_ms: u64::MAX,
     };
     let mut ledger = Ledger::new(totals);
     let settled: HashMap<TopicId, u64> =
@@ -114,6 +115,7 @@ pub(super) fn load(conn: &Connection) -> Result<Ledger, StoreError> {
             state.unclaimed_expiry_ms = backlog.expiry_ms;
         });
     }
+    ledger.totals.told_expiry_ms = ledger.next_unclaimed_expiry_ms();
     ledger.keep();
     Ok(ledger)
 }

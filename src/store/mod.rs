@@ -164,6 +164,8 @@ impl Store {
             tracing::warn!(path = %path.display(), "{cut}");
             mailbox.put([Notice::LogCut(*cut)]);
         }
+        let at_ms = ledger.totals.told_expiry_ms;
+        mailbox.put((at_ms < u64::MAX).then_some(Notice::UnclaimedExpires { at_ms }));
         let (done, is_done) = watch::channel(false);
         let room = Room::new(&path, options.storage_limit, &file.writer).map_err(sorted)?;
         let shared = Arc::new(Shared {

@@ -97,6 +97,9 @@ fn append(group: &mut Group<'_>, message: &Prepared) -> Result<MessageId, StoreE
             state.unclaimed_expiry_ms = expiry.min(state.unclaimed_expiry_ms);
         }
     });
+    if group.ledger.topic(topic).is_some_and(|state| state.open == 0) {
+        group.tell_unclaimed_expiry(expires_ms);
+    }
     group.notices.push(Notice::Appended(Arc::new(Entry {
         seq,
         id,

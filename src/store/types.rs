@@ -426,6 +426,10 @@ pub(crate) enum Notice {
         channel: ChannelName,
         count: u64,
     },
+    /// A message that waits for a first reader may expire then, by the file's clock; none does before.
+    UnclaimedExpires {
+        at_ms: u64,
+    },
     /// What waits for somebody has reached a mark below the queue limit.
     Filling,
     /// Nothing can be written before the file was opened again and checked.

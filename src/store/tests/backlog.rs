@@ -264,6 +264,66 @@ async fn messages_that_expired_before_any_reader_are_counted_and_told() {
     assert_eq!(bench.subscribe("late", "c", Start::All).await[0].pending, 550);
 }
 
+/// When a message without a reader may expire, as it was told last, from the bench's beginning.
+fn told_expiry(bench: &Bench) -> Option<u64> {
+    let expires = |notice: Notice| match notice {
+        Notice::UnclaimedExpires { at_ms } => Some(at_ms - START_MS),
+        _ => None,
+    };
+    bench.notices.take().into_iter().find_map(expires)
+}
+
+async fn send_for(bench: &Bench, seconds: u64) {
+    let message = NewMessage::text("x").ttl(Duration::from_secs(seconds));
+    bench.store.send(vec![prepared("c", message)]).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn the_first_message_without_a_reader_that_expires_is_told_ahead() {
+    let bench = Bench::new();
+    bench.send("c", "for ever, as far as this goes").await;
+    assert_eq!(told_expiry(&bench), None);
+    // In one channel, and in another that somebody reads.
+    for (seconds, told) in [(60, Some(60_000)), (90, None), (60, None), (20, Some(20_000))] {
+        send_for(&bench, seconds).await;
+        assert_eq!(told_expiry(&bench), told, "{seconds}");
+    }
+    bench.subscribe("b", "read", Start::All).await;
+    let message = NewMessage::text("x").ttl(Duration::from_secs(1));
+    bench.store.send(vec![prepared("read", message)]).await.expect("accepted");
+    assert_eq!(told_expiry(&bench), None, "its reader's delivery looks after it");
+    // Also by the next process.
+    let bench = bench.reopened().await;
+    assert_eq!(told_expiry(&bench), Some(20_000));
+    bench.clock.advance(20_000);
+    assert_eq!(bench.store.expire_unclaimed().await.expect("looked"), (1, Some(START_MS + 60_000)));
+    send_for(&bench, 50).await;
+    assert_eq!(told_expiry(&bench), None, "one is known that expires earlier");
+    bench.clock.advance(40_000);
+    assert_eq!(bench.store.expire_unclaimed().await.expect("looked"), (2, Some(START_MS + 70_000)));
+    // A first reader takes what is left.
+    bench.subscribe("late", "c", Start::All).await;
+    bench.clock.advance(1_000_000);
+    assert_eq!(bench.store.expire_unclaimed().await.expect("looked"), (0, None));
+}
+
+#[tokio::test]
+async fn of_many_messages_without_a_reader_the_next_that_expires_is_found_too() {
+    let bench = Bench::new();
+    // More than one step goes through, with the shortest life in the middle.
+    for n in 0..1_300_u64 {
+        send_for(&bench, if n == 400 { 10 } else { 1_000 + n }).await;
+    }
+    assert_eq!(told_expiry(&bench), Some(10_000));
+    bench.clock.advance(10_000);
+    let next = START_MS + 1_000_000;
+    assert_eq!(bench.store.expire_unclaimed().await.expect("looked"), (1, Some(next)));
+    assert_eq!(bench.store.expire_unclaimed().await.expect("looked"), (0, Some(next)));
+    bench.clock.advance(1_989_999);
+    let (expired, next) = bench.store.expire_unclaimed().await.expect("looked");
+    assert_eq!((expired, next), (999, Some(START_MS + 2_000_000)));
+}
+
 #[tokio::test]
 async fn what_of_a_run_is_lost_is_known_whatever_is_deleted() {
     let short = || NewMessage::text("x").ttl(Duration::from_secs(60));

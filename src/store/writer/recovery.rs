@@ -114,7 +114,11 @@ impl Writer {
                 self.down = None;
                 self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).take();
                 self.retell(&before);
-                self.shared.mailbox.put([Notice::Up { received }]);
+                // Of what was not known to be committed, something may expire earlier.
+                let at_ms = self.ledger.totals.told_expiry_ms;
+                self.shared
+                    .mailbox
+                    .put([Notice::Up { received }, Notice::UnclaimedExpires { at_ms }]);
                 tracing::info!("the node's file can be written again");
                 self.shared.set_health(Health::Healthy);
             }
