@@ -660,7 +660,7 @@ fn count(waiting: u64) -> String {
 }
 
 /// How long, in its two greatest units.
-fn span(millis: u64) -> String {
+pub(crate) fn span(millis: u64) -> String {
     let coarse = match millis / 1000 {
         secs @ 0..=3_599 => secs,
         secs @ 3_600..=86_399 => secs - secs % 60,

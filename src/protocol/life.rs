@@ -213,6 +213,21 @@ impl Life {
         follows && changed
     }
 
+    /// Takes the wall clock's word, as somebody says who knows: file time goes ahead to it. Returns by how much.
+    ///
+    /// # Errors
+    /// By how much the wall clock is behind file time, which never goes back: nothing has changed.
+    pub fn believe(&mut self, now: &Reading) -> Result<u64, u64> {
+        let file_ms = self.at(now.up_ms);
+        let ahead_ms = now.wall_ms.checked_sub(file_ms).ok_or_else(|| file_ms - now.wall_ms)?;
+        if ahead_ms > 0 {
+            self.base_ms = self.base_ms.saturating_add(ahead_ms);
+            // What was written before is shown as it was.
+            self.shown.begin(now.wall_ms, 0, now.trust);
+        }
+        Ok(ahead_ms)
+    }
+
     /// What to write into the file.
     pub fn record(&self, now: &Reading) -> Record {
         let seen_ms = self.at(now.up_ms);

@@ -55,10 +55,10 @@ pub(crate) struct Kept {
 
 pub(crate) struct Clock {
     source: Box<dyn TimeSource>,
-    base_ms: u64,
+    base_ms: AtomicU64,
     base_up_ms: u64,
     /// From here on times are shown with this difference.
-    line_from_ms: u64,
+    line_from_ms: AtomicU64,
     line_offset_ms: AtomicI64,
     noted_ms: AtomicU64,
     /// Something other than the time is to be noted.
@@ -89,9 +89,9 @@ impl Clock {
         let line = last(&life);
         let off_ms = off(now.wall_ms, file_ms);
         let clock = Self {
-            base_ms: file_ms,
+            base_ms: AtomicU64::new(file_ms),
             base_up_ms: now.up_ms,
-            line_from_ms: line.from_ms,
+            line_from_ms: AtomicU64::new(line.from_ms),
             line_offset_ms: AtomicI64::new(line.offset_ms),
             noted_ms: AtomicU64::new(noted_ms.unwrap_or(0)),
             news: AtomicBool::new(gap != Gap::Exact || before != Some(line)),
@@ -115,12 +115,13 @@ impl Clock {
 
     /// As [`Life::at`]; what is counted in one process is the same from any moment of the boot.
     fn at(&self, up_ms: u64) -> u64 {
-        self.base_ms.saturating_add(up_ms.saturating_sub(self.base_up_ms))
+        let base_ms = self.base_ms.load(Ordering::Relaxed);
+        base_ms.saturating_add(up_ms.saturating_sub(self.base_up_ms))
     }
 
     /// A file time as the wall clock's, for people.
     pub(crate) fn wall_ms(&self, file_ms: u64) -> u64 {
-        if file_ms >= self.line_from_ms {
+        if file_ms >= self.line_from_ms.load(Ordering::Relaxed) {
             return file_ms.saturating_add_signed(self.line_offset_ms.load(Ordering::Relaxed));
         }
         self.state().life.shown().wall_ms(file_ms)
@@ -142,6 +143,21 @@ impl Clock {
             state.told_ms = state.off_ms;
             by
         })
+    }
+
+    /// As [`Life::believe`]. To be noted with the next commit.
+    pub(crate) fn believe(&self) -> Result<u64, u64> {
+        let mut state = self.state();
+        let now = self.look_at(&mut state, true);
+        let ahead_ms = state.life.believe(&now)?;
+        let line = last(&state.life);
+        self.base_ms.fetch_add(ahead_ms, Ordering::Relaxed);
+        self.line_from_ms.store(line.from_ms, Ordering::Relaxed);
+        self.line_offset_ms.store(line.offset_ms, Ordering::Relaxed);
+        state.off_ms = off(now.wall_ms, self.at(now.up_ms));
+        state.told_ms = state.off_ms;
+        self.news.store(true, Ordering::SeqCst);
+        Ok(ahead_ms)
     }
 
     fn look_at(&self, state: &mut State, closely: bool) -> Reading {

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::Serialize;
 
+use crate::error::StoreError;
 use crate::message::{MessageId, NodeId, StoreId};
+use crate::reason::{Reason, span};
 use crate::store::fault::is_for_want_of_room;
 use crate::store::filesystem;
 use crate::store::lock::{self, beside};
@@ -27,6 +29,7 @@ use crate::store::migrate::user_version;
 use crate::store::open::OpenError;
 use crate::store::open::look::{self, BUSY_TIMEOUT, Identity, bytes, identify, measure, resolve};
 
+mod believe;
 mod check;
 mod copy;
 mod queue;
@@ -38,6 +41,7 @@ mod story;
 mod times;
 
 pub use crate::exposure::{Exposure, exposure};
+pub use believe::{Believed, believe_clock};
 pub use check::{Finding, Progress, Report, Stage};
 pub use copy::{Copied, Vacuumed, vacuum};
 pub use queue::{Oldest, QueueRow};
@@ -107,6 +111,23 @@ pub enum InspectError {
         /// What it holds.
         newer: Newer,
     },
+    /// Nobody can believe a clock that was never set.
+    #[error("{0}")]
+    Clock(Reason),
+    /// The file's time never goes back.
+    #[error(
+        "the wall clock is {} behind the time of {path:?}, which never goes back: set the clock if it is wrong; else nothing is to be done",
+        span(*behind_ms)
+    )]
+    ClockBehind {
+        /// The file.
+        path: PathBuf,
+        /// By how much.
+        behind_ms: u64,
+    },
+    /// The file could not be written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
 }
 
 /// What a file is, in a few numbers.

@@ -291,6 +291,17 @@ impl Store {
         }
     }
 
+    /// The same for a caller that may block. To be called once, with nothing else under way.
+    fn close_blocking(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        // Its queue is empty.
+        let _ = self.inner.jobs.try_send(Message::Close);
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+
     /// Has the writer do this in its next transaction, and waits for the commit.
     async fn run<R, E, F>(&self, durability: Durability, work: F) -> Result<R, E>
     where

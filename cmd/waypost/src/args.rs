@@ -408,6 +408,10 @@ pub(crate) enum Db {
     Vacuum,
     /// End a drain in the file of a node that is not running: `waypost readmit` needs one that is
     Readmit,
+    /// Count time that was not counted because nothing showed that the wall clock is right; the node must not be running
+    ///
+    /// All that waits is older by that time, and expires where it is too old. docs/clocks.md says when to use it.
+    BelieveClock,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -71,6 +71,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
         }
         Command::Db { action: Db::Vacuum, .. } => db::vacuum(&config, &output).await,
         Command::Db { action: Db::Readmit, .. } => db::readmit(config, &output).await,
+        Command::Db { action: Db::BelieveClock, .. } => db::believe_clock(&config, &output).await,
         Command::Doctor(_) => doctor::run(&config, args.global.config.as_deref(), &output).await,
         Command::Bench(args) => bench::run(config, args, &output, Signals::listen()?).await,
         Command::BenchNode => {

@@ -171,6 +171,43 @@ fn time_goes_on_between_runs_whatever_their_clocks_show() {
     });
 }
 
+/// A machine that comes back after years, as far as its clock says: nobody believes it until somebody says so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_clock_is_believed_where_an_operator_says_so() {
+    let here = Program::new(NOWHERE);
+    let believe = |off| at(&here, off, "db believe-clock --id alice");
+    believe("+0").says(1, "does not exist");
+    here.run("send chat one --to bob --id alice --flush 0").expect_code(0);
+    assert_eq!(here.run("db believe-clock --id alice --json").expect_code(0).json()["ahead_ms"], 0);
+    believe("-20000d").says(1, "which can't be right");
+    believe("-2d").says(1, "2days behind the time of");
+    let mut alice = here.spawn("send chat --lines --to bob --id alice --wait 40s");
+    alice.write(b"two\n");
+    alice.line();
+    believe("+500d").says(1, "in use by");
+    alice.signal(Signal::TERM);
+    alice.ended();
+
+    let pending = || here.run("queue --id alice --json").expect_code(0).json()[0].clone();
+    assert_eq!((&pending()["pending"], &pending()["expired"]), (&2.into(), &0.into()));
+    let believed = believe("+500d").expect_code(0);
+    assert!(
+        believed.text().starts_with("the clock is believed: 1year 4months"),
+        "{}",
+        believed.text()
+    );
+    let told = at(&here, "+500d", "audit --id alice").expect_code(0);
+    assert!(told.text().contains("clock believed"), "{}", told.text());
+    support::eventually(program::PATIENCE, "both are too old", || {
+        at(&here, "+500d", "send chat three --to zoe --id alice --flush 1ms").expect_code(0);
+        row(&here.run("queue --id alice --json").json(), "receiver", "bob")["expired"] == 2
+    });
+    // It never goes back.
+    believe("+0").says(1, "behind the time of");
+    assert!(here.run("db check --id alice").expect_code(0).text().starts_with("sound"));
+}
+
 #[test]
 fn a_reader_that_is_gone_is_forgotten_by_runs_that_are_short() {
     let server = NatsServer::start();

@@ -478,6 +478,33 @@ impl Bench {
     }
 }
 
+#[test]
+fn a_clock_that_is_believed_takes_file_time_along_and_never_back() {
+    let mut bench = Bench::new(0, Trust::Unknown);
+    bench.open();
+    let sent = bench.file_ms();
+    bench.close();
+    bench.reboot(500 * DAY, MINUTE, 0, Trust::Synchronised);
+    assert!(matches!(bench.open(), Gap::Uncounted { .. }));
+    let (before, reading) = (bench.file_ms(), bench.reading());
+    let life = bench.running.as_mut().expect("it runs");
+    let ahead = life.believe(&reading).expect("the clock is ahead");
+    assert_eq!(life.believe(&reading), Ok(0), "twice is once");
+    assert_eq!(bench.file_ms(), before + ahead);
+    assert_eq!(bench.file_ms(), reading.wall_ms);
+    let shown = bench.running.as_ref().expect("it runs").shown().clone();
+    assert_eq!((shown.wall_ms(sent), shown.wall_ms(bench.file_ms())), (START, reading.wall_ms));
+    // The next start goes on from there, and a clock that is set back changes nothing.
+    bench.close();
+    bench.pass(MINUTE);
+    assert_eq!(bench.open(), Gap::Exact);
+    assert_eq!(bench.file_ms(), reading.wall_ms + MINUTE);
+    let back = Reading { wall_ms: START, ..bench.reading() };
+    let life = bench.running.as_mut().expect("it runs");
+    assert_eq!(life.believe(&back), Err(life.at(back.up_ms) - START));
+    assert_eq!(bench.file_ms(), reading.wall_ms + MINUTE);
+}
+
 proptest! {
     #[test]
     fn no_history_takes_life_or_time_back(

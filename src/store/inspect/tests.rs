@@ -10,6 +10,7 @@ use crate::store::lock::lock_path;
 use crate::store::migrate::SCHEMA_VERSION;
 use crate::store::open::tests::{Other, created, listing, me, sql};
 
+mod believing;
 mod checks;
 mod copies;
 mod queues;

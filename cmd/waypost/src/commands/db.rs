@@ -1,6 +1,7 @@
-//! `waypost db`: checking, copying, restoring and shrinking a node's file.
+//! `waypost db`: checking, copying, restoring, shrinking and dating a node's file.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
@@ -118,6 +119,26 @@ pub(super) async fn vacuum(config: &Config, output: &Output) -> anyhow::Result<O
     Ok(Outcome::Done)
 }
 
+pub(super) async fn believe_clock(config: &Config, output: &Output) -> anyhow::Result<Outcome> {
+    let path = settings::storage(config).map_err(Usage)?;
+    let believed = tokio::task::spawn_blocking(move || inspect::believe_clock(path)).await;
+    let believed = believed.context("believing the clock")??;
+    if output.json() {
+        output.print_json(&believed).await?;
+        return Ok(Outcome::Done);
+    }
+    output
+        .print(match believed.ahead_ms / 1_000 {
+            0 => "the file's time is the wall clock's already".to_owned(),
+            secs => format!(
+                "the clock is believed: {} are counted, and what waits is older by that",
+                humantime::format_duration(Duration::from_secs(secs))
+            ),
+        })
+        .await?;
+    Ok(Outcome::Done)
+}
+
 /// Starts the node for a moment, network or not, and ends its drain.
 pub(super) async fn readmit(mut config: Config, output: &Output) -> anyhow::Result<Outcome> {
     let path = settings::storage(&config).map_err(Usage)?;
@@ -127,7 +148,7 @@ pub(super) async fn readmit(mut config: Config, output: &Output) -> anyhow::Resu
             path.display()
         );
     }
-    config.shutdown_timeout = std::time::Duration::ZERO;
+    config.shutdown_timeout = Duration::ZERO;
     let node = Node::builder().config(config).start().await.context("the file does not open")?;
     let was_draining = node.status().draining;
     let done = node.readmit().await;
