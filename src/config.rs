@@ -217,7 +217,7 @@ pub struct Config {
     /// furthest behind at 50, 80 and 95 %: [`Event::LimitNear`](crate::Event::LimitNear).
     pub queue_limit: NonZeroUsize,
     /// Most bytes that the node's files take together: the database, its log and index, and the reserve for a full disk; what is free in the
-    /// database counts as free. At the limit settled messages give way, whatever `retention` says; then `overflow` decides. At least
+    /// database counts as free. Warnings at 50, 80 and 95 % name the receiver for whom most waits. At the limit settled messages give way, whatever `retention` says; then `overflow` decides. At least
     /// 4 MiB. Default: none: 10 GiB, or 0.8 times what the files take and the disk has free, if that is less.
     #[serde(with = "size")]
     pub storage_limit: Option<NonZeroU64>,

@@ -24,9 +24,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The node's files take as much as they may, and nothing settled is left that could give way.
-    #[error(
-        "the files of {path} take {used_bytes} bytes, storage_limit is {limit_bytes}: wait until receivers take some messages, raise storage_limit, or purge"
-    )]
+    #[error("{}", Reason::StorageLimit { path: path.display().to_string(), used_bytes: *used_bytes, limit_bytes: *limit_bytes })]
     Limit {
         /// The node's file.
         path: PathBuf,
@@ -269,9 +267,7 @@ pub enum SendError {
         path: PathBuf,
     },
     /// The node's files take as much as they may, and nothing settled is left that could give way.
-    #[error(
-        "the files of {path} take {used_bytes} bytes, storage_limit is {limit_bytes}: wait until receivers take some messages, raise storage_limit, or purge"
-    )]
+    #[error("{}", Reason::StorageLimit { path: path.display().to_string(), used_bytes: *used_bytes, limit_bytes: *limit_bytes })]
     StorageLimit {
         /// The node's file.
         path: PathBuf,

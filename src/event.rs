@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::election::ElectionEvent;
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId, Priority};
-use crate::reason::Reason;
-use crate::store::LogCut;
+use crate::reason::{Reason, size};
+use crate::store::{LogCut, StorageUse};
 
 /// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
 /// and nothing that matters is known from events alone.
@@ -234,9 +234,12 @@ pub enum Event {
     },
     /// What waits has come near a limit. Told once at 50, 80 and 95 % of it, and again when another receiver is furthest behind.
     LimitNear(LimitNear),
-    /// The disk, or the file, is full: `send` fails until there is room.
+    /// The disk is full: `send` fails until there is room.
     StorageFull,
-    /// There is room again.
+    /// The node's files take as much as they may (`storage_limit`): `send` fails until messages were settled. Told once for as long as
+    /// that lasts, and where only a large message finds no room, not at all.
+    StorageLimitReached(StorageUse),
+    /// There is room again, after [`StorageFull`](Self::StorageFull) or [`StorageLimitReached`](Self::StorageLimitReached).
     StorageRecovered,
     /// The file failed.
     StorageFailed {
@@ -317,19 +320,40 @@ pub struct LimitNear {
 pub enum Limit {
     /// Most messages that may wait for one receiver: `queue_limit`.
     Queue(u64),
+    /// Most that the node's files may take: `storage_limit`. The receiver that is named is the one for whom most messages wait.
+    Storage(StorageUse),
+}
+
+impl LimitNear {
+    /// The same as a reason, with what to do.
+    pub fn reason(&self) -> Reason {
+        let (receiver, near) = (self.receiver.clone(), self.to_string());
+        match self.limit {
+            Limit::Queue(_) => Reason::LimitNear { receiver, near },
+            Limit::Storage(_) => Reason::StorageNear { receiver, near },
+        }
+    }
 }
 
 impl fmt::Display for LimitNear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { limit, percent, receiver, pending, oldest_age_ms } = self;
         let whom = receiver.as_ref().map_or("a channel's first reader", NodeId::as_str);
-        write!(f, "{pending} messages wait for {whom}")?;
+        match (pending, receiver) {
+            (0, None) => write!(f, "no message waits")?,
+            (1, _) => write!(f, "1 message waits for {whom}")?,
+            _ => write!(f, "{pending} messages wait for {whom}")?,
+        }
         if let Some(age) = oldest_age_ms {
             let age = humantime::format_duration(Duration::from_secs(age / 1000));
             write!(f, ", the oldest for {age}")?;
         }
         match limit {
             Limit::Queue(limit) => write!(f, ": {percent} % of queue_limit ({limit})"),
+            Limit::Storage(StorageUse { used_bytes, limit_bytes }) => {
+                let (used, limit) = (size(*used_bytes), size(*limit_bytes));
+                write!(f, ": the files take {used}, {percent} % of storage_limit ({limit})")
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Regis
 use crate::config::Election;
 use crate::event::Counters;
 use crate::node::Shared;
-use crate::store::Health;
+use crate::store::{Health, StorageUse};
 
 mod queues;
 
@@ -40,12 +40,16 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format, version 0.0.4. `docs/metrics.md` says what each means.
     ///
-    /// Asks the file what waits for whom, for at most two seconds: where it does not tell, those two metrics are left out, and all others are
+    /// Asks the file what waits for whom, for at most two seconds: where it does not tell, those metrics are left out, and all others are
     /// there. Works as well while the node is disconnected, and after its shutdown. Each call is a job for the node's writing thread: keep the answer
     /// for a second where strangers can ask. Must be called in a tokio runtime with time enabled. Cancelling is safe.
     pub async fn encode(&self) -> String {
-        let accounts = tokio::time::timeout(PATIENCE, self.shared.store.accounts()).await;
-        let accounts = accounts.ok().and_then(Result::ok);
+        let store = &self.shared.store;
+        let asked = async { tokio::join!(store.accounts(), store.storage()) };
+        let (accounts, storage) = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok((accounts, storage)) => (accounts.ok(), storage.ok()),
+            Err(_) => (None, None),
+        };
         let page = Page(Registry::new());
         self.counters(&page);
         self.histograms(&page);
@@ -54,6 +58,13 @@ impl Metrics {
         if let Some(accounts) = accounts {
             let queues = self.shared.named.longest(&accounts);
             page.queues(&queues, self.shared.store.now_ms());
+        }
+        if let Some(StorageUse { used_bytes, limit_bytes }) = storage {
+            let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+            let used = "What the node's files take, less what is free in the database.";
+            page.gauge("waypost_storage_used_bytes", used, bytes(used_bytes));
+            let limit = "The most that the node's files may take: storage_limit, or its default at this moment.";
+            page.gauge("waypost_storage_limit_bytes", limit, bytes(limit_bytes));
         }
         let mut text = String::new();
         TextEncoder::new().encode_utf8(&page.0.gather(), &mut text).expect(SOUND);
@@ -88,7 +99,7 @@ impl Metrics {
         );
         page.flag(
             "waypost_file_writable",
-            "Whether the node's file took the last write; 0 while the disk is full or the file has failed.",
+            "Whether the node's file takes messages; 0 while the disk is full, storage_limit is reached or the file has failed.",
             writable,
         );
         let peers = if runs { status.peers_online } else { 0 };

@@ -139,7 +139,7 @@ impl Node {
         status.storage = self.shared.store.health();
         // The file's state is newer than the driver's last look.
         status.reasons.retain(|reason| !reason.is_about_the_file());
-        status.reasons.extend(self.shared.store.reason());
+        status.reasons.extend(self.shared.store.reasons());
         if self.shared.line.has_ended() {
             status.reasons = vec![Reason::Ended {}];
         }

@@ -58,6 +58,8 @@ async fn the_numbers_follow_the_messages() {
     assert!(fsyncs(&after) >= fsyncs(&before).map(|count| count + 1.0), "{after:?}");
     assert!(after.value("waypost_commit_jobs_sum") >= 10.0);
     assert!(after.value("waypost_wal_bytes") > 0.0);
+    let used = after.value("waypost_storage_used_bytes");
+    assert!(used > 0.0 && used < after.value("waypost_storage_limit_bytes"), "{used}");
     told(&bob, "bob took them", |page| page.value("waypost_messages_processed_total") == 10.0)
         .await;
     let info = [("node", "alice"), ("version", env!("CARGO_PKG_VERSION"))];

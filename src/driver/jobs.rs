@@ -17,7 +17,7 @@ use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::{delivery, membership};
 use crate::store::clock::NOTE_ALONE_MS;
-use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, again};
+use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, StorageUse, again};
 use crate::transport::Transport;
 
 /// How often it is noted when peers were last heard. Together with the clock, in one commit: an idle node must not wear out a memory card.
@@ -109,7 +109,7 @@ pub(super) enum Completion {
     },
     Obeyed(Obeyed),
     Waiting(Result<u64, StoreError>),
-    Laggards(Result<Vec<crate::management::Account>, StoreError>),
+    Laggards(Result<(Vec<crate::management::Account>, StorageUse), StoreError>),
     Lapsed {
         took: Duration,
         /// When the next message expires, by the file's clock.
@@ -191,7 +191,7 @@ impl<T: Transport> Driver<T> {
             }
             Completion::Obeyed(obeyed) => self.obeyed(obeyed).await,
             Completion::Waiting(waiting) => self.still_waiting(waiting),
-            Completion::Laggards(accounts) => self.found_laggards(accounts),
+            Completion::Laggards(found) => self.found_laggards(found),
             Completion::Lapsed { took, next_ms } => self.looked_for_lapses(took, next_ms),
             Completion::Pending(pending) => self.found_pending(pending),
             Completion::Report { report, pending, about } => {

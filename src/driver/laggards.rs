@@ -8,7 +8,7 @@ use crate::event::{Event, Limit, LimitNear};
 use crate::management::Account;
 use crate::protocol::laggard::{self, Laggard, Used, mark_at};
 use crate::reason::Reason;
-use crate::store::Cursor;
+use crate::store::{Cursor, StorageUse};
 use crate::transport::Transport;
 
 /// Least time between two looks.
@@ -19,11 +19,24 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// What has been told of each limit, and when that was looked at.
 #[derive(Debug, Default)]
 pub(super) struct Laggards {
-    queues: laggard::Watch,
+    queues: Watched,
+    files: Watched,
     looked: Option<Instant>,
     looking: bool,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    watch: laggard::Watch,
     /// What was told last, while a mark is reached.
-    pub(super) near: Option<Reason>,
+    near: Option<Reason>,
+}
+
+impl Laggards {
+    /// What was told last of each limit, while a mark of it is reached.
+    pub(super) fn near(&self) -> impl Iterator<Item = &Reason> {
+        self.queues.near.iter().chain(&self.files.near)
+    }
 }
 
 impl<T: Transport> Driver<T> {
@@ -53,12 +66,15 @@ impl<T: Transport> Driver<T> {
         self.laggards.looking = true;
         self.settle();
         let store = self.store.clone();
-        self.jobs.push(Box::pin(async move { Completion::Laggards(store.accounts().await) }));
+        self.jobs.push(Box::pin(async move {
+            let found = async { Ok((store.accounts().await?, store.storage().await?)) };
+            Completion::Laggards(found.await)
+        }));
     }
 
-    pub(super) fn found_laggards(&mut self, accounts: Result<Vec<Account>, StoreError>) {
+    pub(super) fn found_laggards(&mut self, found: Result<(Vec<Account>, StorageUse), StoreError>) {
         self.laggards.looking = false;
-        let Ok(accounts) = accounts else {
+        let Ok((accounts, storage)) = found else {
             return self.arm(Timer::Laggards, Some(Instant::now() + LOOK_AGAIN));
         };
         let waits = accounts.into_iter().filter(|account| account.pending > 0);
@@ -68,24 +84,36 @@ impl<T: Transport> Driver<T> {
             oldest_ms: oldest_pending_ms,
         });
         let waiting: Vec<Laggard> = waits.collect();
-        let limit = self.queue_limit();
-        if let Some(warning) = self.laggards.queues.look(limit, Used::Messages, &waiting) {
-            self.warn_of(Limit::Queue(limit), warning);
-        }
-        if !self.laggards.queues.is_alert() {
-            self.laggards.near = None;
-        } else {
+        self.watch(Limit::Queue(self.queue_limit()), &waiting);
+        self.watch(Limit::Storage(storage), &waiting);
+        if self.laggards.near().next().is_some() {
             self.arm(Timer::Laggards, Some(Instant::now() + LOOK_AGAIN));
         }
+        self.tell_stalls();
     }
 
-    fn warn_of(&mut self, limit: Limit, laggard::Warning { percent, laggard }: laggard::Warning) {
+    /// Tells where a mark of this limit is reached.
+    fn watch(&mut self, limit: Limit, waiting: &[Laggard]) {
+        let (watched, most, used) = match limit {
+            Limit::Queue(limit) => (&mut self.laggards.queues, limit, Used::Messages),
+            Limit::Storage(StorageUse { used_bytes, limit_bytes }) => {
+                (&mut self.laggards.files, limit_bytes, Used::Bytes(used_bytes))
+            }
+        };
+        let warning = watched.watch.look(most, used, waiting);
+        if !watched.watch.is_alert() {
+            watched.near = None;
+        }
+        let Some(laggard::Warning { percent, laggard }) = warning else { return };
         let Laggard { receiver, pending, oldest_ms } = laggard;
         let oldest_age_ms = oldest_ms.map(|sent| self.store.now_ms().saturating_sub(sent));
         let near = LimitNear { limit, percent, receiver, pending, oldest_age_ms };
-        let reason = Reason::LimitNear { receiver: near.receiver.clone(), near: near.to_string() };
+        let reason = near.reason();
         tracing::warn!(node = %self.me, "{reason}");
-        self.laggards.near = Some(reason);
+        match limit {
+            Limit::Queue(_) => self.laggards.queues.near = Some(reason),
+            Limit::Storage(_) => self.laggards.files.near = Some(reason),
+        }
         self.tell_stalls();
         self.tell(Event::LimitNear(near));
     }

@@ -106,15 +106,21 @@ impl<T: Transport> Driver<T> {
                     self.receive(inbox::Event::Resumed { known }).await;
                 }
                 Notice::StorageFull => self.storage_changed(Event::StorageFull),
+                Notice::StorageLimitReached(storage) => {
+                    self.storage_changed(Event::StorageLimitReached(storage));
+                }
                 Notice::StorageRecovered => self.storage_changed(Event::StorageRecovered),
                 Notice::StorageFailed(reason) => {
                     self.storage_changed(Event::StorageFailed { reason });
                 }
                 Notice::LogHeld { bytes, readers } => {
-                    self.tell(Event::LogHeld { bytes, readers });
+                    self.storage_changed(Event::LogHeld { bytes, readers });
                 }
+                Notice::LogReleased => self.tell_stalls(),
                 Notice::LogCut(cut) => self.tell(Event::LogCut(cut)),
-                Notice::ClockJumped { by_ms } => self.tell(Event::ClockJumped { by_ms }),
+                Notice::ClockJumped { by_ms } => {
+                    self.storage_changed(Event::ClockJumped { by_ms });
+                }
             }
         }
     }

@@ -81,6 +81,7 @@ impl<T: Transport> Driver<T> {
             storage: match self.store.health() {
                 Health::Healthy => "healthy".to_owned(),
                 Health::Full => "full".to_owned(),
+                Health::AtLimit(_) => "at its limit".to_owned(),
                 Health::Failed(reason) => reason.to_string(),
             },
             channels,

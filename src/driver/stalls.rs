@@ -161,7 +161,7 @@ impl<T: Transport> Driver<T> {
         // What it refuses, where there is no connection because of that, comes below with all else that it does.
         let is_below = |it: &Reason| it.is_of_the_server() && !self.stalls.denied.is_empty();
         let mut reasons: Vec<Reason> = link.filter(|it| !is_below(it)).into_iter().collect();
-        reasons.extend(self.store.reason());
+        reasons.extend(self.store.reasons());
         reasons.extend(self.gate.look().reasons());
         let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for said in &self.stalls.denied {
@@ -170,8 +170,10 @@ impl<T: Transport> Driver<T> {
         reasons.extend(refused.into_values().map(|alike| Reason::refused(alike.join("; "))));
         let is_online = |node: &NodeId| self.membership.is_online(node);
         reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
-        reasons.extend(self.laggards.near.clone());
-        reasons.extend(Reason::of_clock(SystemTime::now()));
+        reasons.extend(self.laggards.near().cloned());
+        // A clock that was never set says nothing.
+        let clock = Reason::of_clock(SystemTime::now()).or_else(|| self.store.clock_reason());
+        reasons.extend(clock);
         let deaf = self.channels.iter().filter(|(_, joined)| joined.is_deaf());
         reasons.extend(deaf.map(|(name, _)| Reason::PausedHere { channel: name.clone() }));
         reasons

@@ -90,8 +90,10 @@ fn check(reason: &Reason) -> Check {
         | Reason::FileDamaged { .. }
         | Reason::FileReplaced { .. }
         | Reason::DiskFull { .. } => ("file", CheckState::Failed),
-        Reason::QueueFull { .. } => ("queues", CheckState::Failed),
-        Reason::LimitNear { .. } => ("queues", CheckState::Passed),
+        Reason::StrayLog { .. } | Reason::ForeignLog { .. } => ("file", CheckState::Failed),
+        Reason::LogHeld { .. } => ("file", CheckState::Passed),
+        Reason::QueueFull { .. } | Reason::StorageLimit { .. } => ("queues", CheckState::Failed),
+        Reason::LimitNear { .. } | Reason::StorageNear { .. } => ("queues", CheckState::Passed),
         Reason::Kicked { .. } | Reason::Draining { .. } => ("intake", CheckState::Failed),
         Reason::KickedFrom { .. } | Reason::PausedHere { .. } => ("intake", CheckState::Passed),
         Reason::NoServer { .. } => ("nats", CheckState::Waiting),
@@ -103,7 +105,7 @@ fn check(reason: &Reason) -> Check {
         Reason::ServerSaid { .. } => ("nats", CheckState::Passed),
         // An election that waits for voters is no reason to take a node out of service.
         Reason::NoQuorum { .. } => ("election", CheckState::Passed),
-        Reason::ClockWrong { .. } => ("clock", CheckState::Passed),
+        Reason::ClockWrong { .. } | Reason::ClockApart { .. } => ("clock", CheckState::Passed),
         Reason::NobodyYet { .. }
         | Reason::NeverHeard { .. }
         | Reason::Offline { .. }

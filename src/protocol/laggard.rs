@@ -21,7 +21,7 @@ pub struct Laggard {
 pub enum Used {
     /// By the receiver with the most messages, which that one counts alone.
     Messages,
-    /// By all together, which the oldest message keeps.
+    /// So many bytes by all together. Most of them are taken to wait for whom most messages wait: their sizes are not counted.
     Bytes(u64),
 }
 
@@ -54,7 +54,7 @@ struct Told {
 impl Watch {
     /// Looks at all who wait. Says what is to be told now.
     pub fn look(&mut self, limit: u64, used: Used, waiting: &[Laggard]) -> Option<Warning> {
-        let furthest = waiting.iter().max_by_key(|laggard| rank(used, laggard));
+        let furthest = waiting.iter().max_by_key(|laggard| rank(laggard));
         let furthest = furthest.filter(|laggard| laggard.pending > 0);
         let amount = match used {
             Used::Messages => furthest.map_or(0, |laggard| laggard.pending),
@@ -72,7 +72,7 @@ impl Watch {
         });
         let is_higher = mark > kept.as_ref().map(|told| told.mark);
         let is_another = kept.as_ref().zip(furthest).is_some_and(|(told, furthest)| {
-            told.receiver != furthest.receiver && overtook(used, told, furthest, waiting)
+            told.receiver != furthest.receiver && overtook(told, furthest, waiting)
         });
         if !is_higher && !is_another {
             self.told = kept;
@@ -95,23 +95,16 @@ impl Watch {
 }
 
 /// Who is further behind comes later: who has more waiting, or whose messages are older.
-fn rank(used: Used, laggard: &Laggard) -> (u64, u64, std::cmp::Reverse<Option<&NodeId>>) {
+fn rank(laggard: &Laggard) -> (u64, u64, std::cmp::Reverse<Option<&NodeId>>) {
     let age = u64::MAX - laggard.oldest_ms.unwrap_or(u64::MAX);
-    let name = std::cmp::Reverse(laggard.receiver.as_ref());
-    match used {
-        Used::Messages => (laggard.pending, age, name),
-        Used::Bytes(_) => (age, laggard.pending, name),
-    }
+    (laggard.pending, age, std::cmp::Reverse(laggard.receiver.as_ref()))
 }
 
 /// Whether another one is so far ahead of the one that was told that it is worth a word: two that are equally slow take turns.
-fn overtook(used: Used, told: &Told, furthest: &Laggard, waiting: &[Laggard]) -> bool {
+fn overtook(told: &Told, furthest: &Laggard, waiting: &[Laggard]) -> bool {
     let before = waiting.iter().find(|laggard| laggard.receiver == told.receiver);
     let Some(before) = before.filter(|laggard| laggard.pending > 0) else { return true };
-    match used {
-        Used::Messages => furthest.pending > before.pending.saturating_add(before.pending / 10),
-        Used::Bytes(_) => furthest.oldest_ms < before.oldest_ms,
-    }
+    furthest.pending > before.pending.saturating_add(before.pending / 10)
 }
 
 #[cfg(test)]
@@ -173,9 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn of_the_bytes_the_one_with_the_oldest_message_is_told() {
+    fn of_the_bytes_the_one_is_told_for_whom_most_messages_wait() {
         let mut watch = Watch::default();
-        let waiting = [waits("many", 500, 2_000), waits("old", 1, 1_000)];
+        let waiting = [waits("old", 1, 1_000), waits("many", 500, 2_000)];
         let mut look = |used| watch.look(1_000, Used::Bytes(used), &waiting);
         assert_eq!(look(499), None);
         let warning = look(500).expect("half of it");

@@ -138,6 +138,14 @@ pub enum Gap {
 }
 
 impl Gap {
+    /// How much more has passed by the wall clock than was counted; less where that is below zero.
+    pub fn apart_ms(&self) -> i64 {
+        match *self {
+            Self::None | Self::Exact | Self::Wall { .. } => 0,
+            Self::Uncounted { counted_ms, wall_ms } => wall_ms.saturating_sub_unsigned(counted_ms),
+        }
+    }
+
     /// How much more may have passed than was counted. What is told to others as an age, so that they keep messages for it, must not be
     /// too short.
     pub fn missing_ms(&self) -> u64 {

@@ -195,8 +195,10 @@ impl Telling {
     }
 
     fn take(&mut self, now: Instant, cut_off: bool, reasons: &[Reason]) {
-        // That one is told at each of its marks, by who looks after them.
-        let here = reasons.iter().filter(|it| !matches!(it, Reason::LimitNear { .. }));
+        // Those are told at each of their marks, by who looks after them.
+        let is_told_elsewhere =
+            |it: &&Reason| matches!(it, Reason::LimitNear { .. } | Reason::StorageNear { .. });
+        let here = reasons.iter().filter(|it| !is_told_elsewhere(it));
         let mut current: BTreeMap<Key, &Reason> = here.map(|it| (key(it), it)).collect();
         for (key, known) in &mut self.known {
             let is_hidden = known.is_hidden(cut_off);

@@ -12,6 +12,8 @@ pub(crate) use machine::SystemTime;
 
 /// A wall clock that moved by more than this against the machine's own is told of.
 const JUMP_MS: u64 = 60_000;
+/// A wall clock that is further from what is known to have passed is told of as long as it is: an hour.
+pub(crate) const APART_MS: i64 = 3_600_000;
 /// Half of the 366 days by which an id may be ahead of file time before it is not believed.
 const ID_AHEAD_MS: u64 = 183 * 86_400_000;
 /// One that moved by more than this is looked at more closely.
@@ -75,6 +77,8 @@ struct State {
     /// By how much the wall clock was off when it was looked at, and when that was last told.
     off_ms: i64,
     told_ms: i64,
+    /// By how much it would be off if all that it says had passed were counted.
+    agreed_ms: i64,
 }
 
 impl Clock {
@@ -102,6 +106,7 @@ impl Clock {
                 trust_up_ms: now.up_ms,
                 off_ms,
                 told_ms: off_ms,
+                agreed_ms: off_ms.saturating_sub(gap.apart_ms()),
             }),
             source,
         };
@@ -134,6 +139,14 @@ impl Clock {
         if ahead <= ID_AHEAD_MS { file_ms.saturating_add(ahead) } else { file_ms }
     }
 
+    /// How far the wall clock is ahead of what is known to have passed, as it was looked at last: since this file was used before, and by what
+    /// it was set since. None where that is little, and where it shows what cannot be.
+    pub(crate) fn apart_ms(&self) -> Option<i64> {
+        let state = self.state();
+        let by_ms = state.off_ms.saturating_sub(state.agreed_ms);
+        (by_ms.unsigned_abs() > APART_MS.unsigned_abs()).then_some(by_ms)
+    }
+
     /// Looks at the wall clock. Returns how far it has jumped since that was last told, if that is worth telling.
     pub(crate) fn look(&self) -> Option<i64> {
         let mut state = self.state();
@@ -155,7 +168,7 @@ impl Clock {
         self.line_from_ms.store(line.from_ms, Ordering::Relaxed);
         self.line_offset_ms.store(line.offset_ms, Ordering::Relaxed);
         state.off_ms = off(now.wall_ms, self.at(now.up_ms));
-        state.told_ms = state.off_ms;
+        (state.told_ms, state.agreed_ms) = (state.off_ms, state.off_ms);
         self.news.store(true, Ordering::SeqCst);
         Ok(ahead_ms)
     }

@@ -130,6 +130,18 @@ pub enum InspectError {
     Storage(#[from] StoreError),
 }
 
+impl InspectError {
+    /// Why no node can start with the file as long as this lasts; none for what is wrong otherwise.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Open(error) => error.reason(),
+            Self::Storage(error) => error.reason(),
+            Self::Clock(reason) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// What a file is, in a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -82,8 +82,6 @@ const QUEUE_JOBS: usize = 1_024;
 /// What the payloads that wait for the writer may take together, in units of a KiB.
 const QUEUE_KIB: usize = 64 * 1024;
 const KIB: usize = 1_024;
-/// More time that is not counted is told of: an hour.
-const WORTH_TELLING_MS: i64 = 3_600_000;
 
 /// The node's file, open. A cheap clone.
 ///
@@ -177,6 +175,7 @@ impl Store {
             meter: Arc::default(),
             tally: Arc::default(),
             damage: Mutex::new(None),
+            held: Mutex::new(None),
             readers: RwLock::new(Some(readers)),
             done,
         });
@@ -253,10 +252,16 @@ impl Store {
         &self.inner.shared.tally
     }
 
-    /// Why the file cannot be written, or parts of it not read; none where all is well.
-    pub(crate) fn reason(&self) -> Option<Reason> {
+    /// Why the file cannot be written, or parts of it not read, and who keeps its log from beginning again. Empty where all is well.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = Reason> {
         let shared = &self.inner.shared;
-        self.health().reason(&shared.path).or_else(|| shared.damage())
+        let failing = self.health().reason(&shared.path).or_else(|| shared.damage());
+        failing.into_iter().chain(shared.held())
+    }
+
+    /// Whether the wall clock is far from what is known to have passed.
+    pub(crate) fn clock_reason(&self) -> Option<Reason> {
+        self.inner.shared.clock.apart_ms().map(|by_ms| Reason::ClockApart { by_ms })
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -415,7 +420,7 @@ fn start_clock(
         tell_of_clock(conn, &clock, path, "clock damaged", detail);
     }
     if let Gap::Uncounted { counted_ms, wall_ms } = gap
-        && wall_ms.saturating_sub_unsigned(counted_ms) > WORTH_TELLING_MS
+        && wall_ms.saturating_sub_unsigned(counted_ms) > clock::APART_MS
     {
         let detail = format!(
             "by the wall clock {} passed since this file was used last, but nothing shows that it was right both times: {} are counted",

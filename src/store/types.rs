@@ -335,6 +335,8 @@ pub enum Health {
     Healthy,
     /// There is no space for messages; it is tried again with each.
     Full,
+    /// The node's files take as much as they may; it is tried again with each message.
+    AtLimit(StorageUse),
     /// It cannot be written; why, and what to do.
     Failed(Reason),
 }
@@ -345,11 +347,21 @@ impl Health {
         Self::Failed(error.reason().unwrap_or_else(broken))
     }
 
+    /// Whether it is the same state, with other numbers perhaps.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self == other || matches!((self, other), (Self::AtLimit(_), Self::AtLimit(_)))
+    }
+
     /// What hinders a node whose file, at this path, is so.
     pub(crate) fn reason(&self, path: &Path) -> Option<Reason> {
         match self {
             Self::Healthy => None,
             Self::Full => Some(Reason::DiskFull { path: path.display().to_string() }),
+            Self::AtLimit(StorageUse { used_bytes, limit_bytes }) => Some(Reason::StorageLimit {
+                path: path.display().to_string(),
+                used_bytes: *used_bytes,
+                limit_bytes: *limit_bytes,
+            }),
             Self::Failed(reason) => Some(reason.clone()),
         }
     }
@@ -430,7 +442,7 @@ pub(crate) enum Notice {
     UnclaimedExpires {
         at_ms: u64,
     },
-    /// What waits for somebody has reached a mark below the queue limit.
+    /// What waits for somebody has reached a mark below the queue limit, or the files one below theirs.
     Filling,
     /// Nothing can be written before the file was opened again and checked.
     Down,
@@ -440,6 +452,7 @@ pub(crate) enum Notice {
         received: Vec<InboxRow>,
     },
     StorageFull,
+    StorageLimitReached(StorageUse),
     StorageRecovered,
     StorageFailed(String),
     /// Somebody else's reading keeps the log from beginning again.
@@ -448,6 +461,8 @@ pub(crate) enum Notice {
         /// The processes, where the system tells.
         readers: Vec<u32>,
     },
+    /// It begins again.
+    LogReleased,
     ClockJumped {
         by_ms: i64,
     },

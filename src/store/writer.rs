@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) tally: Arc<Tally>,
     /// The damage that a reader has met since the file was opened.
     pub(super) damage: Mutex<Option<Reason>>,
+    /// Who keeps the log from beginning again, while that lasts.
+    pub(super) held: Mutex<Option<Reason>>,
     /// `None` once the store is closed.
     pub(super) readers: RwLock<Option<Readers>>,
     /// True once the file is closed and its lock released.
@@ -100,6 +102,10 @@ impl Shared {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(super) fn held(&self) -> Option<Reason> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What of the clock goes with a commit that takes place at this time, or alone. Also while the disk is full: that can last for days, of
     /// which none may be counted twice.
     fn note_to_write(&self, now_ms: u64, committed: bool) -> Option<clock::Note> {
@@ -117,12 +123,13 @@ impl Shared {
     /// Changes the state, and tells if it was another one.
     fn set_health(&self, health: Health) {
         let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current == health {
+        if current.is_like(&health) {
             return;
         }
         let notice = match &health {
             Health::Healthy => Notice::StorageRecovered,
             Health::Full => Notice::StorageFull,
+            Health::AtLimit(storage) => Notice::StorageLimitReached(*storage),
             Health::Failed(reason) => Notice::StorageFailed(reason.to_string()),
         };
         *current = health;
@@ -157,6 +164,10 @@ pub(super) struct Writer {
     given_way: GivenWay,
     /// A log that is kept from beginning again is told of when it is longer than that.
     held_told: u64,
+    /// When it was last tried to begin it again.
+    held_at: Instant,
+    /// The mark below the limit of the files that they have reached, in percent.
+    mark: u64,
     /// When room was last missing.
     full_at: Instant,
     looked: Instant,
@@ -195,6 +206,8 @@ impl Writer {
             room,
             given_way: GivenWay::begin(0),
             held_told: space::HELD_LOG_BYTES,
+            held_at: Instant::now(),
+            mark: 0,
             full_at: Instant::now(),
             looked: Instant::now(),
             unlooked_pages: 0,
@@ -333,7 +346,9 @@ impl Writer {
 
     /// Whether the file has to be looked at although nobody asks for anything.
     fn has_to_look(&self) -> bool {
-        self.room.tight || self.down.as_ref().is_some_and(|down| !down.for_good)
+        self.room.tight
+            || self.down.as_ref().is_some_and(|down| !down.for_good)
+            || self.shared.held().is_some()
     }
 
     /// Whether the file can be written. Looks at it from time to time.
@@ -362,6 +377,10 @@ impl Writer {
             }
         } else if self.room.disk_full || self.full_at.elapsed() >= CALM {
             self.look_for_room();
+        }
+        self.tell_filling();
+        if self.shared.held().is_some() && self.held_at.elapsed() >= CALM {
+            self.shorten_log();
         }
         if self.file.is_some() && Identity::of(&self.shared.path) != self.identity {
             let error = StoreError::Replaced { path: self.shared.path.clone() };

@@ -186,10 +186,9 @@ fn check_family(page: &Page, name: &str, kind: &str) -> Result<(), String> {
     if name.ends_with("_total") != (kind == "counter") {
         return wrong("only a counter, and every one, ends in _total");
     }
-    for unit in ["_ms", "_us", "_millis", "_micros", "_minutes", "_hours", "_kb", "_mb", "_kib"] {
-        if name.contains(unit) {
-            return wrong("units are seconds and bytes");
-        }
+    let units = ["ms", "us", "millis", "micros", "minutes", "hours", "kb", "mb", "kib"];
+    if name.split('_').any(|word| units.contains(&word)) {
+        return wrong("units are seconds and bytes");
     }
     let part = |part: &str| {
         let name = format!("{name}{part}");

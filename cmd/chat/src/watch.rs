@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use waypost::management::PeerInfo;
-use waypost::{Event, Events, Link, Priority};
+use waypost::{Event, Events, Link, Priority, Reason};
 
 use crate::hub::{Hub, NOT_YET, Notice};
 
@@ -22,6 +22,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut events: Events) {
     let mut marks_at: Option<Instant> = None;
     let mut waiting = 0;
     let mut given_up = GivenUp::default();
+    let mut stalls = Stalls::default();
     loop {
         let gathered = async {
             match marks_at {
@@ -31,6 +32,8 @@ pub(crate) async fn run(hub: Arc<Hub>, mut events: Events) {
         };
         tokio::select! {
             event = events.next() => match event {
+                Some(Event::Stalled { reason }) => stalls.begin(&hub, reason),
+                Some(Event::Resumed { reason }) => stalls.end(&hub, &reason),
                 Some(event) => {
                     if note(&hub, &mut given_up, &event).await {
                         marks_at.get_or_insert_with(|| Instant::now() + GATHER);
@@ -99,6 +102,34 @@ impl GivenUp {
     }
 }
 
+/// Why messages don't move, as it was told here: in the node's own words.
+#[derive(Default)]
+struct Stalls(Vec<Reason>);
+
+impl Stalls {
+    fn begin(&mut self, hub: &Hub, reason: Reason) {
+        if shown_by_the_link(&reason) || self.0.iter().any(|known| known.is_about_the_same(&reason))
+        {
+            return;
+        }
+        hub.tell(Notice::Warning(reason.to_string()));
+        self.0.push(reason);
+    }
+
+    fn end(&mut self, hub: &Hub, reason: &Reason) {
+        let before = self.0.len();
+        self.0.retain(|known| !known.is_about_the_same(reason));
+        if self.0.len() < before {
+            hub.tell(Notice::Warning(reason.over()));
+        }
+    }
+}
+
+/// An outage is shown all the time that it lasts. Why else there is no connection needs somebody who does something about it.
+const fn shown_by_the_link(reason: &Reason) -> bool {
+    matches!(reason, Reason::NoServer { .. })
+}
+
 /// Whether marks may have changed.
 async fn note(hub: &Hub, given_up: &mut GivenUp, event: &Event) -> bool {
     let warn = |text: String| hub.tell(Notice::Warning(text));
@@ -130,13 +161,10 @@ async fn note(hub: &Hub, given_up: &mut GivenUp, event: &Event) -> bool {
             given_up.add("expired undelivered: nobody reads the channel".to_owned(), *count);
             return true;
         }
-        Event::LimitNear(near) => warn(near.to_string()),
+        Event::LimitNear(near) => warn(near.reason().to_string()),
         Event::DeadLettered { receiver, reason, .. } => {
             warn(format!("{receiver} does not take a message: {reason}"));
             return true;
-        }
-        Event::Denied { reason } => {
-            warn(format!("the server's permissions or limits are too narrow: {reason}"))
         }
         Event::Conflict { host, stopped: true, .. } => {
             let reason = format!("another node with this name runs on {host}");
@@ -152,19 +180,10 @@ async fn note(hub: &Hub, given_up: &mut GivenUp, event: &Event) -> bool {
                 "{count} messages of {sender} will not come: they expired or were dropped there"
             ));
         }
-        Event::Kicked { by, .. } => warn(format!("{by} kicked this node from the channel")),
-        Event::Draining { by } => {
-            warn(format!("{by} drains this node: nothing new can be sent until it is readmitted"))
-        }
-        Event::Readmitted { by } => warn(format!("{by} readmitted this node")),
-        Event::StorageFull => {
-            warn("the disk is full: nothing can be sent until there is room".into())
-        }
-        Event::StorageRecovered => warn("the disk has room again".into()),
-        Event::StorageFailed { reason } => warn(format!("the file failed: {reason}")),
         Event::InboxWentBack { .. } | Event::OutboxWentBack { .. } => {
             warn("this node's file is an older copy of itself".into());
         }
+        // Told as why messages don't move, or for monitors.
         _ => {}
     }
     false

@@ -215,8 +215,12 @@ fn a_message_to_a_node_that_nobody_knows_waits_for_it() {
     alice.write("/to zoe welcome\n");
     alice.expect("alice to zoe: welcome");
     alice.expect("* no node zoe is known yet: the message waits for it");
+    // In the same words as everywhere, and so is its end.
+    alice
+        .expect("* 1 message waits for zoe, which was never heard: start it, and compare its name");
     let zoe = Chat::piped(folder.path(), &server.url(), "zoe", NO_WEB);
     zoe.expect("alice to zoe: welcome");
+    alice.expect("* zoe is online");
     alice.write("/to zoe again\n");
     zoe.expect("alice to zoe: again");
     assert_eq!(alice.shown().matches("is known yet").count(), 1);

@@ -328,6 +328,22 @@ async fn an_outage_is_told_with_the_number_that_waits_and_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn why_messages_do_not_move_is_told_on_the_page_and_so_is_its_end() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let (_alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    let (mut tab, _) = tab(port).await;
+    tab.order(json!({ "do": "say", "text": "welcome", "to": "zoe", "nonce": "1" })).await;
+    let never_heard = waypost::Reason::NeverHeard {
+        receiver: waypost::NodeId::new("zoe").expect("a valid name"),
+        waiting: 1,
+    };
+    tab.expect_that("warning", |told| told["text"] == never_heard.to_string()).await;
+    let zoe = Chat::piped(folder.path(), &server.url(), "zoe", NO_WEB);
+    zoe.expect("alice to zoe: welcome");
+    tab.expect_that("warning", |told| told["text"] == never_heard.over()).await;
+}
+
+#[tokio::test]
 async fn older_messages_are_read_from_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut alice, port) = serve(folder.path(), "127.0.0.1:1", "alice", "");

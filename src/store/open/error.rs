@@ -132,9 +132,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The database is gone or empty, but its write-ahead log holds data. Creating a new one would destroy that.
-    #[error(
-        "{path:?} is missing or empty, yet {wal:?} holds data of it: put the database back beside its log, or move the log away to start anew"
-    )]
+    #[error("{}", Reason::StrayLog { path: lossy(path), log: lossy(wal) })]
     StrayWal {
         /// The path.
         path: PathBuf,
@@ -143,9 +141,7 @@ pub enum OpenError {
     },
     /// The write-ahead log beside the database was written for another database, or for another state of this one: a restored
     /// backup, or an older log that was put back. Together they would be neither of both.
-    #[error(
-        "the log {wal:?} does not belong to {path:?}, {reason}: restore a backup with `waypost db restore BACKUP`, which sets the log aside, or put back the database that the log belongs to"
-    )]
+    #[error("{}", Reason::ForeignLog { path: lossy(path), log: lossy(wal), said: reason.clone() })]
     ForeignLog {
         /// The path.
         path: PathBuf,
@@ -285,6 +281,10 @@ impl OpenError {
             }
             Self::Busy { path } => Reason::FileLocked { path: lossy(path) },
             Self::Full { path } => Reason::DiskFull { path: lossy(path) },
+            Self::StrayWal { path, wal } => Reason::StrayLog { path: lossy(path), log: lossy(wal) },
+            Self::ForeignLog { path, wal, reason } => {
+                Reason::ForeignLog { path: lossy(path), log: lossy(wal), said: reason.clone() }
+            }
             _ => return None,
         })
     }

@@ -198,3 +198,31 @@ async fn a_file_without_a_clock_begins_where_its_youngest_message_is() {
     assert_eq!(bench.store.now_ms(), START_MS + DAY_MS);
     assert_eq!(living(&bench).await, 1);
 }
+
+#[tokio::test]
+async fn a_wall_clock_that_is_far_from_what_is_known_is_a_reason_until_it_is_believed() {
+    let bench = Bench::new();
+    bench.send("c", "x").await;
+    let apart = |bench: &Bench| bench.store.clock_reason().map(|reason| reason.sentence());
+    assert_eq!(apart(&bench), None);
+    // Set while it runs, by little, by much, and back.
+    for (by_ms, told) in [
+        (600_000, None),
+        (2 * DAY_MS, Some("the wall clock is 2days ahead of what is known to have passed")),
+    ] {
+        bench.clock.set_wall(START_MS + by_ms);
+        bench.store.watch_clock().await.expect("looked");
+        assert_eq!(apart(&bench).as_deref(), told);
+    }
+    bench.clock.set_wall(START_MS - DAY_MS);
+    bench.store.watch_clock().await.expect("looked");
+    let behind = "the wall clock is 1day behind what is known to have passed";
+    assert_eq!(apart(&bench).as_deref(), Some(behind));
+    // The next run in this boot takes it as it is.
+    let bench = bench.reopened().await;
+    assert_eq!(apart(&bench), None);
+    // Off for longer than anybody believes.
+    bench.clock.reboot(500 * DAY_MS, 60_000);
+    let bench = bench.reopened().await;
+    assert!(apart(&bench).is_some_and(|text| text.contains("ahead of")), "{:?}", apart(&bench));
+}

@@ -127,7 +127,7 @@ async fn a_file_that_is_replaced_fails_loudly_and_for_good() {
     std::fs::write(bench.path(), b"").expect("another file in its place");
     let error = until_it_fails(&bench).await;
     assert!(matches!(error, SendError::Storage(StoreError::Replaced { .. })), "{error:?}");
-    assert!(matches!(bench.store.reason(), Some(Reason::FileReplaced { .. })));
+    assert!(matches!(bench.store.reasons().next(), Some(Reason::FileReplaced { .. })));
     let accept = bench.store.accept(advance(1)).await;
     assert!(matches!(accept, Err(StoreError::Replaced { .. })), "every job says so: {accept:?}");
     let request =
@@ -220,7 +220,7 @@ async fn a_file_that_does_not_pass_the_check_is_not_written() {
     assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
     let error = bench.store.send(vec![text_to("c", "x")]).await.expect_err("still failed");
     assert!(matches!(error, SendError::Storage(StoreError::Failed { .. })), "{error:?}");
-    assert!(matches!(bench.store.reason(), Some(Reason::FileFailed { .. })));
+    assert!(matches!(bench.store.reasons().next(), Some(Reason::FileFailed { .. })));
     let taken = Store::open(options(&bench.path())).err().expect("the lock is held all the while");
     assert!(format!("{taken:?}").contains("InUse"), "{taken:?}");
     bench.store.close().await;
@@ -308,7 +308,7 @@ async fn a_writer_that_panicked_is_the_reason() {
     let bug = |_: &mut Group<'_>| -> Result<(), StoreError> { panic!("a bug") };
     bench.store.run(Durability::Normal, bug).await.expect_err("the writer is gone");
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while !matches!(bench.store.reason(), Some(Reason::Broken { .. })) {
+    while !matches!(bench.store.reasons().next(), Some(Reason::Broken { .. })) {
         assert!(std::time::Instant::now() < deadline, "{:?}", bench.store.health());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -353,7 +353,7 @@ async fn a_damaged_page_that_a_reader_meets_is_told_once() {
         let error = bench.store.page(&request).expect_err("damaged");
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     }
-    assert!(matches!(bench.store.reason(), Some(Reason::FileDamaged { .. })));
+    assert!(matches!(bench.store.reasons().next(), Some(Reason::FileDamaged { .. })));
     let told = told(&bench);
     assert!(told.len() == 1 && told[0].starts_with("StorageFailed"), "{told:?}");
 }

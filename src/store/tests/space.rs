@@ -2,6 +2,7 @@
 
 use super::failures::{limit_pages, send_soon};
 use super::*;
+use crate::reason::Reason;
 use crate::store::open::look::BUSY_TIMEOUT;
 
 const MIB: u64 = 1024 * 1024;
@@ -16,6 +17,48 @@ fn limited(bytes: u64, overflow: Overflow) -> Bench {
 fn on_disk(bench: &Bench) -> u64 {
     let files = std::fs::read_dir(bench.folder.path()).expect("a folder");
     files.map(|file| file.expect("a file").metadata().expect("it is there").len()).sum()
+}
+
+/// What was told of the files, by name, each run of the same once.
+fn told(bench: &Bench) -> Vec<String> {
+    let name = |notice: Notice| match notice {
+        Notice::Filling => Some("Filling"),
+        Notice::StorageFull => Some("StorageFull"),
+        Notice::StorageLimitReached(_) => Some("StorageLimitReached"),
+        Notice::StorageRecovered => Some("StorageRecovered"),
+        Notice::LogHeld { .. } => Some("LogHeld"),
+        Notice::LogReleased => Some("LogReleased"),
+        _ => None,
+    };
+    let mut names: Vec<String> =
+        bench.notices.take().into_iter().filter_map(name).map(str::to_owned).collect();
+    names.dedup();
+    // Not in the order of the others: see the mailbox.
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn p7_each_mark_below_the_storage_limit_is_told_when_it_is_reached() {
+    let bench = limited(8 * MIB, Overflow::Reject);
+    bench.subscribe("a", "c", Start::Now).await;
+    bench.notices.take();
+    let mut marks = Vec::new();
+    loop {
+        if bench.store.send(vec![noise(20_000)]).await.is_err() {
+            break;
+        }
+        let StorageUse { used_bytes, limit_bytes } = bench.store.storage().await.expect("counted");
+        if told(&bench).contains(&"Filling".to_owned()) {
+            marks.push(used_bytes * 100 / limit_bytes);
+        }
+    }
+    let near = |mark: u64| marks.iter().any(|told| (mark..mark + 6).contains(told));
+    assert!(near(50) && near(80) && near(95) && marks.len() < 8, "{marks:?}");
+    // A start on such a file tells it, too.
+    let bench = bench.reopened_with(|options| options.storage_limit = Some(8 * MIB)).await;
+    bench.send("other", "x").await;
+    assert!(told(&bench).contains(&"Filling".to_owned()));
 }
 
 /// Noise, which does not become smaller.
@@ -85,11 +128,25 @@ async fn p7_the_files_stay_below_the_storage_limit_and_settling_goes_on_at_it() 
     assert_eq!(limit_bytes, 4 * MIB);
     assert!(used_bytes <= limit_bytes && on_disk(&bench) <= limit_bytes, "{}", on_disk(&bench));
     assert!(sent > 100, "{sent}");
-    assert_eq!(bench.store.health(), Health::Healthy, "it is not the disk");
+    // It is not the disk. Each mark was told on the way there.
+    assert_eq!(bench.store.health(), Health::AtLimit(StorageUse { used_bytes, limit_bytes }));
+    assert_eq!(told(&bench), ["Filling", "StorageLimitReached"]);
+    assert!(matches!(
+        bench.store.send(vec![noise(10_000)]).await,
+        Err(SendError::StorageLimit { .. })
+    ));
+    assert_eq!(told(&bench), [""; 0], "once");
+    let reason = bench.store.reasons().next().expect("it stands in the way");
+    assert_eq!(reason.name(), "storage_limit");
     acknowledge(&bench, 1, sent).await;
     for _ in 0..sent * 9 / 10 {
         bench.store.send(vec![noise(10_000)]).await.expect("what is settled gives way");
     }
+    while bench.store.health() != Health::Healthy {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(bench.store.reasons().next(), None);
+    assert!(told(&bench).contains(&"StorageRecovered".to_owned()));
     assert!(on_disk(&bench) <= 4 * MIB, "{}", on_disk(&bench));
     let used = bench.store.storage().await.expect("counted");
     assert!(used.used_bytes > MIB && used.limit_bytes == 4 * MIB, "{used:?}");
@@ -161,10 +218,17 @@ async fn p7_a_log_that_a_reader_keeps_from_beginning_again_is_told_and_bounded()
     }
     assert!(on_disk(&bench) <= 8 * MIB + 100_000, "{}", on_disk(&bench));
     let is_told = |notice: &Notice| matches!(notice, Notice::LogHeld { .. });
-    let told = bench.notices.take().iter().filter(|notice| is_told(notice)).count();
-    assert!((1..=4).contains(&told), "told when it has doubled: {told}");
+    let times = bench.notices.take().iter().filter(|notice| is_told(notice)).count();
+    assert!((1..=4).contains(&times), "told when it has doubled: {times}");
+    let held = |reason: Reason| reason.name() == "log_held";
+    assert!(bench.store.reasons().any(held));
     other.execute_batch("ROLLBACK").expect("ended");
     bench.store.send(vec![noise(10_000)]).await.expect("the log begins again");
+    // Also noticed where nobody writes.
+    while bench.store.reasons().any(held) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(told(&bench).contains(&"LogReleased".to_owned()));
 }
 
 #[tokio::test]

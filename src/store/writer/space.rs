@@ -1,7 +1,7 @@
 //! When room runs out: the log is copied into the database, the reserve gives some, settled messages give way, and new ones are looked at
 //! one by one before they are accepted.
 
-use std::sync::mpsc;
+use std::sync::{PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Row};
@@ -9,6 +9,8 @@ use rusqlite::{Connection, Row};
 use super::{COPY_LOG, LOG_PAGES, TRUNCATE_LOG, Writer};
 use crate::config::{Durability, Overflow};
 use crate::error::StoreError;
+use crate::protocol::laggard;
+use crate::reason::Reason;
 use crate::store::cleanup;
 use crate::store::fault::{self, At};
 use crate::store::job::{Group, Job, Task};
@@ -63,6 +65,24 @@ impl Writer {
             self.shared.set_health(Health::Full);
             self.relieve();
         }
+        self.tell_filling();
+    }
+
+    /// Tells where the files have come to a mark below their limit. Before the first one the file is not asked how much of it is free.
+    pub(super) fn tell_filling(&mut self) {
+        let Some(file) = &self.file else { return };
+        let limit = self.room.limit_bytes();
+        let at_mark = |used: u64| {
+            let is_reached = |percent: &u64| used >= laggard::mark_at(limit, *percent);
+            laggard::MARKS.into_iter().rev().find(is_reached).unwrap_or(0)
+        };
+        let mark = match at_mark(self.room.in_use(0).used_bytes) {
+            0 => 0,
+            _ => at_mark(self.room.in_use(count(&file.writer, FREE_PAGES)).used_bytes),
+        };
+        if mark > std::mem::replace(&mut self.mark, mark) {
+            self.shared.mailbox.put([Notice::Filling]);
+        }
     }
 
     /// A transaction takes no more jobs once it holds this much: a quarter of what the log may hold.
@@ -83,9 +103,11 @@ impl Writer {
             all.saturating_sub(copied) < long && (all == copied || all < 4 * long)
         };
         self.room.look();
+        self.tell_filling();
+        self.held_at = Instant::now();
         if pages.as_ref().is_ok_and(|pages| is_short(*pages)) {
             self.unlooked_pages = 0;
-            return;
+            return self.tell_released();
         }
         self.unlooked_pages = self.look_after_pages();
         // Where a reader holds a log, it is copied at every commit: that is not to become two.
@@ -99,8 +121,8 @@ impl Writer {
                 self.room.tight |= self.room.log_is_too_long(Whose::New);
             }
             Ok(_) => {
-                self.held_told = HELD_LOG_BYTES;
                 self.log_begins = true;
+                self.tell_released();
             }
             // As soon as it is noticed: what new messages were promised is still in the reserve.
             Err(StoreError::Full { .. }) => self.relieve(),
@@ -122,11 +144,16 @@ impl Writer {
         }
         self.held_told = bytes.saturating_mul(2);
         let readers = reader_pids(&self.shared.path);
-        tracing::warn!(
-            path = %self.shared.path.display(), bytes, ?readers,
-            "the log grows, because another program keeps reading an old state of the file: end what it does (a backup, a database browser)"
-        );
+        let held = Reason::LogHeld { bytes, readers: readers.clone() };
+        *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         self.shared.mailbox.put([Notice::LogHeld { bytes, readers }]);
+    }
+
+    /// The log can begin again.
+    fn tell_released(&mut self) {
+        self.held_told = HELD_LOG_BYTES;
+        let held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.mailbox.put(held.map(|_| Notice::LogReleased));
     }
 
     /// Makes what room there is without taking anything from anybody, and finds out whether the disk is full.
@@ -353,7 +380,11 @@ impl Writer {
             return StoreError::Full { path };
         }
         let free = self.file.as_ref().map_or(0, |file| count(&file.writer, FREE_PAGES));
-        let StorageUse { used_bytes, limit_bytes } = self.room.in_use(free);
+        let storage @ StorageUse { used_bytes, limit_bytes } = self.room.in_use(free);
+        // A large message may find no room where others still do.
+        if self.room.log_is_too_long(Whose::New) || !self.has_pages(MORE_PAGES) {
+            self.shared.set_health(Health::AtLimit(storage));
+        }
         StoreError::Limit { path, used_bytes, limit_bytes }
     }
 }

@@ -97,16 +97,6 @@ fn note(event: &Event, stood_back: &watch::Sender<Option<String>>) {
         Event::OutboxWentBack { receiver, .. } => {
             warn!("{receiver} knows newer messages of ours than this file: is it an older copy?");
         }
-        Event::LogHeld { bytes, readers } => warn!(
-            "the log has {bytes} bytes, because another program{} keeps reading an old state of the file: end what it does (a backup, a database browser)",
-            match readers.as_slice() {
-                [] => String::new(),
-                pids => format!(
-                    " (process {})",
-                    pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
-                ),
-            }
-        ),
         // For monitors, or told by the node itself as why messages don't move; the library's own log lines tell them with -v.
         _ => {}
     }

@@ -90,7 +90,15 @@ async fn reasons(config: &Config, story: &Story) -> anyhow::Result<Option<(Vec<T
 }
 
 /// Reasons of a node that keep none of its own messages.
-const OF_OTHERS: [&str; 3] = ["no_quorum", "paused_here", "clock_wrong"];
+const OF_OTHERS: [&str; 7] = [
+    "no_quorum",
+    "paused_here",
+    "clock_wrong",
+    "clock_apart",
+    "storage_limit",
+    "storage_near",
+    "log_held",
+];
 
 fn because(reasons: &[Told], unknown: Unknown) -> Vec<String> {
     let mut lines: Vec<String> =

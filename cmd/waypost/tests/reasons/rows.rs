@@ -1,7 +1,14 @@
 //! One test a row of docs/troubleshooting.md.
 
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use waypost::Limit;
+use waypost::error::SendError;
+
 use super::*;
-use crate::program::NOWHERE;
+use crate::program::{NOWHERE, Running};
 
 /// Defines a test for each reason, and the list of them.
 macro_rules! rows {
@@ -422,6 +429,110 @@ rows! {
         scene.node.shutdown().await;
     };
 
+    storage_near => async {
+        let server = NatsServer::start();
+        let scene = Scene::with(&server.url(), "filling", of_8_mib).await;
+        let mut events = scene.node.events();
+        let refused = fill(&scene.writes("c").await).await;
+        assert!(matches!(refused, SendError::StorageLimit { .. }), "{refused:?}");
+        scene.stands_in_its_status("storage_near").await;
+        scene.stands_in_its_readiness("storage_near").await;
+        scene.stands_in_its_report("storage_near").await;
+        scene.doctor_says("storage_near");
+        scene.is_logged("storage_near").await;
+        let near = loop {
+            if let Some(Event::LimitNear(near)) = events.next().await {
+                break near;
+            }
+        };
+        assert!(matches!(near.limit, Limit::Storage(_)), "{near:?}");
+        assert_eq!(near.receiver.as_ref().map(NodeId::as_str), Some("b"));
+        assert!(near.percent >= 50 && near.oldest_age_ms.is_some(), "{near:?}");
+        scene.node.shutdown().await;
+    };
+
+    storage_limit => async {
+        let server = NatsServer::start();
+        let scene = Scene::with(&server.url(), "stuffed", of_8_mib).await;
+        let channel = scene.writes("c").await;
+        let refused = fill(&channel).await;
+        assert!(says(&refused.to_string(), "storage_limit"), "{refused}");
+        scene.is_told_everywhere("storage_limit", None).await;
+        // What waits is still there, and goes on.
+        scene.node.purge("b", None).await.expect("purged");
+        scene.is_over("storage_limit").await;
+        channel.send(large()).await.expect("there is room again");
+        scene.node.shutdown().await;
+    };
+
+    log_held => async {
+        let server = NatsServer::start();
+        let plain = |builder: Builder| builder.compression(false);
+        let scene = Scene::with(&server.url(), "pinned", plain).await;
+        let channel = scene.writes("c").await;
+        send(&channel, large()).await;
+        let mut other = Running::new(holder_of(&scene.node.storage()));
+        while !other.line().ends_with(HOLDS) {}
+        for _ in 0..100 {
+            channel.send_all((0..10).map(|_| large()).collect()).await.expect("accepted");
+        }
+        scene.is_told_everywhere("log_held", None).await;
+        // Only Linux tells who it is, and in a container of its own not even that.
+        let reasons = scene.node.status().reasons;
+        let held = reasons.iter().find(|reason| reason.name() == "log_held").expect("it stands");
+        let by = held.sentence();
+        let is_named = by.starts_with(&format!("process {} keeps", other.id()));
+        assert!(is_named || by.starts_with("another program keeps"), "{by}");
+        other.ended();
+        scene.is_over("log_held").await;
+        scene.node.shutdown().await;
+    };
+
+    stray_log => async {
+        let server = NatsServer::start();
+        let (scene, _, log) = copied(&server.url(), "orphan").await;
+        let file = scene.node.storage();
+        std::fs::remove_file(&file).expect("removed");
+        std::fs::copy(log, beside_it(&file)).expect("copied");
+        is_refused_by_all(&scene, "stray_log");
+    };
+
+    foreign_log => async {
+        let server = NatsServer::start();
+        let (scene, backup, log) = copied(&server.url(), "mixed").await;
+        let file = scene.node.storage();
+        std::fs::copy(backup, &file).expect("copied");
+        std::fs::copy(log, beside_it(&file)).expect("copied");
+        is_refused_by_all(&scene, "foreign_log");
+    };
+
+    clock_apart => async {
+        let server = NatsServer::start();
+        let here = Program::new(server.url());
+        let off = here.path("off");
+        std::fs::write(&off, "+0").expect("written");
+        let mut faketime = Command::new("faketime");
+        // Its file is only read where the command line says nothing.
+        faketime.args(["-f", "+0", "env", "-u", "FAKETIME", env!("CARGO_BIN_EXE_waypost")]);
+        let mut command = here.wrap(faketime, "send c --lines --id jumpy --wait 1ms");
+        command.env("FAKETIME_TIMESTAMP_FILE", &off).env("FAKETIME_NO_CACHE", "1");
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let mut node = Running::new(command);
+        let mut config = Config::default();
+        config.nats = vec![server.url()];
+        until_it_tells(&mut node, &config, false).await;
+        std::fs::write(&off, "+2d").expect("written");
+        until_it_tells(&mut node, &config, true).await;
+        let doctor = here.run("doctor --id jumpy");
+        assert!(says(doctor.text(), "clock_apart"), "{}", doctor.text());
+        std::fs::write(&off, "+0").expect("written");
+        until_it_tells(&mut node, &config, false).await;
+        let ended = node.ended();
+        assert!(says(&ended.err, "clock_apart"), "{}", ended.err);
+        assert!(ended.err.contains("the wall clock is 2days ahead of"), "{}", ended.err);
+        assert!(holds(&ended.err, template("clock_apart").over), "{}", ended.err);
+    };
+
     file_locked => async {
         let server = NatsServer::start();
         let scene = Scene::new(&server.url(), "browsed").await;
@@ -436,4 +547,89 @@ rows! {
 async fn is_read(node: &Node) {
     let is_read = async || !node.subscribers("c").await.expect("it runs").is_empty();
     eventually_async(PATIENCE, "somebody reads the channel", is_read).await;
+}
+
+fn of_8_mib(builder: Builder) -> Builder {
+    let limit = (8 << 20).try_into().expect("above zero");
+    builder.storage_limit(Some(limit)).compression(false)
+}
+
+/// For somebody who is not there.
+fn large() -> NewMessage {
+    NewMessage::bytes(vec![7; 100_000]).to("b")
+}
+
+/// Until no more is accepted.
+async fn fill(channel: &Channel) -> SendError {
+    loop {
+        if let Err(error) = channel.send(large()).await {
+            return error;
+        }
+    }
+}
+
+/// Lets it send until it tells that its wall clock is apart, or no longer: each commit looks at the clock.
+async fn until_it_tells(node: &mut Running, config: &Config, tells: bool) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        node.write(b"x\n");
+        node.line();
+        let told = report(config, "jumpy").await.reasons;
+        let told = told.iter().find(|told| told.reason == "clock_apart");
+        assert!(told.is_none_or(|told| says(&told.to_string(), "clock_apart")), "{told:?}");
+        if told.is_some() == tells {
+            return;
+        }
+        assert!(Instant::now() < end, "its clock was set: {tells}");
+    }
+}
+
+const HOLDS: &str = "it is held";
+const HELD_FILE: &str = "WAYPOST_TEST_HELD_FILE";
+
+#[test]
+#[ignore = "run by another test as a process of its own"]
+fn holds_a_file() {
+    let path = std::env::var(HELD_FILE).expect("a file");
+    let file = waypost::rusqlite::Connection::open(path).expect("opened");
+    file.execute_batch("BEGIN").expect("begun");
+    file.query_row("SELECT count(*) FROM waypost_outbox", [], |_| Ok(())).expect("read");
+    println!("{HOLDS}");
+    // Until its input ends.
+    let _ = std::io::stdin().lines().count();
+}
+
+/// A process that has an old state of this file open until its input ends.
+fn holder_of(file: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["reasons::rows::holds_a_file", "--exact", "--ignored", "--nocapture"]);
+    command.env(HELD_FILE, file);
+    command
+}
+
+fn beside_it(file: &Path) -> PathBuf {
+    PathBuf::from(format!("{}-wal", file.display()))
+}
+
+/// A node that has ended, a backup of its file, and a log that was beside it afterwards.
+async fn copied(nats: &str, name: &'static str) -> (Scene, PathBuf, PathBuf) {
+    let scene = Scene::new(nats, name).await;
+    let channel = scene.writes("c").await;
+    send(&channel, NewMessage::text("x").to("b")).await;
+    scene.here.run(&format!("db backup old.db --id {name}")).expect_code(0);
+    send(&channel, NewMessage::text("y").to("b")).await;
+    let log = scene.here.path("log");
+    std::fs::copy(beside_it(&scene.node.storage()), &log).expect("copied");
+    scene.node.shutdown().await;
+    let backup = scene.here.path("old.db");
+    (scene, backup, log)
+}
+
+/// No command makes anything of this file, and each says why.
+fn is_refused_by_all(scene: &Scene, name: &str) {
+    scene.command_says("send c x --flush 0", name);
+    scene.command_says("recv c --count 1", name);
+    scene.command_says("queue", name);
+    scene.command_says(&format!("why {}", MessageId::ZERO), name);
+    scene.doctor_says(name);
 }

@@ -93,7 +93,10 @@ fn file(path: &Path) -> Check {
         Err(InspectError::Open(OpenError::Missing { .. }) | InspectError::NoNode { .. }) => {
             Check::ok("file", format!("{shown} is not there yet; the first start creates it"))
         }
-        Err(error) => Check::fail("file", error.to_string(), "see there"),
+        Err(error) => match error.reason() {
+            Some(reason) => Check::fail("file", reason.sentence(), reason.remedy()),
+            None => Check::fail("file", error.to_string(), "see there"),
+        },
     }
 }
 

@@ -9,12 +9,13 @@ use crate::commands::{queue, reasons};
 use crate::output::count;
 
 /// Reasons for which a node is not as it should be, as its readiness has them; the others are about those for whom messages wait.
-const FAILURES: [&str; 12] = [
+const FAILURES: [&str; 13] = [
     "ended",
     "broken",
     "name_taken",
     "silent",
     "disk_full",
+    "storage_limit",
     "kicked",
     "draining",
     "unauthorized",
