@@ -6,6 +6,7 @@ mod backlog;
 mod clock;
 mod elections;
 mod failures;
+mod faults;
 mod foreign;
 mod limits;
 mod members;

@@ -298,7 +298,8 @@ impl Writer {
         jobs: &mut [Box<dyn Job>],
         notices: &mut Vec<Notice>,
     ) -> Result<(), StoreError> {
-        let file = self.file.as_ref().expect("`ready` has checked that the file is open");
+        self.is_up()?;
+        let file = self.file.as_ref().expect("what is not down has its file");
         let conn = &file.writer;
         let full = jobs.iter().any(|job| job.durability() == Durability::Full);
         let asked = if full { Durability::Full } else { Durability::Normal };
@@ -364,6 +365,11 @@ impl Writer {
         {
             self.try_again();
         }
+        self.is_up()
+    }
+
+    /// Why nothing can be written, as long as that is so.
+    fn is_up(&self) -> Result<(), StoreError> {
         self.down.as_ref().map_or(Ok(()), |down| Err(fault::again(&down.error)))
     }
 
@@ -393,6 +399,7 @@ impl Writer {
     fn maintain(&mut self) -> Result<(), StoreError> {
         self.ready()?;
         self.end_log();
+        self.is_up()?;
         let Some(file) = &self.file else { return Ok(()) };
         let done = cleanup::maintain(&file.writer);
         let done = done.map_err(|error| fault::sorted(error, &self.shared.path));

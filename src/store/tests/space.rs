@@ -7,8 +7,8 @@ use crate::store::open::look::BUSY_TIMEOUT;
 
 const MIB: u64 = 1024 * 1024;
 
-fn limited(bytes: u64, overflow: Overflow) -> Bench {
-    Bench::with(|options| {
+pub(super) fn limited(folder: TempDir, bytes: u64, overflow: Overflow) -> Bench {
+    Bench::open(folder, HandClock::at(START_MS), |options| {
         (options.storage_limit, options.overflow) = (Some(bytes), overflow);
     })
 }
@@ -62,13 +62,13 @@ async fn p7_each_mark_below_the_storage_limit_is_told_when_it_is_reached() {
 }
 
 /// Noise, which does not become smaller.
-fn noise(bytes: usize) -> Prepared {
+pub(super) fn noise(bytes: usize) -> Prepared {
     let payload: Vec<u8> = (0..bytes).map(|_| fastrand::u8(..)).collect();
     prepared("c", NewMessage::bytes(payload))
 }
 
 /// Sends until it is refused: how many were accepted, and why no more.
-async fn fill(bench: &Bench, bytes: usize) -> (u64, SendError) {
+pub(super) async fn fill(bench: &Bench, bytes: usize) -> (u64, SendError) {
     for sent in 0..100_000 {
         if let Err(error) = bench.store.send(vec![noise(bytes)]).await {
             return (sent, error);
@@ -77,7 +77,7 @@ async fn fill(bench: &Bench, bytes: usize) -> (u64, SendError) {
     panic!("it is never full");
 }
 
-async fn acknowledge(bench: &Bench, from: u64, to: u64) {
+pub(super) async fn acknowledge(bench: &Bench, from: u64, to: u64) {
     let ack = bench.ack("a", TopicId(1), (from, to), to - from + 1);
     bench.store.settle(vec![ack], vec![]).await.expect("settling needs no room that is not there");
 }
@@ -119,7 +119,7 @@ async fn p2_what_waits_does_not_give_way_on_a_full_disk() {
 
 #[tokio::test]
 async fn p7_the_files_stay_below_the_storage_limit_and_settling_goes_on_at_it() {
-    let bench = limited(4 * MIB, Overflow::Reject);
+    let bench = limited(TempDir::new().expect("a folder"), 4 * MIB, Overflow::Reject);
     bench.subscribe("a", "c", Start::Now).await;
     let (sent, error) = fill(&bench, 10_000).await;
     let SendError::StorageLimit { used_bytes, limit_bytes, .. } = error else {
@@ -154,7 +154,7 @@ async fn p7_the_files_stay_below_the_storage_limit_and_settling_goes_on_at_it() 
 
 #[tokio::test]
 async fn p7_the_oldest_give_way_at_the_storage_limit_where_that_is_chosen() {
-    let bench = limited(4 * MIB, Overflow::DropOldest);
+    let bench = limited(TempDir::new().expect("a folder"), 4 * MIB, Overflow::DropOldest);
     bench.subscribe("a", "c", Start::Now).await;
     for _ in 0..1_000 {
         bench.store.send(vec![noise(10_000)]).await.expect("the oldest gives way");
@@ -198,7 +198,7 @@ async fn nobody_who_reads_the_file_is_waited_for() {
 
 #[tokio::test]
 async fn p7_a_log_that_a_reader_keeps_from_beginning_again_is_told_and_bounded() {
-    let bench = limited(8 * MIB, Overflow::Reject);
+    let bench = limited(TempDir::new().expect("a folder"), 8 * MIB, Overflow::Reject);
     bench.subscribe("a", "c", Start::Now).await;
     bench.send("c", "x").await;
     let other = bench.sql();

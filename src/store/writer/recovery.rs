@@ -44,6 +44,9 @@ impl Writer {
     pub(super) fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>) {
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
+            if let Err(error) = self.is_up() {
+                return fail_all(std::iter::once(job).chain(jobs).collect(), &error);
+            }
             let mut alone = [job];
             let result = self.attempt_alone(&mut alone);
             let [job] = alone;
@@ -59,8 +62,11 @@ impl Writer {
     }
 
     /// After a failed write or fsync nobody knows what is on the disk: nothing is written before the file was opened again and
-    /// checked.
+    /// checked. Where that has been found out already, it is tried again in its time.
     pub(super) fn go_down(&mut self, jobs: Vec<Box<dyn Job>>, error: StoreError) {
+        if self.down.is_some() {
+            return fail_all(jobs, &error);
+        }
         self.shared.set_health(Health::failed(&error));
         self.shared.mailbox.put([Notice::Down]);
         fail_all(jobs, &error);

@@ -194,9 +194,10 @@ impl Writer {
         let (whose, bytes) = (job.whose(), job.bytes());
         if self.room.tight && self.room.log_is_too_long(whose) {
             self.relieve();
+            self.is_up()?;
         }
         if self.room.tight
-            && (self.room.log_is_too_long(whose) || (whose == Whose::New && !self.admits(bytes)))
+            && (self.room.log_is_too_long(whose) || (whose == Whose::New && !self.admits(bytes)?))
         {
             return Err(self.no_room());
         }
@@ -211,16 +212,17 @@ impl Writer {
         }
         self.room.tight = true;
         self.relieve();
+        self.is_up()?;
         let [job] = &*alone;
         let admitted = match whose {
-            Whose::New => job.can_run() && self.admits(bytes),
+            Whose::New => job.can_run() && self.admits(bytes)?,
             // The log itself may have to grow for it.
             Whose::Upkeep => {
                 self.room.reserve.release(SLACK_BYTES);
                 job.can_run()
             }
         };
-        if self.down.is_some() || !admitted {
+        if !admitted {
             return Err(self.no_room());
         }
         match self.attempt(alone) {
@@ -230,23 +232,26 @@ impl Writer {
     }
 
     /// Whether there is room for a new message of so many bytes; settled ones give way to it.
-    fn admits(&mut self, bytes: usize) -> bool {
+    ///
+    /// # Errors
+    /// The file is down, or fails while they give way.
+    fn admits(&mut self, bytes: usize) -> Result<bool, StoreError> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX / 2);
         let need = self.room.pages(bytes + bytes / 8) + MESSAGE_PAGES;
-        if self.has_pages(need) || self.give_way(need) {
-            return true;
+        if self.has_pages(need) || self.give_way(need)? {
+            return Ok(true);
         }
         // One that would need half of the file pushes nobody out.
         let fits = 2 * need <= self.room.most_pages(Whose::New);
         if fits && self.settings.overflow == Overflow::DropOldest {
-            while let Ok(1..) = self.step(|group| limits::drop_oldest(group, STEP_ROWS)) {
+            while room_for(self.step(|group| limits::drop_oldest(group, STEP_ROWS)))? > 0 {
                 self.given_way = GivenWay::begin(self.ledger.settled());
-                if self.give_way(need) {
-                    return true;
+                if self.give_way(need)? {
+                    return Ok(true);
                 }
             }
         }
-        false
+        Ok(false)
     }
 
     /// Whether the database has so many free pages, or may grow by them.
@@ -261,7 +266,10 @@ impl Writer {
 
     /// Deletes settled messages, and when there are none left the records of them, until there are so many pages and some more. Whether
     /// there are as many as were asked for.
-    fn give_way(&mut self, need: u64) -> bool {
+    ///
+    /// # Errors
+    /// The file is down, or fails.
+    fn give_way(&mut self, need: u64) -> Result<bool, StoreError> {
         let GivenWay { after, steps, begun, settled } = self.given_way;
         let settled_now = self.ledger.settled();
         if after.is_none()
@@ -280,19 +288,22 @@ impl Writer {
                     self.given_way.steps += 1;
                 }
                 Err(StoreError::Full { .. }) if rows > 1 => rows = (rows / 4).max(1),
+                Err(error) if is_of_the_file(&error) => return Err(error),
                 Err(_) => break,
             }
             self.shorten_log();
+            self.is_up()?;
         }
         if self.given_way.after.is_none() && !self.has_pages(need) {
             for records in cleanup::RECORDS {
                 let step = move |group: &mut Group<'_>| cleanup::oldest_records(group, records);
-                while !self.has_pages(need + MORE_PAGES) && matches!(self.step(step), Ok(1..)) {
+                while !self.has_pages(need + MORE_PAGES) && room_for(self.step(step))? > 0 {
                     self.shorten_log();
+                    self.is_up()?;
                 }
             }
         }
-        self.has_pages(need)
+        Ok(self.has_pages(need))
     }
 
     /// Does this in a transaction of its own, at once.
@@ -316,20 +327,28 @@ impl Writer {
         self.relieve();
         if !self.room.reserve.is_whole() && self.down.is_none() {
             let missing = self.room.pages(self.room.reserve.missing()).min(GIVE_BACK_PAGES);
-            self.give_way(missing);
+            self.makes_way(missing);
             self.give_back(missing);
             self.relieve();
             self.room.reserve.fill_partly();
         }
         let is_over = self.down.is_none() && self.room.reserve.is_whole();
         let is_over = is_over && !self.room.log_is_too_long(Whose::New);
-        if is_over && (self.has_pages(MORE_PAGES) || self.give_way(MORE_PAGES)) {
+        if is_over && (self.has_pages(MORE_PAGES) || self.makes_way(MORE_PAGES)) {
             (self.room.tight, self.room.disk_full) = (false, false);
             // Where there is more room than at the start, more is kept back. If that fails, what is there is enough.
             self.room.aim();
             let _ = self.room.reserve.fill();
             self.shared.set_health(Health::Healthy);
         }
+    }
+
+    /// The same as [`Self::give_way`] where nobody waits for it: a failure is dealt with.
+    fn makes_way(&mut self, need: u64) -> bool {
+        self.give_way(need).unwrap_or_else(|error| {
+            self.go_down(Vec::new(), error);
+            false
+        })
     }
 
     /// Gives free pages back to the disk.
@@ -415,6 +434,19 @@ pub(in crate::store) fn without_waiting(
     let done = conn.query_row(checkpoint, [], |_| Ok(())).at("empty the log");
     conn.busy_timeout(BUSY_TIMEOUT).at("wait for others again")?;
     done
+}
+
+/// Whether it is the file that failed, and not only this statement.
+const fn is_of_the_file(error: &StoreError) -> bool {
+    matches!(error, StoreError::Failed { .. } | StoreError::Corrupt { .. })
+}
+
+/// How much a step did; nothing where there was no room even for that.
+fn room_for(step: Result<u64, StoreError>) -> Result<u64, StoreError> {
+    match step {
+        Err(error) if !is_of_the_file(&error) => Ok(0),
+        done => done,
+    }
 }
 
 /// A number that the connection knows by itself.
