@@ -77,6 +77,11 @@ impl Examined {
         if self.lost.is_some() { None } else { self.lineage.contradicts(main) }
     }
 
+    /// Whether a node has written to it.
+    pub(super) fn has_owner(&self) -> bool {
+        self.lineage.first.is_some()
+    }
+
     /// Whether SQLite would apply anything of it.
     pub(super) fn has_transactions(&self) -> bool {
         self.lineage.transactions > 0

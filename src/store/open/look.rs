@@ -55,6 +55,8 @@ pub(crate) enum Depth {
 const QUICK_CHECK_BYTES: u64 = 64 * 1024 * 1024;
 /// SQLite's smallest page. It takes a file with less than one as empty, whatever is in it, and overwrites it.
 const MIN_PAGE_BYTES: u64 = 512;
+/// And its largest: the first transaction of a file makes no second one.
+const MAX_PAGE_BYTES: u64 = 65_536;
 /// The first bytes of a rollback journal that SQLite has not finished with.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// How long to wait for another connection that writes.
@@ -62,6 +64,7 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const COUNT_TABLES: &str = r"SELECT count(*) FILTER (WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\'),
     count(*) FILTER (WHERE type = 'table' AND name = 'waypost_meta') FROM sqlite_schema";
+const HAS_OWNER: &str = "SELECT count(*) > 0 FROM waypost_meta";
 const EXCLUSIVE: &str = "PRAGMA locking_mode = EXCLUSIVE";
 const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 
@@ -82,8 +85,9 @@ pub(crate) fn look(path: &Path, depth: Depth) -> Result<Found, OpenError> {
     }
 }
 
-/// The size of the file, if there is one, with all refused that SQLite would overwrite without asking. Comes before any
-/// connection to it. A file whose first transaction was cut short has none: SQLite takes back what there is of it.
+/// The size of the file, if there is one, with all refused that SQLite would overwrite without asking: also with a rollback journal that is
+/// not its own. Comes before any connection to it. A file whose first transaction was cut short has none: SQLite takes back what there is of
+/// it.
 pub(crate) fn measure(path: &Path) -> Result<Option<u64>, OpenError> {
     let length = match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
@@ -99,9 +103,7 @@ pub(crate) fn measure(path: &Path) -> Result<Option<u64>, OpenError> {
         None | Some(0) if bytes(&wal)? > 0 => {
             Err(OpenError::StrayWal { path: path.to_owned(), wal })
         }
-        Some(1..) if bytes(&wal)? == 0 && is_rolled_back_to_nothing(&beside(path, "-journal"))? => {
-            Ok(Some(0))
-        }
+        Some(length @ 1..) if is_rolled_back_to_nothing(path, length)? => Ok(Some(0)),
         Some(1..MIN_PAGE_BYTES) => Err(OpenError::NotADatabase { path: path.to_owned() }),
         length => Ok(length),
     }
@@ -148,8 +150,32 @@ pub(crate) fn blame_log(path: &Path, log: &Examined, error: OpenError) -> OpenEr
 /// Whether a rollback journal says that its database was empty before the transaction that it belongs to: all that is in the
 /// database then was never committed. A new file is in that state until it has switched to a write-ahead log, and a power cut in
 /// that moment can leave any part of its first page.
-fn is_rolled_back_to_nothing(journal: &Path) -> Result<bool, OpenError> {
-    Ok(rolled_back_pages(journal)? == Some(0))
+///
+/// # Errors
+/// The journal does not belong to this file: a node's file has a log from its first row on, and never a journal again. SQLite would play it
+/// back all the same, or take all pages away.
+fn is_rolled_back_to_nothing(path: &Path, length: u64) -> Result<bool, OpenError> {
+    let journal = beside(path, "-journal");
+    let Some(pages) = rolled_back_pages(&journal)? else { return Ok(false) };
+    let wal = beside(path, "-wal");
+    if has_owner(path)? || log::examine(&wal).is_ok_and(|log| log.has_owner()) {
+        return Err(OpenError::ForeignJournal { path: path.to_owned(), journal });
+    }
+    Ok(pages == 0 && bytes(&wal)? == 0 && length <= MAX_PAGE_BYTES)
+}
+
+/// Whether the database, its log and journal left aside, is a node's, or so much damaged that nobody knows. Not of one whose first page was
+/// torn, or to which nothing was committed yet.
+fn has_owner(path: &Path) -> Result<bool, OpenError> {
+    let sql = |error| OpenError::sql(path, "looking at it", error);
+    let connection = immutable(path).map_err(sql)?;
+    match identify(&connection, path) {
+        Ok(Identity::Ours { .. }) => {
+            connection.query_row(HAS_OWNER, [], |row| row.get(0)).map_err(sql)
+        }
+        Ok(Identity::Empty) | Err(OpenError::NotADatabase { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// How many pages a rollback journal would leave of its database; `None` where SQLite would not use it.
@@ -176,11 +202,6 @@ fn examine(path: &Path, thorough: bool) -> Result<Found, OpenError> {
     let connection = peek(path)?;
     let identity = identify(&connection, path)?;
     if let Identity::Ours { version } = identity {
-        // A node's file has a log from its first table on, and never a journal.
-        let journal = beside(path, "-journal");
-        if rolled_back_pages(&journal)?.is_some_and(|pages| pages > 0) {
-            return Err(OpenError::ForeignJournal { path: path.to_owned(), journal });
-        }
         check_schema(&connection, path, version)?;
     }
     if thorough {
@@ -392,11 +413,12 @@ mod tests {
         assert!(!journal.exists());
         assert!(matches!(look(&path, Depth::Full), Ok(Found::Database(Identity::Ours { .. }))));
         // A journal of a database that held something says nothing of the kind.
+        fs::write(&path, [7; 1024]).expect("written");
         header[19] = 1;
         fs::write(&journal, header).expect("written");
-        assert!(!is_rolled_back_to_nothing(&journal).expect("readable"));
+        assert!(!is_rolled_back_to_nothing(&path, 1024).expect("readable"));
         fs::write(&journal, &header[..10]).expect("written");
-        assert!(!is_rolled_back_to_nothing(&journal).expect("readable"));
+        assert!(!is_rolled_back_to_nothing(&path, 1024).expect("readable"));
     }
 
     #[test]

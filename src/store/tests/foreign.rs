@@ -244,20 +244,82 @@ async fn a_killed_nodes_own_log_is_never_refused() {
     bench.store.close().await;
 }
 
-#[tokio::test]
-async fn a_journal_that_is_not_the_files_changes_nothing() {
-    let bench = Bench::new();
-    bench.send_many("work", 3).await;
-    let left = killed(&bench);
-    bench.store.close().await;
+/// A journal that SQLite would play back: of a transaction of another program that was killed in it.
+fn sound_journal(folder: &Path) -> Vec<u8> {
+    let path = folder.join("other.db");
+    let other = Connection::open(&path).expect("created");
+    other
+        .execute_batch(
+            "PRAGMA cache_size = 2; CREATE TABLE t (n, text);
+             WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 200)
+             INSERT INTO t SELECT n, printf('%.1000c', 'x') FROM n",
+        )
+        .expect("filled");
+    other.execute_batch("BEGIN; UPDATE t SET text = printf('%.1000c', 'y')").expect("begun");
+    let mut journal = fs::read(beside(&path, "-journal")).expect("it has spilled");
+    let word = |at: usize| u32::from_be_bytes(journal[at..at + 4].try_into().expect("four"));
+    let (sector, page) = (word(20) as usize, word(24) as usize);
+    assert!(word(16) > 0, "the database had some pages");
+    // All that was written is in the header only once it was synced.
+    let pages = (journal.len() - sector) / (page + 8);
+    assert!(pages > 0, "it holds none");
+    journal[8..12].copy_from_slice(&u32::try_from(pages).expect("few").to_be_bytes());
+    journal
+}
+
+/// Of the same form, for a database that was empty before.
+fn journal_of_nothing() -> Vec<u8> {
     let mut journal = vec![0; 512];
     journal[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
-    journal[19] = 1;
-    fs::write(beside(&left.path, "-journal"), journal).expect("written");
-    let before = listing(&left.path);
-    match Store::open(options(&left.path)).map(drop) {
-        Err(StoreOpenError::Open(OpenError::ForeignJournal { .. })) => {}
-        other => panic!("{other:?}"),
+    journal[20..28].copy_from_slice(&[0, 0, 2, 0, 0, 0, 16, 0]);
+    journal
+}
+
+#[tokio::test]
+async fn a_journal_that_is_not_the_files_is_refused_before_it_changes_anything() {
+    let scratch = TempDir::new().expect("a folder");
+    let journals = [sound_journal(scratch.path()), journal_of_nothing()];
+    for (number, journal) in journals.into_iter().enumerate() {
+        for with_log in [true, false] {
+            let what = format!("journal {number}, with a log: {with_log}");
+            let bench = Bench::new();
+            bench.send_many("work", 300).await;
+            if !with_log {
+                bench.store.close().await;
+            }
+            let left = || {
+                let folder = TempDir::new().expect("a folder");
+                let path = fs::canonicalize(folder.path()).expect("a path").join("node.db");
+                for suffix in ["", "-wal"].into_iter().take(1 + usize::from(with_log)) {
+                    fs::copy(beside(&bench.path(), suffix), beside(&path, suffix)).expect("copied");
+                }
+                fs::write(beside(&path, "-journal"), &journal).expect("written");
+                Left { folder, path }
+            };
+            // It is one that SQLite plays back.
+            let played = left();
+            let sql = Connection::open(&played.path).expect("opened");
+            let _ = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+            drop(sql);
+            let is_same = fs::read(&played.path).ok() == fs::read(left().path).ok();
+            assert!(!is_same, "{what}: harmless");
+            let left = left();
+            let before = listing(&left.path);
+            let foreign = |error: &OpenError| matches!(error, OpenError::ForeignJournal { .. });
+            match Store::open(options(&left.path)).map(drop) {
+                Err(StoreOpenError::Open(error)) if foreign(&error) => {}
+                other => panic!("{what}: {other:?}"),
+            }
+            match Inspector::open(&left.path).map(drop) {
+                Err(InspectError::Open(error)) if foreign(&error) => {}
+                other => panic!("{what}, looked at: {other:?}"),
+            }
+            match crate::inspect::vacuum(&left.path).map(drop) {
+                Err(InspectError::Open(error)) if foreign(&error) => {}
+                other => panic!("{what}, shrunk: {other:?}"),
+            }
+            assert!(before == listing(&left.path), "{what}: something changed");
+            bench.store.close().await;
+        }
     }
-    assert!(before == listing(&left.path), "something changed");
 }

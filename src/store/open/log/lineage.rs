@@ -11,7 +11,7 @@ pub(super) struct Lineage {
     page_bytes: usize,
     pub(super) transactions: u64,
     /// The first mark: it names the generation before the log.
-    first: Option<Mark>,
+    pub(super) first: Option<Mark>,
     /// A checkpoint may have put any of these into the database.
     generations: Vec<Generation>,
     /// The schema cookie before the log, where it is proven.
