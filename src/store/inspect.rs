@@ -43,6 +43,7 @@ mod times;
 pub use crate::exposure::{Exposure, exposure};
 pub use believe::{Believed, believe_clock};
 pub use check::{Finding, Progress, Report, Stage};
+pub(crate) use copy::remove_unfinished;
 pub use copy::{Copied, Vacuumed, vacuum};
 pub use queue::{Oldest, QueueRow};
 pub use records::{AuditEntry, DeadLetter, Failure};

@@ -18,6 +18,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use crate::store::fault::lacks_room;
 use crate::store::filesystem::{filesystem, is_mounted_alone, is_remote};
+use crate::store::inspect::remove_unfinished;
 use crate::store::lock::{FileLock, Holder, LockError, beside, lock_path};
 use crate::store::migrate::migrate;
 use crate::store::reserve::Reserve;
@@ -59,7 +60,7 @@ const START_BYTES: u64 = 128 * 1024;
 /// How long a read waits for a free connection.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+pub(in crate::store) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 const COUNT_META: &str = "SELECT count(*) FROM waypost_meta";
 /// Name, what is set, and what SQLite then says it is.
 type Setting = (&'static str, &'static str, &'static str);
@@ -100,8 +101,12 @@ pub(crate) fn open(path: &Path, holder: &Holder) -> Result<OpenFile, OpenError> 
         );
     }
     let half = beside(&path, RESTORING);
-    if half.exists() && bytes(&path)? == 0 {
-        return Err(OpenError::HalfRestored { path, half });
+    if half.exists() {
+        if bytes(&path)? == 0 {
+            return Err(OpenError::HalfRestored { path, half });
+        }
+        // Whoever makes one has our lock: it was killed while it copied, and had moved nothing yet.
+        remove_unfinished(&half);
     }
     // Before SQLite: once it has written to the log, nothing is left to be seen.
     let log = look::own_log(&path)?;

@@ -18,7 +18,8 @@ use crate::store::lock::{Holder, beside};
 use crate::store::open::look::{
     self, BUSY_TIMEOUT, Depth, Found, Identity, bytes, identify, look, quick_check, resolve,
 };
-use crate::store::open::{OpenError, acquire, generation, sync_folder};
+use crate::store::open::{OpenError, TRUNCATE_LOG, acquire, generation, sync_folder};
+use crate::store::room::FREE_PAGES;
 
 /// A finished copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,12 +43,10 @@ pub struct Vacuumed {
 
 const BEGIN: &str = "SELECT count(*) FROM sqlite_schema";
 pub(super) const AUTO_VACUUM: &str = "PRAGMA auto_vacuum";
-pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 /// In steps, so that the log stays small.
 pub(super) const GIVE_BACK: &str = "PRAGMA incremental_vacuum(4096)";
 /// For a file that was set up by something else: rewrites it, and keeps it able to shrink in steps.
 const REWRITE: &str = "PRAGMA auto_vacuum = INCREMENTAL; VACUUM";
-pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// Pages copied in one step.
 const STEP_PAGES: i32 = 1024;
@@ -87,11 +86,27 @@ impl Inspector {
         identify(&target, to)?;
         quick_check(&target, to)?;
         generation::make_own(&target).map_err(target_error)?;
-        target.close().map_err(|(_, error)| target_error(error))?;
-        File::open(to)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| OpenError::io(to, "written to disk", error))?;
-        Ok(())
+        finish(target, to)
+    }
+}
+
+/// Has all that was written through this connection in the file alone, and on disk. Closing it would copy the log too, but not tell of a
+/// failure: and then the log is all that has it.
+pub(super) fn finish(connection: Connection, path: &Path) -> Result<(), InspectError> {
+    let sql = |error| OpenError::sql(path, "copying its log into it", error);
+    empty_log(&connection).map_err(sql)?;
+    connection.close().map_err(|(_, error)| sql(error))?;
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| OpenError::io(path, "written to disk", error).into())
+}
+
+/// # Errors
+/// Also where somebody reads from the log, so that it stays.
+fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    match connection.query_row(TRUNCATE_LOG, [], |row| row.get(0))? {
+        0 => Ok(()),
+        _ => Err(rusqlite::Error::SqliteFailure(busy(), None)),
     }
 }
 
@@ -119,9 +134,10 @@ fn refuse_existing(path: &Path) -> Result<(), InspectError> {
     }
 }
 
-/// A copy that is not finished: goes away with its value.
+/// A copy that is not finished: goes away with its value, unless it is kept.
 pub(super) struct Partial {
     pub(super) path: PathBuf,
+    kept: bool,
 }
 
 impl Partial {
@@ -131,7 +147,7 @@ impl Partial {
 
     pub(super) fn create_as(path: PathBuf, to: &Path) -> Result<Self, InspectError> {
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(_) => Ok(Self { path }),
+            Ok(_) => Ok(Self { path, kept: false }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(InspectError::TargetExists { path })
             }
@@ -141,6 +157,22 @@ impl Partial {
                 Err(OpenError::FolderNotWritable { folder, source }.into())
             }
         }
+    }
+
+    /// One that is there already, to be made anew, and kept whatever happens.
+    pub(super) fn again(path: PathBuf) -> Result<Self, InspectError> {
+        OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .map_err(|error| OpenError::io(&path, "emptied", error))?;
+        remove_companions(&path);
+        Ok(Self { path, kept: true })
+    }
+
+    /// From now on it does not go away.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// Gives the copy its name, without replacing anything that has come there in the meantime.
@@ -164,10 +196,23 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        for suffix in ["", "-journal", "-wal", "-shm"] {
-            // Usually only the first is there, and not even that one after a rename.
-            let _ = fs::remove_file(beside(&self.path, suffix));
+        if !self.kept {
+            remove_unfinished(&self.path);
         }
+    }
+}
+
+/// Removes a copy that nobody will finish.
+pub(crate) fn remove_unfinished(path: &Path) {
+    // Not even that one is there after a rename.
+    let _ = fs::remove_file(path);
+    remove_companions(path);
+}
+
+/// Usually there is none.
+fn remove_companions(path: &Path) {
+    for suffix in ["-journal", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(path, suffix));
     }
 }
 
@@ -222,9 +267,5 @@ fn give_back(connection: &Connection) -> rusqlite::Result<()> {
     } else {
         connection.execute_batch(REWRITE)?;
     }
-    // 1 where somebody reads from the log: then it is cut back later.
-    if number(CHECKPOINT)? != 0 {
-        return Err(rusqlite::Error::SqliteFailure(busy(), None));
-    }
-    Ok(())
+    empty_log(connection)
 }

@@ -6,18 +6,20 @@
 //! Crash-safe by the order of the names: the copy is complete and on disk as `-restoring` before the old files are moved, the database first,
 //! then its log; then the copy gets its name. While the database is gone and `-restoring` is there, no node starts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
 
-use super::copy::Partial;
-use super::{InspectError, Inspector};
+use super::copy::{Partial, finish, remove_unfinished};
+use super::{InspectError, Inspector, Store, row};
+use crate::config::WallClock;
 use crate::message::{MessageId, NodeId, StoreId};
 use crate::store::audit;
+use crate::store::clock::{self, Clock};
 use crate::store::lock::{Holder, beside};
 use crate::store::meta;
 use crate::store::migrate::migrate;
@@ -70,17 +72,19 @@ impl std::fmt::Display for Newer {
     }
 }
 
-pub(super) const END: &str = meta::SELECT_END_SEQ;
-pub(super) const LATER: &str = "SELECT count(*) FROM waypost_outbox WHERE seq > ?1";
+/// From one id to before another.
+pub(super) const LATER: &str = "SELECT count(*) FROM waypost_outbox WHERE id >= ?1 AND id < ?2";
+pub(super) const LAST_OF: &str = "SELECT max(id) FROM waypost_outbox WHERE id >= ?1 AND id < ?2";
 pub(super) const RECEIVED: &str =
-    "SELECT sender, store_id, channel, direct, lane, count FROM waypost_inbox";
+    "SELECT sender, store_id, channel, direct, lane, last_id, count FROM waypost_inbox";
 
 /// Puts this backup in the place of the file at `to`, which no node may have open. The backup stays as it is.
 ///
 /// # Errors
 /// [`InspectError::NotSound`] where a check of the backup finds anything, [`InspectError::OtherNode`] where the file is another node's,
 /// [`InspectError::WouldLose`] where the file holds what the backup lacks, [`OpenError::InUse`] where a node has it open; any other
-/// [`OpenError`]. Nothing has changed then.
+/// [`OpenError`]. Nothing has changed then; but where an old file could be moved away and not all that belongs to it, the copy stays as
+/// `-restoring`, no node starts, and another run does the rest.
 pub fn restore(
     from: impl AsRef<Path>,
     to: impl AsRef<Path>,
@@ -102,15 +106,26 @@ pub fn restore(
     if newer != Newer::default() && replace == Replace::Nothing {
         return Err(InspectError::WouldLose { path: to, newer });
     }
-    // What an earlier run that was cut short has left.
-    let _ = fs::remove_file(beside(&to, RESTORING));
-    let copy = Partial::create_as(beside(&to, RESTORING), &to)?;
+    let half = beside(&to, RESTORING);
+    let aside = Aside::of(&to);
+    let mut copy = if half.exists() && !to.exists() {
+        // An earlier run that was cut short has moved the old file away: this name keeps nodes from making a new one.
+        Partial::again(half)?
+    } else {
+        remove_unfinished(&half);
+        Partial::create_as(half, &to)?
+    };
     source.copy_pages(&copy.path)?;
     drop(source);
     begin_anew(&copy.path, &from)?;
-    take_owner(&to, &copy.path)?;
-    let kept = move_aside(&to)?;
-    fs::rename(&copy.path, &to).map_err(|error| OpenError::io(&to, "given its name", error))?;
+    take_owner(&aside.old(&to), &copy.path)?;
+    // Its name has to be there before the old file goes.
+    sync_folder(&to)?;
+    let placed = put_in_place(&copy, &to, &aside);
+    if placed.is_err() && !to.exists() {
+        copy.keep();
+    }
+    let kept = placed?;
     drop(copy);
     sync_folder(&to)?;
     drop(lock);
@@ -149,12 +164,14 @@ fn newer(source: &Inspector, node: &NodeId, to: &Path) -> Result<Newer, InspectE
             theirs,
         });
     }
-    let end: u64 = source.read("reading its end", |it| it.query_row(END, [], |row| row.get(0)))?;
+    let spans = source.read("reading its end", ends)?;
     let known = source.read("reading its inbox", received)?;
     let compared = target.read("comparing it with the backup", |it| {
-        let accepted = it.query_row(LATER, [end], |row| row.get(0))?;
-        let ahead = |(stream, count): (&Stream, &u64)| {
-            count.saturating_sub(known.get(stream).copied().unwrap_or(0))
+        let accepted = accepted(it, &summary.stores, &spans)?;
+        let ahead = |(stream, (last, count)): (&Stream, &(MessageId, u64))| {
+            let (known_last, known) = known.get(stream).copied().unwrap_or((MessageId::ZERO, 0));
+            // Two that went on from the same state may have received as many, but not the same.
+            count.saturating_sub(known).max(u64::from(*last > known_last))
         };
         let received = received(it)?.iter().map(ahead).sum();
         Ok(Newer { accepted, received, unknown: false })
@@ -162,13 +179,56 @@ fn newer(source: &Inspector, node: &NodeId, to: &Path) -> Result<Newer, InspectE
     Ok(compared.unwrap_or(unknown))
 }
 
+/// Up to which id the backup knows what was accepted, by store id. A store id after which another one came ends with what is kept
+/// under it: where its file turned out to be an old copy of itself, the other one begins later than what it had accepted.
+fn ends(backup: &Connection) -> rusqlite::Result<BTreeMap<StoreId, MessageId>> {
+    let last: MessageId = backup.query_row(meta::SELECT_META, [], |row| row::id(row, 1))?;
+    let mut select = backup.prepare(meta::SELECT_STORES)?;
+    let stores = select.query_map([], |row| Ok((row::id(row, 0)?, row.get(1)?)))?;
+    let stores: Vec<(MessageId, [u8; 16])> = stores.collect::<Result<_, _>>()?;
+    let mut ends = BTreeMap::new();
+    for (place, (from, store)) in stores.iter().enumerate() {
+        let end = match stores.get(place + 1) {
+            None => last,
+            Some((next, _)) => {
+                let span = params![from.to_bytes(), next.to_bytes()];
+                let last = backup.query_row(LAST_OF, span, |row| row::optional_id(row, 0))?;
+                last.unwrap_or(*from)
+            }
+        };
+        ends.insert(StoreId::from_bytes(*store), end);
+    }
+    Ok(ends)
+}
+
+/// How many messages a file has accepted under these store ids, and the backup not. By their ids: two files that went on from the same
+/// state give the same places to different messages.
+fn accepted(
+    file: &Connection,
+    stores: &[Store],
+    known: &BTreeMap<StoreId, MessageId>,
+) -> rusqlite::Result<u64> {
+    let mut accepted = 0;
+    for (place, Store { store_id, from_id }) in stores.iter().enumerate() {
+        let until =
+            stores.get(place + 1).map_or(MessageId::from_u128(u128::MAX), |next| next.from_id);
+        let after = |end: &MessageId| MessageId::from_u128(end.as_u128().saturating_add(1));
+        let from = known.get(store_id).map_or(*from_id, |end| after(end).max(*from_id));
+        let span = params![from.to_bytes(), until.to_bytes()];
+        accepted += file.query_row(LATER, span, |row| row.get::<_, u64>(0))?;
+    }
+    Ok(accepted)
+}
+
 /// Of whom, and which.
 type Stream = (String, [u8; 16], String, bool, u8);
 
-fn received(connection: &Connection) -> rusqlite::Result<std::collections::BTreeMap<Stream, u64>> {
+/// The last message of each, and how many.
+fn received(connection: &Connection) -> rusqlite::Result<BTreeMap<Stream, (MessageId, u64)>> {
     let mut statement = connection.prepare(RECEIVED)?;
     let rows = statement.query_map([], |row| {
-        Ok(((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?), row.get(5)?))
+        let stream = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        Ok((stream, (row::id(row, 5)?, row.get(6)?)))
     })?;
     rows.collect()
 }
@@ -177,14 +237,13 @@ fn received(connection: &Connection) -> rusqlite::Result<std::collections::BTree
 fn begin_anew(copy: &Path, from: &Path) -> Result<(), InspectError> {
     let sql = |error| OpenError::sql(copy, "giving it a new store id", error);
     let mut connection = look::open(copy, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     migrate(&mut connection).map_err(|error| OpenError::Migration {
         path: copy.to_owned(),
         name: error.name,
         source: error.source,
     })?;
     let write = |connection: &mut Connection| {
+        let at_ms = file_ms(connection)?;
         generation::make_own(connection)?;
         let transaction = connection.transaction()?;
         let last: MessageId = transaction
@@ -193,21 +252,26 @@ fn begin_anew(copy: &Path, from: &Path) -> Result<(), InspectError> {
         let store = StoreId::generate();
         transaction.execute(meta::INSERT_STORE, params![first.to_bytes(), store.to_bytes()])?;
         let detail = format!("from {}, for messages after {last}", from.display());
-        let row = params![now_ms, "restored", store.to_string(), detail, None::<u64>];
+        let row = params![at_ms, "restored", store.to_string(), detail, None::<u64>];
         transaction.execute(audit::INSERT, row)?;
         transaction.commit()
     };
     write(&mut connection).map_err(sql)?;
-    // The copy has a log of its own from here on; it is emptied and removed with the last connection.
-    connection.close().map_err(|(_, error)| sql(error))?;
-    fs::File::open(copy)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| OpenError::io(copy, "written to disk", error).into())
+    finish(connection, copy)
+}
+
+/// The time of the file's own clock now, by which its rows are dated.
+fn file_ms(connection: &Connection) -> rusqlite::Result<u64> {
+    let youngest =
+        connection.query_row(meta::SELECT_LAST_CREATED, [], |row| row.get(0)).optional()?;
+    let source = Box::new(clock::SystemTime(WallClock::Auto));
+    let kept = clock::rows::read(connection)?;
+    Ok(Clock::start(source, kept, youngest.unwrap_or(0)).0.now_ms())
 }
 
 /// The restored file belongs to whom the old one belongs to, so that the node can open it whoever restores.
-fn take_owner(to: &Path, copy: &Path) -> Result<(), InspectError> {
-    let (Ok(old), Ok(new)) = (fs::metadata(to), fs::metadata(copy)) else { return Ok(()) };
+fn take_owner(old: &Path, copy: &Path) -> Result<(), InspectError> {
+    let (Ok(old), Ok(new)) = (fs::metadata(old), fs::metadata(copy)) else { return Ok(()) };
     if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
         chown(copy, Some(old.uid()), Some(old.gid()))
             .map_err(|error| OpenError::io(copy, "given to the owner of the old file", error))?;
@@ -216,23 +280,64 @@ fn take_owner(to: &Path, copy: &Path) -> Result<(), InspectError> {
         .map_err(|error| OpenError::io(copy, "given the old file's permissions", error).into())
 }
 
-/// Moves the database away, then what belongs to it.
-fn move_aside(to: &Path) -> Result<Option<PathBuf>, InspectError> {
-    let there: Vec<&str> = ["", "-wal", "-shm", "-journal", "-begun"]
-        .into_iter()
-        .filter(|suffix| beside(to, suffix).exists())
-        .collect();
-    if there.is_empty() {
-        return Ok(None);
+/// The database, and what may stand beside it.
+const FILES: [&str; 5] = ["", "-wal", "-shm", "-journal", "-begun"];
+
+/// Where the old files are kept.
+enum Aside {
+    /// No run has moved anything yet.
+    New(PathBuf),
+    /// An earlier run that was cut short has moved the database there, and maybe more.
+    Begun(PathBuf),
+}
+
+impl Aside {
+    fn of(to: &Path) -> Self {
+        let path = |number: u32| beside(to, &format!("-replaced-{number}"));
+        let is_free = |path: &Path| ["", "-wal"].iter().all(|it| !beside(path, it).exists());
+        let free = (1..).find(|number| is_free(&path(*number))).expect("numbers do not end");
+        let is_begun = !to.exists() && beside(to, RESTORING).exists();
+        let last = (1..free).rev().map(path).find(|_| is_begun);
+        match last.filter(|last| last.exists()) {
+            // What it did not move belongs to the database that it did move.
+            Some(last) if !(beside(to, "-wal").exists() && beside(&last, "-wal").exists()) => {
+                Self::Begun(last)
+            }
+            _ => Self::New(path(free)),
+        }
     }
-    let aside = (1..)
-        .map(|number| beside(to, &format!("-replaced-{number}")))
-        .find(|path| ["", "-wal"].iter().all(|suffix| !beside(path, suffix).exists()))
-        .expect("numbers do not end");
-    for suffix in there {
-        let (old, new) = (beside(to, suffix), beside(&aside, suffix));
-        fs::rename(&old, &new).map_err(|error| OpenError::io(&old, "moved away", error))?;
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::New(path) | Self::Begun(path) => path,
+        }
     }
-    sync_folder(to)?;
-    Ok(Some(aside))
+
+    /// Where the old database is now.
+    fn old(&self, to: &Path) -> PathBuf {
+        match self {
+            Self::New(_) => to.to_owned(),
+            Self::Begun(path) => path.clone(),
+        }
+    }
+}
+
+/// Moves the old files away, the database first, and gives the copy its name. Where the old database is kept, if there was one.
+fn put_in_place(copy: &Partial, to: &Path, aside: &Aside) -> Result<Option<PathBuf>, InspectError> {
+    let mut kept = match aside {
+        Aside::New(_) => None,
+        Aside::Begun(path) => Some(path.clone()),
+    };
+    for suffix in FILES {
+        let (old, new) = (beside(to, suffix), beside(aside.path(), suffix));
+        if old.exists() {
+            fs::rename(&old, &new).map_err(|error| OpenError::io(&old, "moved away", error))?;
+            kept = Some(aside.path().to_owned());
+        }
+    }
+    if kept.is_some() {
+        sync_folder(to)?;
+    }
+    fs::rename(&copy.path, to).map_err(|error| OpenError::io(to, "given its name", error))?;
+    Ok(kept)
 }
