@@ -208,6 +208,11 @@ impl StoreError {
         matches!(self, Self::Full { .. } | Self::Limit { .. })
     }
 
+    /// Whether it is told of by itself, as long as it lasts, to whoever watches the node.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.is_no_room() || matches!(self, Self::Failed { .. })
+    }
+
     /// Whether the same call may succeed later without anyone changing the program.
     pub fn is_transient(&self) -> bool {
         match self {

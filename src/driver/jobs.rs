@@ -201,8 +201,8 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) fn complain(&self, what: &str, error: &StoreError) {
-        // The store has told that the disk is full or fails; everything that has to wait for it tries again, twice a second.
-        if matches!(error, StoreError::Full { .. } | StoreError::Failed { .. }) {
+        // The store has told that there is no room or that the disk fails; everything that has to wait for it tries again, twice a second.
+        if error.is_told() {
             tracing::debug!(node = %self.me, error = error as &dyn std::error::Error, "could not {what}");
         } else {
             tracing::warn!(node = %self.me, error = error as &dyn std::error::Error, "could not {what}");

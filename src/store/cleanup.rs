@@ -10,6 +10,7 @@ use super::job::Group;
 use super::limits::DELETE;
 use super::strays;
 use super::types::Cleaned;
+use super::writer::COPY_LOG;
 use crate::config::Durability;
 use crate::error::StoreError;
 use crate::management::Lost;
@@ -33,7 +34,6 @@ pub(super) const DELETE_DEAD_LETTERS: &str = "DELETE FROM waypost_dead_letters W
 pub(super) const SURPLUS_DEAD_LETTERS: &str = "SELECT receiver, seq FROM waypost_dead_letters ORDER BY died_ms, seq, receiver LIMIT min(?2, max(0, (SELECT count(*) FROM waypost_dead_letters) - ?1))";
 pub(super) const DELETE_DEAD_LETTER: &str =
     "DELETE FROM waypost_dead_letters WHERE receiver = ?1 AND seq = ?2";
-pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 pub(super) const OPTIMIZE: &str = "PRAGMA optimize";
 
 /// Most dead letters that a file keeps.
@@ -306,7 +306,7 @@ fn delete_dead_letters(group: &Group<'_>, doomed: &[(String, i64)]) -> Result<u6
 /// Lets SQLite look after its statistics, and gives the log's pages back to the main file; in this order, so that the next
 /// log begins with a transaction of the writer's, which marks it. Outside of any transaction.
 pub(super) fn maintain(conn: &Connection) -> Result<(), StoreError> {
-    for sql in [OPTIMIZE, CHECKPOINT] {
+    for sql in [OPTIMIZE, COPY_LOG] {
         let mut statement = conn.prepare(sql).at("maintain the file")?;
         let mut rows = statement.query([]).at("maintain the file")?;
         while rows.next().at("maintain the file")?.is_some() {}

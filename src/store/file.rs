@@ -7,9 +7,9 @@ use rusqlite::Connection;
 
 use super::fault::{self, At};
 use super::lock::FileLock;
-use super::open::{self, NotReopened, OpenError, OpenFile, generation};
+use super::open::{self, NotReopened, OpenError, OpenFile, TRUNCATE_LOG, generation};
 use super::tx::Guard;
-use super::writer::{self, Shared, TRUNCATE_LOG};
+use super::writer::{self, Shared};
 use crate::error::StoreError;
 
 /// All statements of this module and some of the user's.

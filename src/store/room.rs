@@ -225,8 +225,7 @@ impl Room {
     /// Whether a log that somebody keeps from beginning again has taken what these may take.
     pub(super) fn log_is_too_long(&self, whose: Whose) -> bool {
         let kept = if whose == Whose::New { self.kept_bytes() } else { 0 };
-        // The disk bounds it by itself.
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        let limit = self.limit_bytes();
         // One as long as it becomes by itself is none of this.
         self.log_bytes > limit / 4 && self.own_bytes() > limit - kept
     }
@@ -264,5 +263,38 @@ impl Room {
             return false;
         }
         self.reserve.fill().is_ok() && self.reserve.can_grow()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn room(limit: Option<u64>) -> (tempfile::TempDir, Room) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let conn = Connection::open(&path).expect("created");
+        let room = Room::new(&path, limit, &conn).expect("looked at");
+        (folder, room)
+    }
+
+    /// Whether it has taken too much for new messages, and for all.
+    fn is_too_long(room: &mut Room, log_mib: u64, free_mib: u64) -> (bool, bool) {
+        (room.log_bytes, room.free_bytes) = (log_mib * MIB, free_mib * MIB);
+        (room.log_is_too_long(Whose::New), room.log_is_too_long(Whose::Upkeep))
+    }
+
+    #[test]
+    fn a_held_log_is_bounded_by_the_limit_and_without_one_by_the_disk() {
+        let (_folder, mut room) = room(Some(100 * MIB));
+        assert_eq!(is_too_long(&mut room, 50, 1_000), (false, false));
+        assert_eq!(is_too_long(&mut room, 120, 1_000), (true, true));
+        let (_folder, mut room) = self::room(None);
+        assert_eq!(is_too_long(&mut room, 700, 300), (false, false));
+        assert_eq!(is_too_long(&mut room, 850, 150), (true, true), "a fifth of the disk is left");
+        // And that is not more than on a large disk.
+        assert_eq!(is_too_long(&mut room, 11 * 1024, 1_000_000), (true, true));
     }
 }

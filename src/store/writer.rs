@@ -15,7 +15,7 @@ use super::job::{Group, Job, Settings};
 use super::ledger::Ledger;
 use super::lock::FileLock;
 use super::mailbox::Mailbox;
-use super::open::{self, Readers, generation};
+use super::open::{self, Readers, TRUNCATE_LOG, generation};
 use super::room::{Room, Seen, Whose};
 use super::spans;
 use super::tx::Guard;
@@ -53,7 +53,6 @@ pub(super) const NORMAL: &str = "PRAGMA synchronous = NORMAL";
 /// How many pages the log holds, and how many of them are in the main file: does nothing.
 pub(super) const LOG_PAGES: &str = "PRAGMA wal_checkpoint(NOOP)";
 pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
-pub(super) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 pub(super) enum Message {
     Job(Box<dyn Job>),
@@ -162,8 +161,8 @@ pub(super) struct Writer {
     /// How much of the disk there is for it.
     room: Room,
     given_way: GivenWay,
-    /// A log that is kept from beginning again is told of when it is longer than that.
-    held_told: u64,
+    /// How long a log was that is kept from beginning again, when that was last told.
+    held_told: Option<u64>,
     /// When it was last tried to begin it again.
     held_at: Instant,
     /// The mark below the limit of the files that they have reached, in percent.
@@ -205,7 +204,7 @@ impl Writer {
             down: None,
             room,
             given_way: GivenWay::begin(0),
-            held_told: space::HELD_LOG_BYTES,
+            held_told: None,
             held_at: Instant::now(),
             mark: 0,
             full_at: Instant::now(),
@@ -421,9 +420,15 @@ impl Writer {
         }
     }
 
-    /// Readers first: a checkpoint cannot empty the log while anyone reads. The lock last.
+    /// Readers first: a checkpoint cannot empty the log while anyone reads. The lock last. Whoever else writes is not waited for: what is done
+    /// here makes the next start easier, and nothing depends on it.
     fn close(&mut self) {
         self.shared.readers.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(file) = &self.file
+            && let Err(error) = file.writer.busy_timeout(Duration::ZERO)
+        {
+            tracing::debug!(%error, "others may be waited for");
+        }
         self.note_clock_at_end();
         if self.down.is_none()
             && !self.log_begins

@@ -118,6 +118,21 @@ async fn until_it_fails(bench: &Bench) -> SendError {
     }
 }
 
+/// Nobody warns of each job again.
+#[test]
+fn missing_room_and_a_failing_disk_are_told_by_the_store_itself() {
+    let path = || PathBuf::from("a.db");
+    let limit = StoreError::Limit { path: path(), used_bytes: 2, limit_bytes: 1 };
+    let failed = StoreError::Failed { path: path(), reason: String::new() };
+    for told in [StoreError::Full { path: path() }, limit, failed] {
+        assert!(told.is_told(), "{told}");
+    }
+    let corrupt = StoreError::Corrupt { path: path(), reason: String::new() };
+    for other in [corrupt, StoreError::Closed, StoreError::Replaced { path: path() }] {
+        assert!(!other.is_told(), "{other}");
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_replaced_fails_loudly_and_for_good() {
     let bench = Bench::new();

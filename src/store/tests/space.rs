@@ -3,9 +3,10 @@
 use super::failures::{limit_pages, send_soon};
 use super::*;
 use crate::reason::Reason;
-use crate::store::open::look::BUSY_TIMEOUT;
 
 const MIB: u64 = 1024 * 1024;
+/// What takes longer does not end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn limited(folder: TempDir, bytes: u64, overflow: Overflow) -> Bench {
     Bench::open(folder, HandClock::at(START_MS), |options| {
@@ -65,6 +66,12 @@ async fn p7_each_mark_below_the_storage_limit_is_told_when_it_is_reached() {
 pub(super) fn noise(bytes: usize) -> Prepared {
     let payload: Vec<u8> = (0..bytes).map(|_| fastrand::u8(..)).collect();
     prepared("c", NewMessage::bytes(payload))
+}
+
+/// Whoever else has the file is waited for until the test has failed, where it is waited for at all.
+fn wait_for_ever(bench: &Bench) {
+    let writer = bench.store.inner.writer.lock().expect("nobody panicked");
+    writer.wait_for(60 * PATIENCE);
 }
 
 /// Sends until it is refused: how many were accepted, and why no more.
@@ -185,14 +192,48 @@ async fn nobody_who_reads_the_file_is_waited_for() {
         .query_row("SELECT count(*) FROM waypost_outbox", [], |row| row.get(0))
         .expect("a state of the file");
     assert_eq!(seen, 1);
-    let begun = std::time::Instant::now();
-    limit_pages(&bench.store, Some(0)).await;
-    fill(&bench, 8_000).await;
-    acknowledge(&bench, 1, 1).await;
-    assert!(begun.elapsed() < BUSY_TIMEOUT);
-    let begun = std::time::Instant::now();
-    bench.store.close().await;
-    assert!(begun.elapsed() < BUSY_TIMEOUT);
+    wait_for_ever(&bench);
+    let work = async {
+        limit_pages(&bench.store, Some(0)).await;
+        fill(&bench, 8_000).await;
+        acknowledge(&bench, 1, 1).await;
+        bench.store.close().await;
+    };
+    tokio::time::timeout(PATIENCE, work).await.expect("it goes on");
+    other.execute_batch("ROLLBACK").expect("ended");
+}
+
+#[tokio::test]
+async fn nobody_who_writes_to_the_file_keeps_it_from_being_closed() {
+    let bench = Bench::new();
+    bench.send("c", "x").await;
+    let other = bench.sql();
+    other.execute_batch("BEGIN IMMEDIATE").expect("begun");
+    bench.clock.advance(DAY_MS);
+    wait_for_ever(&bench);
+    tokio::time::timeout(PATIENCE, bench.store.close()).await.expect("it is closed");
+    other.execute_batch("ROLLBACK").expect("ended");
+    drop(other);
+    let bench = bench.reopened().await;
+    assert_eq!(bench.count("SELECT count(*) FROM waypost_outbox"), 1);
+}
+
+#[tokio::test]
+async fn p7_a_held_log_that_keeps_new_messages_out_is_told_however_low_the_limit_is() {
+    let bench = limited(TempDir::new().expect("a folder"), MIB, Overflow::Reject);
+    bench.subscribe("a", "c", Start::Now).await;
+    let other = bench.sql();
+    other.execute_batch("BEGIN").expect("begun");
+    other
+        .query_row("SELECT count(*) FROM waypost_outbox", [], |_| Ok(()))
+        .expect("a state of the file");
+    let (_, error) = fill(&bench, 2_000).await;
+    assert!(matches!(error, SendError::StorageLimit { .. }), "{error:?}");
+    let told = bench.notices.take().into_iter().find_map(|notice| match notice {
+        Notice::LogHeld { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    assert!(told.is_some_and(|bytes| bytes < MIB), "{told:?}");
     other.execute_batch("ROLLBACK").expect("ended");
 }
 

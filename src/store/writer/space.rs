@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Row};
 
-use super::{COPY_LOG, LOG_PAGES, TRUNCATE_LOG, Writer};
+use super::{COPY_LOG, LOG_PAGES, Writer};
 use crate::config::{Durability, Overflow};
 use crate::error::StoreError;
 use crate::protocol::laggard;
@@ -15,14 +15,15 @@ use crate::store::cleanup;
 use crate::store::fault::{self, At};
 use crate::store::job::{Group, Job, Task};
 use crate::store::limits;
-use crate::store::open::generation;
-use crate::store::open::look::BUSY_TIMEOUT;
+use crate::store::open::{TRUNCATE_LOG, generation};
 use crate::store::readers::reader_pids;
 use crate::store::room::{FREE_PAGES, PAGE_COUNT, Room, Whose};
 use crate::store::types::{Health, Notice, StorageUse};
 
-/// How long a log may grow, while the checkpoint cannot get past somebody else's reading, before it is told of.
-pub(super) const HELD_LOG_BYTES: u64 = if cfg!(test) { 1 } else { 64 } * 1024 * 1024;
+/// How long a log may grow, while the checkpoint cannot get past somebody else's reading, before it is told of; or to this part of what all
+/// files may take, where that is less.
+const HELD_LOG_BYTES: u64 = if cfg!(test) { 1 } else { 64 } * 1024 * 1024;
+const HELD_LOG_PART: u64 = 8;
 /// Pages that a message takes besides its payload, at most: of the tables, of their index, of free pages.
 const MESSAGE_PAGES: u64 = 8;
 /// So many more than are asked for are made free at once.
@@ -117,8 +118,9 @@ impl Writer {
         let Some(file) = &self.file else { return };
         match copy_log(&file.writer).map_err(|error| fault::sorted(error, &self.shared.path)) {
             Ok(Copied { all, copied }) if copied < all => {
-                self.tell_held(all);
-                self.room.tight |= self.room.log_is_too_long(Whose::New);
+                let is_too_long = self.room.log_is_too_long(Whose::New);
+                self.tell_held(all, is_too_long && !self.room.tight);
+                self.room.tight |= is_too_long;
             }
             Ok(_) => {
                 self.log_begins = true;
@@ -136,13 +138,18 @@ impl Writer {
         part.clamp(1, super::LOOK_AFTER_PAGES)
     }
 
-    /// Tells that somebody keeps the log from beginning again, each time that it has become twice as long.
-    fn tell_held(&mut self, pages: u64) {
+    /// Tells that somebody keeps the log from beginning again, each time that it has become twice as long, and when it begins to keep new
+    /// messages out.
+    fn tell_held(&mut self, pages: u64, keeps_out: bool) {
         let bytes = self.room.bytes(pages);
-        if bytes < self.held_told {
+        let is_news = match self.held_told {
+            None => bytes >= HELD_LOG_BYTES.min(self.room.limit_bytes() / HELD_LOG_PART),
+            Some(told) => bytes >= told.saturating_mul(2),
+        };
+        if !is_news && !keeps_out {
             return;
         }
-        self.held_told = bytes.saturating_mul(2);
+        self.held_told = Some(bytes);
         let readers = reader_pids(&self.shared.path);
         let held = Reason::LogHeld { bytes, readers: readers.clone() };
         *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
@@ -151,7 +158,7 @@ impl Writer {
 
     /// The log can begin again.
     fn tell_released(&mut self) {
-        self.held_told = HELD_LOG_BYTES;
+        self.held_told = None;
         let held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.mailbox.put(held.map(|_| Notice::LogReleased));
     }
@@ -379,6 +386,13 @@ impl Writer {
         }
     }
 
+    /// For tests: how long to wait for whoever else writes.
+    #[cfg(test)]
+    pub(in crate::store) fn wait_for(&self, time: Duration) {
+        let file = self.file.as_ref().expect("it is open");
+        file.writer.busy_timeout(time).expect("set");
+    }
+
     /// For tests: a disk that ends so many pages behind the database.
     #[cfg(test)]
     pub(in crate::store) fn end_at(&mut self, more: Option<u64>) {
@@ -430,9 +444,11 @@ pub(in crate::store) fn without_waiting(
     conn: &Connection,
     checkpoint: &str,
 ) -> Result<(), StoreError> {
+    let before: u64 =
+        conn.pragma_query_value(None, "busy_timeout", |row| row.get(0)).at("wait for nobody")?;
     conn.busy_timeout(Duration::ZERO).at("wait for nobody")?;
     let done = conn.query_row(checkpoint, [], |_| Ok(())).at("empty the log");
-    conn.busy_timeout(BUSY_TIMEOUT).at("wait for others again")?;
+    conn.busy_timeout(Duration::from_millis(before)).at("wait for others again")?;
     done
 }
 
