@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -17,6 +17,8 @@ const LEAST_BYTES: u64 = 256 * 1024;
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// More than that is not asked for to find out whether there is room.
 const PROBE_BYTES: u64 = 1024 * 1024;
+/// What the system counts a file's blocks in.
+const BLOCK_BYTES: u64 = 512;
 /// So much of the free space becomes the reserve, and of what the files may take.
 const PART: u64 = 8;
 
@@ -33,11 +35,13 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// The one beside this database, as it was left; none yet for a new one.
+    /// The one beside this database, as it was left; none yet for a new one. One that was copied may have become a file of holes: it holds
+    /// nothing, and is to be filled anew.
     pub(super) fn of(database: &Path) -> Self {
         let path = beside(database, "-reserve");
-        let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        Self { path, bytes, target: bytes }
+        let (bytes, blocks) = std::fs::metadata(&path)
+            .map_or((0, 0), |metadata| (metadata.len(), metadata.blocks() * BLOCK_BYTES));
+        Self { path, bytes: if blocks < bytes { 0 } else { bytes }, target: bytes }
     }
 
     pub(super) const fn bytes(&self) -> u64 {
@@ -163,8 +167,6 @@ fn write_noise(mut file: &File, from: u64, to: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
     #[test]
@@ -186,6 +188,19 @@ mod tests {
         assert!(!again.release(1), "there is nothing left");
         write_noise(&File::create(beside(&database, "-noise")).expect("a file"), 0, 100_000)
             .expect("written");
+    }
+
+    #[test]
+    fn one_that_a_copy_made_of_holes_is_filled_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = folder.path().join("a.db");
+        let path = beside(&database, "-reserve");
+        File::create(&path).and_then(|file| file.set_len(1 << 20)).expect("a hole");
+        let mut reserve = Reserve::of(&database);
+        assert_eq!((reserve.bytes(), reserve.missing()), (0, 1 << 20));
+        reserve.fill().expect("there is room");
+        assert!(std::fs::metadata(&path).expect("it is there").blocks() * BLOCK_BYTES >= 1 << 20);
+        assert_eq!(Reserve::of(&database).bytes(), 1 << 20);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) async fn send(
     signals: &mut Signals,
 ) -> anyhow::Result<Sent> {
     let mut waiting = Waiting::default();
-    // Smaller only while a queue has less room than that.
+    // Smaller only while there is less room than that.
     let mut most = MAX_LINES;
     let mut told = Told::default();
     loop {
@@ -72,9 +72,12 @@ pub(super) async fn send(
                     return Ok(Sent::Interrupted(number));
                 }
             }
-            Err(SendError::QueueFull { .. }) if size > 1 => most = size / 2,
             // None of them has stored anything, so that the same lines can be sent again.
             Err(error) if may_pass(&error) => {
+                if let Some(fewer) = fewer(size, &error) {
+                    most = fewer;
+                    continue;
+                }
                 let is_queue = matches!(error, SendError::QueueFull { .. });
                 told.stalled(&error);
                 tokio::select! {
@@ -110,14 +113,26 @@ impl Told {
     }
 }
 
+/// How many lines to try instead of so many that failed. `None`: fewer would fail as well.
+fn fewer(lines: usize, error: &SendError) -> Option<usize> {
+    (lines > 1 && is_no_room(error)).then_some(lines / 2)
+}
+
+/// Whether it is only room that is missing.
+fn is_no_room(error: &SendError) -> bool {
+    matches!(
+        error,
+        SendError::QueueFull { .. }
+            | SendError::StorageFull { .. }
+            | SendError::StorageLimit { .. }
+    )
+}
+
 /// Whether it is only room that is missing, or another program that holds the file: both are waited out.
 fn may_pass(error: &SendError) -> bool {
     match error {
-        SendError::QueueFull { .. }
-        | SendError::StorageFull { .. }
-        | SendError::StorageLimit { .. } => true,
         SendError::Storage(error @ StoreError::Sql { .. }) => error.is_transient(),
-        _ => false,
+        error => is_no_room(error),
     }
 }
 
@@ -169,4 +184,24 @@ impl Waiting {
 
 fn stopped(ids: &Ids<'_>) -> String {
     format!("{}; the rest of standard input was not sent", ids.told())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_room_is_missing_fewer_lines_are_tried_and_one_alone_waits() {
+        let path = || std::path::PathBuf::from("a.db");
+        let limit = SendError::StorageLimit { path: path(), used_bytes: 2, limit_bytes: 1 };
+        for error in [SendError::StorageFull { path: path() }, limit] {
+            assert_eq!(fewer(MAX_LINES, &error), Some(MAX_LINES / 2), "{error}");
+            assert_eq!(fewer(3, &error), Some(1), "{error}");
+            assert_eq!(fewer(1, &error), None, "{error}");
+            assert!(may_pass(&error), "{error}");
+        }
+        let failed = StoreError::Failed { path: path(), reason: String::new() };
+        let failed = SendError::Storage(failed);
+        assert_eq!((fewer(2, &failed), may_pass(&failed)), (None, false));
+    }
 }
