@@ -34,8 +34,13 @@ pub(crate) struct Notes {
 impl Notes {
     /// What the last process that had this database noted in this boot. `store`: the database's own.
     pub(super) fn read(database: &Path, store: StoreId) -> (Self, Vec<Note>) {
-        let boot = fs::read_to_string(BOOT).unwrap_or_default();
-        let head = head(store, boot.trim());
+        Self::of_boot(&fs::read_to_string(BOOT).unwrap_or_default(), database, store)
+    }
+
+    /// Where nobody knows which boot it is, nothing is believed that was noted before: the power may have failed since.
+    fn of_boot(boot: &str, database: &Path, store: StoreId) -> (Self, Vec<Note>) {
+        let boot = boot.trim();
+        let head = head(store, boot);
         let path = beside(database, "-begun");
         let read = || -> io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
@@ -43,7 +48,7 @@ impl Notes {
             Ok(bytes)
         };
         let notes = match read() {
-            Ok(bytes) if bytes.starts_with(&head) => {
+            Ok(bytes) if !boot.is_empty() && bytes.starts_with(&head) => {
                 bytes.chunks(ROOM).skip(1).filter_map(decode).collect()
             }
             Ok(_) => Vec::new(),
@@ -291,6 +296,17 @@ mod tests {
             assert_eq!(Notes::read(&database, STORE).1, [], "{at}");
             fs::write(&path, &whole[..at]).expect("written");
             assert_eq!(Notes::read(&database, STORE).1, [], "{at}");
+        }
+    }
+
+    #[test]
+    fn without_a_name_of_the_boot_nothing_is_believed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = folder.path().join("a.db");
+        let of_boot = |boot| Notes::of_boot(boot, &database, STORE);
+        for (boot, believed) in [("1\n", 1), ("", 0), ("\n", 0)] {
+            begin(&mut of_boot(boot).0, 0, &note("c", 0, Standing::Begun));
+            assert_eq!(of_boot(boot).1.len(), believed, "{boot:?}");
         }
     }
 

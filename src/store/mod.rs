@@ -135,19 +135,21 @@ impl Store {
         let sorted = |error| fault::sorted(error, &path);
         let guard = Arc::new(Guard::default());
         let file = File::new(writer, lock, &guard).map_err(|(_, error)| sorted(error))?;
+        // Before anything is written.
+        let kept = meta::owner(&file.writer).map_err(sorted)?;
+        if let (Some(kept), Some(asked)) = (&kept, &options.id)
+            && kept != asked
+        {
+            let (kept, asked) = (kept.clone(), asked.clone());
+            return Err(StoreOpenError::WrongNode { path, kept, asked });
+        }
         let clock = start_clock(&file.writer, time, &path).map_err(sorted)?;
-        let node = match meta::owner(&file.writer).map_err(sorted)? {
+        let node = match kept {
             None => {
                 meta::initialise(&file.writer, asked, clock.now_ms()).map_err(sorted)?;
                 asked.clone()
             }
-            Some(kept) => match &options.id {
-                Some(asked) if *asked != kept => {
-                    let asked = asked.clone();
-                    return Err(StoreOpenError::WrongNode { path, kept, asked });
-                }
-                _ => kept,
-            },
+            Some(kept) => kept,
         };
         let ledger = meta::load(&file.writer).map_err(sorted)?;
         inbox::forget_damaged(&file.writer, clock.now_ms(), &path).map_err(sorted)?;
@@ -155,11 +157,7 @@ impl Store {
         let mailbox = Arc::new(Mailbox::default());
         let cut = lost.map(|lost| LogCut::new(lost, ledger.totals.last_id));
         if let Some(cut) = &cut {
-            audit::note(&file.writer, clock.now_ms(), LogCut::ACTION, &path, cut)
-                .map_err(sorted)?;
-            // What is left of those transactions is not to be found again, once they are on record. Where somebody reads the file, it may be.
-            let _ = file.writer.query_row(open::TRUNCATE_LOG, [], |_| Ok(()));
-            tracing::warn!(path = %path.display(), "{cut}");
+            record_cut(&file.writer, clock.now_ms(), cut, &path).map_err(sorted)?;
             mailbox.put([Notice::LogCut(*cut)]);
         }
         let at_ms = ledger.totals.told_expiry_ms;
@@ -181,24 +179,10 @@ impl Store {
         });
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         let under_way = UnderWay::default();
-        let settings = Settings {
-            queue_limit: u64::try_from(options.queue_limit).unwrap_or(u64::MAX),
-            overflow: options.overflow,
-            retention_ms: u64::try_from(options.retention.as_millis()).unwrap_or(u64::MAX),
-            audit_retention_ms: u64::try_from(options.audit_retention.as_millis())
-                .unwrap_or(u64::MAX),
-            under_way: under_way.clone(),
-        };
+        let settings = settings(&options, &under_way);
         let begin = Begin { shared: Arc::clone(&shared), settings, ledger, guard, file, room };
         let writer = Arc::new(Mutex::new(Writer::new(begin)));
-        let thread = Thread::new(queue, Arc::clone(&writer));
-        let thread = std::thread::Builder::new()
-            .name("waypost-writer".to_owned())
-            .spawn(move || thread.run())
-            .map_err(|error| StoreError::Failed {
-                path: shared.path.clone(),
-                reason: format!("no thread for the writer: {error}"),
-            })?;
+        let thread = spawn(Thread::new(queue, Arc::clone(&writer)), &shared.path)?;
         let inner = Inner {
             jobs,
             writer,
@@ -270,8 +254,7 @@ impl Store {
 
     /// The size of the write-ahead log.
     pub(crate) fn wal_bytes(&self) -> u64 {
-        let mut wal = self.path().as_os_str().to_owned();
-        wal.push("-wal");
+        let wal = lock::beside(self.path(), "-wal");
         std::fs::metadata(wal).map_or(0, |metadata| metadata.len())
     }
 
@@ -390,6 +373,35 @@ impl Store {
         let read = tokio::task::spawn_blocking(move || store.read(work)).await;
         read.unwrap_or(Err(StoreError::Unanswered))
     }
+}
+
+/// What the writer works by.
+fn settings(options: &Options, under_way: &UnderWay) -> Settings {
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Settings {
+        queue_limit: u64::try_from(options.queue_limit).unwrap_or(u64::MAX),
+        overflow: options.overflow,
+        retention_ms: millis(options.retention),
+        audit_retention_ms: millis(options.audit_retention),
+        under_way: under_way.clone(),
+    }
+}
+
+fn spawn(thread: Thread, path: &Path) -> Result<JoinHandle<()>, StoreError> {
+    let builder = std::thread::Builder::new().name("waypost-writer".to_owned());
+    builder.spawn(move || thread.run()).map_err(|error| StoreError::Failed {
+        path: path.to_owned(),
+        reason: format!("no thread for the writer: {error}"),
+    })
+}
+
+/// Puts on record what a log has lost.
+fn record_cut(conn: &Connection, now_ms: u64, cut: &LogCut, path: &Path) -> Result<(), StoreError> {
+    audit::note(conn, now_ms, LogCut::ACTION, path, cut)?;
+    // What is left of those transactions is not to be found again, once they are on record. Where somebody reads the file, it may be.
+    let _ = conn.query_row(open::TRUNCATE_LOG, [], |_| Ok(()));
+    tracing::warn!(path = %path.display(), "{cut}");
+    Ok(())
 }
 
 /// The clock of a file that was just opened, and how the time since its last use was counted.

@@ -8,7 +8,7 @@
 //! against the sums that stand in the file. What cannot be told from an ordinary end of the log is damage in its last transaction.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::generation::Main;
@@ -43,17 +43,19 @@ pub(crate) struct Examined {
 /// Looks through the log at this path, if there is one. It has no locks that would be lost by closing it.
 pub(crate) fn examine(wal: &Path) -> io::Result<Examined> {
     let mut header = [0; HEADER_BYTES];
-    match File::open(wal).and_then(|mut file| file.read_exact(&mut header)) {
-        Ok(()) => {}
+    // Whoever stops beside us may cut it and remove it at any time: then there is none.
+    let opened = File::open(wal).and_then(|mut file| file.read_exact(&mut header).map(|()| file));
+    let file = match opened {
+        Ok(file) => file,
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
         {
             return Ok(Examined::default());
         }
         Err(error) => return Err(error),
-    }
+    };
     if let Some(Header { form, salts, sum }) = Header::read(&header) {
-        return scan(wal, form, Some(salts), [sum; 2]);
+        return scan(&file, form, Some(salts), [sum; 2]);
     }
     // The header is damaged. It was written before all frames and never since, so that they tell how it must have been.
     let sizes = std::iter::successors(Some(*PAGE_BYTES.start()), |size| Some(size * 2));
@@ -61,7 +63,7 @@ pub(crate) fn examine(wal: &Path) -> io::Result<Examined> {
         for big_endian in [false, true] {
             let form = Form { page_bytes, big_endian };
             let sums = [form.add([0, 0], &header[..24]), [word(&header, 24), word(&header, 28)]];
-            let examined = scan(wal, form, None, sums)?;
+            let examined = scan(&file, form, None, sums)?;
             if examined.lost.is_some() {
                 return Ok(examined);
             }
@@ -139,16 +141,16 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Goes through the frames. Without the salts of a sound header SQLite reads none of them. `sums`: what the first frame's checksum may
+/// Goes through the frames that are there. Without the salts of a sound header SQLite reads none of them. `sums`: what the first frame's checksum may
 /// continue.
 fn scan(
-    wal: &Path,
+    mut file: &File,
     form: Form,
     mut salts: Option<Salts>,
     mut sums: [Sum; 2],
 ) -> io::Result<Examined> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(wal)?);
-    reader.read_exact(&mut [0; HEADER_BYTES])?;
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+    let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut frame = vec![0; FRAME_HEADER_BYTES + form.page_bytes];
     let mut bad = salts.is_none().then_some(0);
     let (mut number, mut transactions) = (0, 0);
@@ -189,6 +191,27 @@ mod tests {
     use rusqlite::config::DbConfig;
 
     use super::*;
+
+    /// By whoever stops beside us.
+    #[test]
+    fn a_log_that_is_cut_while_it_is_looked_through_ends_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = left(folder.path(), 5);
+        let header: &[u8; HEADER_BYTES] = bytes[..HEADER_BYTES].try_into().expect("a header");
+        let Header { form, salts, sum } = Header::read(header).expect("a sound one");
+        let path = folder.path().join("a.db-wal");
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path).expect("opened");
+        let whole = scan(&file, form, Some(salts), [sum; 2]).expect("read");
+        assert_eq!((whole.lost, whole.lineage.transactions), (None, 5));
+        fs::remove_file(&path).expect("removed");
+        for length in [bytes.len() as u64 - 1, HEADER_BYTES as u64 + 7, 7, 0] {
+            file.set_len(length).expect("cut");
+            let examined = scan(&file, form, Some(salts), [sum; 2]).expect("read");
+            assert_eq!(examined.lost, None, "{length}");
+            assert!(examined.lineage.transactions < 5, "{length}");
+        }
+        assert_eq!(examine(&path).expect("gone"), Examined::default());
+    }
 
     /// A log of so many transactions, left behind.
     fn left(folder: &Path, transactions: u32) -> Vec<u8> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::error::{StoreOpenError, TransactionError};
 use crate::message::{Incarnation, Mode, StartAt};
 use crate::protocol::frame::ChannelPresence;
+use crate::store::open::tests::listing;
 
 #[tokio::test]
 async fn p1_an_answer_comes_after_the_commit() {
@@ -251,13 +252,17 @@ async fn the_inbox_never_goes_back() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_node_is_refused() {
+async fn a_file_of_another_node_is_refused_and_stays_as_it_is() {
     let bench = Bench::new();
     let path = bench.path();
     bench.store.close().await;
+    let before = listing(&path);
+    // Another clock than its own is no reason to write either.
+    bench.clock.advance(10 * DAY_MS);
     let mut wrong = options(&path);
     wrong.id = Some(node("other"));
-    let error = Store::open(wrong).err().expect("a refusal");
+    let error = Store::open_at(wrong, Box::new(bench.clock.clone())).err().expect("a refusal");
+    assert!(before == listing(&path), "something changed");
     assert!(matches!(error, StoreOpenError::WrongNode { .. }), "{error}");
     assert!(error.to_string().contains("\"home\"") && error.to_string().contains("\"other\""));
     assert!(Store::open(options(&path)).is_ok(), "the refusal left no lock");
