@@ -13,7 +13,10 @@ use std::sync::atomic::AtomicU32;
 
 use nodes::{begin, reader_is_known};
 use power::expect::{self, Told};
-use power::faults::{check_cut, check_silence, is_of_the_disk, place_order, send, send_all, start};
+use power::faults::{
+    check_cut, check_cuts_after_failures, check_silence, is_of_the_disk, place_order, send,
+    send_all, start,
+};
 use power::{EXACT, Handled, PATIENCE, PLAIN, create_orders, join, quick, receive};
 use support::eventually_async;
 use support::nats_server::NatsServer;
@@ -115,6 +118,7 @@ async fn survive_failed_syncs(times: u64, shared: bool) {
     assert_eq!(disk.heal(), times);
     let is_well = async || alice.status().storage == Health::Healthy;
     eventually_async(PATIENCE, "it recovers", is_well).await;
+    check_cuts_after_failures(&disk.log(), "alice");
     for _ in 0..3 {
         send(&plain, "one", &disk).await;
         check_silence(&disk.log(), "alice");

@@ -32,7 +32,10 @@ impl File {
         writer.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         match guard.install(&writer).at("guard the connection") {
             Ok(()) => Ok(Self { writer, lock }),
-            Err(error) => Err((lock, error)),
+            Err(error) => {
+                open::leave_log(&writer);
+                Err((lock, error))
+            }
         }
     }
 
@@ -45,7 +48,13 @@ impl File {
     ) -> Result<Self, (FileLock, StoreError)> {
         let mut readers = shared.readers.write().unwrap_or_else(PoisonError::into_inner);
         readers.take();
-        drop(writer);
+        if let Some(writer) = writer {
+            // What was refused is not to be found in the log, and what was not is not to depend on when the file can be opened again.
+            if let Err(error) = begin_log_anew(&writer) {
+                tracing::debug!(%error, "the log stays as it is");
+            }
+            open::leave_log(&writer);
+        }
         let failed = |reason: String| StoreError::Failed { path: shared.path.clone(), reason };
         let OpenFile { writer, readers: pool, lock, fresh, .. } =
             match open::reopen(lock, &shared.path) {
@@ -60,26 +69,34 @@ impl File {
                 }
             };
         let file = Self::new(writer, lock, guard)?;
+        let given_up = |file: Self, error| {
+            open::leave_log(&file.writer);
+            Err((file.lock, error))
+        };
         if fresh {
-            return Err((file.lock, failed("it holds nothing any more".to_owned())));
+            return given_up(file, failed("it holds nothing any more".to_owned()));
         }
-        // The log is copied into the database and begun anew: after a failed fsync the disk may lack a part of the log that everybody still
-        // reads from the system's memory, and which the next fsync does not write either; what is written behind it would be lost with it
-        // (Rebello and others, "Can Applications Recover from fsync Failures?", USENIX ATC 2020). Where others read the file, the log they
-        // share ends before what failed, and that is written over. Its first commit is made at once: until then a power cut could bring back
-        // the old log, which is older than the database now.
-        let begun = writer::without_waiting(&file.writer, TRUNCATE_LOG)
-            .and_then(|()| generation::begin_log_alone(&file.writer).at("begin a log"));
-        if let Err(error) = begun {
+        if let Err(error) = begin_log_anew(&file.writer) {
             let error = match fault::sorted(error, &shared.path) {
                 full @ StoreError::Full { .. } => full,
                 other => failed(format!("copy the log into the database: {other}")),
             };
-            return Err((file.lock, error));
+            return given_up(file, error);
         }
         *readers = Some(pool);
         Ok(file)
     }
+}
+
+/// Copies the log into the database and begins it anew: after a failed fsync the disk may lack a part of the log that everybody still
+/// reads from the system's memory, and which the next fsync does not write either; what is written behind it would be lost with it
+/// (Rebello and others, "Can Applications Recover from fsync Failures?", USENIX ATC 2020). Where others read the file, the log they
+/// share ends before what failed, and that is written over. Its first commit is made at once: until then a power cut could bring back
+/// the old log, which is older than the database now.
+fn begin_log_anew(writer: &Connection) -> Result<(), StoreError> {
+    writer.execute_batch(writer::FULL).at("choose the durability")?;
+    writer::without_waiting(writer, TRUNCATE_LOG)?;
+    generation::begin_log_alone(writer).at("begin a log")
 }
 
 /// Which file it is, whatever its name.

@@ -130,7 +130,7 @@ pub(crate) fn open(path: &Path, holder: &Holder) -> Result<OpenFile, OpenError> 
 pub(crate) fn reopen(lock: FileLock, path: &Path) -> Result<OpenFile, Box<NotReopened>> {
     let connections = if lock.is_intact() {
         look(path, Depth::Full).and_then(|found| match found {
-            Found::Database(Identity::Ours { .. }) => connect(path),
+            Found::Database(Identity::Ours { .. }) => connect(path, GivenUp::LeavesLog),
             _ => Err(OpenError::Missing { path: path.to_owned() }),
         })
     } else {
@@ -196,7 +196,7 @@ fn establish(path: &Path, found: Found) -> Result<Connections, OpenError> {
         }
     }
     crate::exposure::warn_of("the node's file", path);
-    let connections = connect(path)?;
+    let connections = connect(path, GivenUp::CopiesLog)?;
     if let Some(undo) = undo {
         sync_folder(path)?;
         undo.keep();
@@ -225,10 +225,24 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), OpenError> {
 
 type Connections = (Connection, Readers, bool);
 
-fn connect(path: &Path) -> Result<Connections, OpenError> {
+/// What a connection does with the log that could not be set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GivenUp {
+    /// As SQLite does it.
+    CopiesLog,
+    /// After a failure: see [`leave_log`].
+    LeavesLog,
+}
+
+fn connect(path: &Path, given_up: GivenUp) -> Result<Connections, OpenError> {
     let mut writer = look::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .map_err(|error| OpenError::sql(path, "connecting", error))?;
-    prepare(&mut writer, path)?;
+    if let Err(error) = prepare(&mut writer, path) {
+        if given_up == GivenUp::LeavesLog {
+            leave_log(&writer);
+        }
+        return Err(error);
+    }
     let fresh = writer
         .query_row(COUNT_META, [], |row| row.get::<_, u64>(0))
         .map_err(|error| OpenError::sql(path, "reading whose it is", error))?

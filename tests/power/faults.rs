@@ -141,7 +141,26 @@ fn around(log: &Log, place: Option<usize>) -> String {
 
 /// If the power failed now, nothing would be missing, with whatever a failed sync should have covered in doubt.
 pub fn check_cut(log: &Log, node: &str) {
-    let place = log.ops().len();
+    check_cut_at(log, node, log.ops().len());
+}
+
+/// Nor if it had failed after a failure, before the file was opened again.
+pub fn check_cuts_after_failures(log: &Log, node: &str) {
+    let (database, mut has_failed, mut checked) = (format!("{node}.db"), false, 0);
+    for (at, op) in log.ops().iter().enumerate() {
+        match op {
+            Op::Failed { .. } => has_failed = true,
+            Op::Open { file } if has_failed && **file == *database => {
+                check_cut_at(log, node, at);
+                (has_failed, checked) = (false, checked + 1);
+            }
+            _ => {}
+        }
+    }
+    assert!(checked > 0, "it was never opened again");
+}
+
+fn check_cut_at(log: &Log, node: &str, place: usize) {
     let told = Told::before(log, place);
     let mut replay = Replay::new(log);
     replay.advance_to(place);
