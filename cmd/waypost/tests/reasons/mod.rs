@@ -242,12 +242,16 @@ impl Scene {
 }
 
 async fn report(config: &Config, node: &str) -> waypost::management::Report {
+    asked(config, node).await.expect("it answers")
+}
+
+/// Its answer; none where it has not met its server yet.
+async fn asked(config: &Config, node: &str) -> Option<waypost::management::Report> {
     let node = NodeId::new(node).expect("a valid name");
     let mut observer = Observer::connect(config).await.expect("connected");
     let reports = observer.reports(Duration::from_secs(5), std::slice::from_ref(&node)).await;
     observer.close().await;
-    let reports = reports.expect("asked");
-    reports.into_iter().find(|report| report.node == node).expect("it answers")
+    reports.expect("asked").into_iter().find(|report| report.node == node)
 }
 
 /// Sends a text.
