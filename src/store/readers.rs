@@ -105,6 +105,6 @@ mod tests {
     fn a_process_names_itself_only_where_there_is_no_other() {
         assert_eq!(without_own(vec![7, 5, 7, 6], 7), [5, 6]);
         assert_eq!(without_own(vec![7, 7], 7), [7], "a backup of its own, say");
-        assert_eq!(without_own(vec![], 7), []);
+        assert_eq!(without_own(Vec::new(), 7), Vec::<u32>::new());
     }
 }

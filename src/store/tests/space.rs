@@ -41,7 +41,7 @@ fn told(bench: &Bench) -> Vec<String> {
 
 #[tokio::test]
 async fn p7_each_mark_below_the_storage_limit_is_told_when_it_is_reached() {
-    let bench = limited(8 * MIB, Overflow::Reject);
+    let bench = limited(TempDir::new().expect("a folder"), 8 * MIB, Overflow::Reject);
     bench.subscribe("a", "c", Start::Now).await;
     bench.notices.take();
     let mut marks = Vec::new();
