@@ -69,8 +69,11 @@ use settling::Settling;
 use stalls::Stalls;
 use stopping::Stopping;
 
-/// Settlements reach the store this often.
+/// Settlements reach the store at most this often, where they are many or waited for.
 const SETTLE_EVERY: Duration = Duration::from_millis(50);
+/// And few of them after this time: each commit writes whole pages, and memory cards wear out. A crash in between costs repetitions, which the
+/// receivers recognise.
+const SETTLE_FEW: Duration = Duration::from_secs(2);
 /// How long a start waits for the server, and for another node with our id to object.
 const CONTACT: Duration = Duration::from_secs(1);
 const OBJECTION: Duration = Duration::from_millis(150);
@@ -169,6 +172,8 @@ pub(crate) struct Driver<T> {
     holds: BTreeMap<NodeId, Hold>,
     leaving: VecDeque<Leaving>,
     settle_running: bool,
+    /// The last time failed: it is not to be hurried.
+    settle_retries: bool,
     settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,
     settled: watch::Sender<u64>,
 

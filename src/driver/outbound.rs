@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::frames::Outgoing;
 use super::jobs::Written;
 use super::pages::BUFFER_BYTES_EACH;
-use super::{Completion, DEAD_LETTER_PAUSE, Driver, SETTLE_EVERY, Timer};
+use super::{Completion, DEAD_LETTER_PAUSE, Driver, SETTLE_EVERY, SETTLE_FEW, Timer};
 use crate::event::Event;
 use crate::message::{Entry, MessageId, NodeId, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
@@ -16,7 +16,7 @@ use crate::protocol::frame::{Answer, MAX_HEADER_BYTES, Verdict};
 use crate::protocol::inbox;
 use crate::protocol::settling::{Position, Run};
 use crate::spans;
-use crate::store::{Attempt, Cursor, Notice, Topic};
+use crate::store::{Attempt, Cursor, Health, Notice, Topic};
 use crate::transport::Transport;
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
@@ -386,9 +386,19 @@ impl<T: Transport> Driver<T> {
         }
     }
 
+    /// Has what is settled written in a while: soon where it is much, somebody waits for it, or settled messages have to give way on a full
+    /// disk.
     pub(super) fn settle_soon(&mut self) {
-        if !self.armed.contains_key(&Timer::Settle) && !self.settle_running {
-            self.arm(Timer::Settle, Some(Instant::now() + SETTLE_EVERY));
+        let armed = self.armed.get(&Timer::Settle).copied();
+        let many = self.settling.runs().is_many();
+        if self.settle_running || (armed.is_some() && (!many || self.settle_retries)) {
+            return;
+        }
+        let waited_for = self.settled.receiver_count() > 0;
+        let few = !many && !waited_for && self.store.health() == Health::Healthy;
+        let at = Instant::now() + if few { SETTLE_FEW } else { SETTLE_EVERY };
+        if armed.is_none_or(|armed| at < armed) {
+            self.arm(Timer::Settle, Some(at));
         }
     }
 
@@ -398,6 +408,7 @@ impl<T: Transport> Driver<T> {
             return;
         }
         self.arm(Timer::Settle, None);
+        self.settle_retries = false;
         let waiters = std::mem::take(&mut self.settle_waiters);
         let (settlements, attempts) = self.settling.take();
         let store = self.store.clone();
@@ -459,6 +470,7 @@ impl<T: Transport> Driver<T> {
 
     /// Retries of what the store refused, after a pause.
     pub(super) fn settle_later(&mut self) {
+        self.settle_retries = true;
         self.arm(Timer::Settle, Some(Instant::now() + Duration::from_millis(500)));
     }
 }

@@ -134,6 +134,7 @@ impl<T: Transport> Driver<T> {
             holds: BTreeMap::new(),
             leaving: VecDeque::new(),
             settle_running: false,
+            settle_retries: false,
             settle_waiters: Vec::new(),
             settled: watch::Sender::new(0),
             membership,

@@ -34,6 +34,10 @@ pub struct Position {
 
 type Runs = BTreeMap<(NodeId, TopicId), Vec<Run>>;
 
+/// So many settled messages are brought to the file soon, fewer when there is time: after a crash they would be sent again, to receivers that
+/// know them.
+const MANY: u64 = 100;
+
 /// Runs on their way to the file: merged, so that they cost one row a run and not one a message. Grows with the number of cursors, not of
 /// messages, as long as messages are acknowledged.
 #[derive(Debug, Default)]
@@ -41,6 +45,8 @@ pub struct Settling {
     waiting: Runs,
     /// Given to the file, which has not answered.
     writing: Runs,
+    /// Messages among those that wait.
+    messages: u64,
     urgent: bool,
 }
 
@@ -55,9 +61,15 @@ impl Settling {
         self.urgent
     }
 
+    /// Whether so many messages wait to be written that it is worth a commit of its own.
+    pub fn is_many(&self) -> bool {
+        self.messages >= MANY
+    }
+
     /// Adds a run, which begins after all earlier ones of its cursor.
     pub fn add(&mut self, run: Run) {
         self.urgent |= run.how != Settled::Acknowledged;
+        self.messages += run.count;
         let runs = self.waiting.entry((run.receiver.clone(), run.topic)).or_default();
         match runs.last_mut() {
             Some(last) if last.how == run.how && is_mergeable(&run.how) => {
@@ -73,7 +85,7 @@ impl Settling {
     /// All that is not on record, to be written: then say `written` or `failed`.
     pub fn take(&mut self) -> Vec<Run> {
         self.failed();
-        self.urgent = false;
+        (self.urgent, self.messages) = (false, 0);
         self.writing = std::mem::take(&mut self.waiting);
         self.writing.values().flatten().cloned().collect()
     }
@@ -88,6 +100,7 @@ impl Settling {
         let later = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.writing));
         let settled_otherwise = |run: &Run| run.how != Settled::Acknowledged;
         self.urgent |= self.waiting.values().flatten().any(settled_otherwise);
+        self.messages = count(&self.waiting);
         later.into_values().flatten().for_each(|run| self.add(run));
     }
 
@@ -106,6 +119,7 @@ impl Settling {
         let key = (receiver.clone(), topic);
         self.waiting.remove(&key);
         self.writing.remove(&key);
+        self.messages = count(&self.waiting);
     }
 
     /// Where a cursor stands once all is on record that belongs to it, if the file has it here.
@@ -126,6 +140,10 @@ impl Settling {
         }
         at
     }
+}
+
+fn count(runs: &Runs) -> u64 {
+    runs.values().flatten().map(|run| run.count).sum()
 }
 
 /// A dead letter keeps its own row and reason.
@@ -186,6 +204,21 @@ mod tests {
         assert!(settling.is_empty() && !settling.is_urgent());
         assert_eq!(settling.written(), taken);
         assert_eq!(settling.take(), []);
+    }
+
+    #[test]
+    fn many_are_worth_a_commit_of_their_own() {
+        let mut settling = Settling::default();
+        (1..MANY).for_each(|seq| settling.add(run(seq, Settled::Acknowledged)));
+        assert!(!settling.is_many());
+        settling.add(run(MANY, Settled::Acknowledged));
+        assert!(settling.is_many());
+        settling.take();
+        assert!(!settling.is_many(), "they are on their way");
+        settling.failed();
+        assert!(settling.is_many(), "they still have to be written");
+        settling.forget(&bob(), TOPIC);
+        assert!(!settling.is_many() && settling.is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ const ID_AHEAD_MS: u64 = 183 * 86_400_000;
 /// One that moved by more than this is looked at more closely.
 const STEP_MS: u64 = 2_000;
 /// With a commit, the clock is noted once it was noted so long ago.
-const NOTE_WITH_OTHERS_MS: u64 = 10_000;
+const NOTE_WITH_OTHERS_MS: u64 = 30_000;
 /// By itself, only after this: an idle node must not wear out a memory card.
 pub(crate) const NOTE_ALONE_MS: u64 = 10 * 60_000;
 

@@ -108,7 +108,7 @@ impl Machine {
 }
 
 /// With a commit, the clock is noted once it was noted so long ago.
-const NOTE_MS: u64 = 10_000;
+const NOTE_MS: u64 = 30_000;
 
 /// Compares what a clock has counted since it was noted with what has truly passed.
 fn judge_clock(

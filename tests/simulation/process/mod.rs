@@ -28,8 +28,9 @@ mod outbound;
 use channels::Joined;
 pub(crate) use inbound::Content;
 
-/// Settlements reach the store this often.
+/// Settlements reach the store at most this often where they are many, and few of them after the longer time.
 const SETTLE_EVERY: Duration = Duration::from_millis(50);
+const SETTLE_FEW: Duration = Duration::from_secs(2);
 
 /// Settings of a node, as far as they matter here.
 #[derive(Debug, Clone)]

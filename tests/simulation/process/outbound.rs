@@ -12,7 +12,7 @@ use waypost::protocol::settling::{Position, Run};
 use waypost::protocol::{Body, TopicId, membership};
 use waypost::{Kind as MessageKind, MessageId, NodeId, StoreId};
 
-use super::{Page, Process, SETTLE_EVERY, Timer, stream_of};
+use super::{Page, Process, SETTLE_EVERY, SETTLE_FEW, Timer, stream_of};
 use crate::file::{Cursor, Notice, Outcome, Row, TopicRow, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
@@ -342,8 +342,13 @@ impl Process {
     }
 
     pub(super) fn settle_soon(&mut self, world: &mut World) {
-        if !self.armed.contains_key(&Timer::Settle) && !self.settle_running {
-            self.arm(world, Timer::Settle, Some(world.now + SETTLE_EVERY));
+        if self.settle_running {
+            return;
+        }
+        let many = self.settling.is_many();
+        let at = world.now + if many { SETTLE_EVERY } else { SETTLE_FEW };
+        if self.armed.get(&Timer::Settle).is_none_or(|armed| at < *armed) {
+            self.arm(world, Timer::Settle, Some(at));
         }
     }
 
