@@ -16,7 +16,7 @@ use std::time::Duration;
 use nodes::{account, begin, settled};
 use power::join;
 use rot::fate::{self, Fate};
-use rot::place::{self, Cell};
+use rot::place::{self, Cell, PAGE_BYTES};
 use rot::{Arrived, READER, Stock, Told, builder};
 use rusqlite::Connection;
 use support::nats_server::NatsServer;
@@ -276,8 +276,14 @@ async fn what_a_log_lost_while_the_node_was_stopped_is_told_once() {
     let mut places: Vec<usize> = (0..32).step_by(if thorough() { 1 } else { 7 }).collect();
     for (number, page) in pages.iter().enumerate() {
         // Of each frame's header: page, size, salts, checksum; and of the page.
-        let each =
-            [page - 21, page - 18, page - 13, page - 5, page + number * 61 % 4096, page + 4095];
+        let each = [
+            page - 21,
+            page - 18,
+            page - 13,
+            page - 5,
+            page + number * 61 % PAGE_BYTES,
+            page + PAGE_BYTES - 1,
+        ];
         places.extend(each.into_iter().skip(number % 3).step_by(if thorough() { 1 } else { 3 }));
     }
     let last_page = *pages.last().expect("frames");
@@ -297,7 +303,11 @@ async fn what_a_log_lost_while_the_node_was_stopped_is_told_once() {
     // What is left is the last transaction, of a few frames: a bad end of it looks like a write that the power cut short.
     let unseen: Vec<usize> =
         cuts.iter().filter(|(_, cut)| cut.is_none()).map(|(at, _)| *at).collect();
-    assert!(unseen.iter().all(|at| at + 6 * 4_120 > last_page), "{unseen:?} of {}", wal.len());
+    assert!(
+        unseen.iter().all(|at| at + 8 * (PAGE_BYTES + 24) > last_page),
+        "{unseen:?} of {}",
+        wal.len()
+    );
 }
 
 /// Flips in what holds a row and a page together, and anywhere.

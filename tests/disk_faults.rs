@@ -11,19 +11,20 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use nodes::{begin, reader_is_known};
+use nodes::{begin, event, reader_is_known};
 use power::expect::{self, Told};
 use power::faults::{
     check_cut, check_cuts_after_failures, check_silence, is_of_the_disk, place_order, send,
     send_all, start,
 };
+use power::wear;
 use power::{EXACT, Handled, PATIENCE, PLAIN, create_orders, join, quick, receive};
 use support::eventually_async;
 use support::nats_server::NatsServer;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use waypost::error::{NodeError, TransactionError};
-use waypost::{Builder, Channel, Health, Mode, Node};
+use waypost::{Builder, Channel, Event, Health, Mode, Node};
 use waypost_faultfs::{Disk, Fault, Files, Op, Operation};
 
 /// Nobody listens there.
@@ -83,8 +84,11 @@ async fn p1_p6_each_operation_in_a_nodes_life_may_fail() {
         (Operation::Truncate, false),
     ] {
         kinds.spawn(async move {
-            // Where it is the same write that fails, only otherwise, a part of them will do.
-            let step = if full && !thorough() { 5 } else { 1 };
+            // A commit writes many small pages: a part of them will do, and less where it is the same write that fails, only otherwise.
+            let step = match operation {
+                Operation::Write if !thorough() => 3 + 4 * u64::from(full),
+                _ => 1,
+            };
             let mut nth = 1;
             loop {
                 let fault = Fault::nth(operation, nth);
@@ -257,6 +261,69 @@ impl Pair {
         // A plain message may come twice where its receipt could not be written; it never comes after a later one.
         wrong.extend(expect::wrong_with_handling_of_retries(&told, &self.handled));
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// What sender and receiver write for each of so many messages, beside a plain row of the same bytes that is committed alone.
+/// `each`: every settlement is waited for, and so has a commit of its own, as if messages came once in a while.
+async fn wear(server: &NatsServer, each: bool) -> [f64; 2] {
+    const MESSAGES: u64 = 150;
+    let (folder, body) = (tempfile::tempdir().expect("a folder"), "x".repeat(90));
+    let (disk, prefix) = (Disk::watch(folder.path()), format!("wear-{each}"));
+    let builder = |id| {
+        let file = folder.path().join("{id}.db");
+        Node::builder().id(id).nats([server.url()]).prefix(&prefix).storage(file)
+    };
+    let bob = begin(builder("bob")).await;
+    let read = join(&bob, PLAIN, Mode::Reader).await;
+    read.on_message(|_| std::future::ready(Ok(()))).await.expect("attached");
+    let alice = begin(builder("alice")).await;
+    let plain = join(&alice, PLAIN, Mode::Writer).await;
+    reader_is_known(&alice, PLAIN, "bob").await;
+    let settle = async || {
+        let flushed = alice.flush(PATIENCE).await.expect("flushed");
+        assert!(flushed.waiting.is_empty(), "{flushed:?}");
+    };
+    plain.send("the first one makes topics and receipts").await.expect("sent");
+    settle().await;
+    let place = disk.place();
+    let mut events = alice.events();
+    for _ in 0..MESSAGES {
+        let sent = plain.send(body.as_str()).await.expect("sent");
+        let is_it = |event: &Event| matches!(event, Event::Delivered { id, .. } if *id == sent);
+        event(&mut events, "it is delivered", |event| is_it(event).then_some(())).await;
+        if each {
+            settle().await;
+        }
+    }
+    settle().await;
+    let written = ["alice.db", "bob.db"].map(|file| wear::written(&disk, place, file));
+    alice.shutdown().await;
+    bob.shutdown().await;
+
+    let rows = rusqlite::Connection::open(folder.path().join("rows.db")).expect("opened");
+    let table = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (row INTEGER PRIMARY KEY, body TEXT)";
+    rows.execute_batch(table).expect("a table");
+    let place = disk.place();
+    for _ in 0..MESSAGES {
+        rows.execute("INSERT INTO rows (body) VALUES (?1)", [&body]).expect("a row");
+    }
+    let row = wear::written(&disk, place, "rows.db");
+    // Two blocks: a page and its header never lie in one.
+    assert!((8_000..9_500).contains(&(row / MESSAGES)), "{row}");
+    written.map(|written| written as f64 / row as f64)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_writes_little_more_than_a_plain_row() {
+    let server = NatsServer::start();
+    for each in [false, true] {
+        let [sender, receiver] = wear(&server, each).await;
+        println!(
+            "sender {sender:.2}, receiver {receiver:.2} times a plain row, each settled alone: {each}"
+        );
+        assert!(sender <= 1.5, "the sender writes {sender} times a plain row");
+        assert!(receiver <= 0.75, "the receiver writes {receiver} times a plain row");
     }
 }
 

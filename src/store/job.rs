@@ -14,6 +14,9 @@ use super::types::{Notice, UnderWay};
 use crate::config::{Durability, Overflow};
 use crate::error::StoreError;
 
+/// A page of the file, at most.
+pub(super) const PAGE_BYTES: usize = 4_096;
+
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) queue_limit: u64,
@@ -46,8 +49,8 @@ pub(super) trait Job: Send {
     fn durability(&self) -> Durability;
     /// How much it holds in memory.
     fn bytes(&self) -> usize;
-    /// How many pages it writes, roughly.
-    fn pages(&self) -> usize;
+    /// How much it writes to the log, roughly.
+    fn written_bytes(&self) -> usize;
     /// Whether it brings something new, or keeps the house.
     fn whose(&self) -> Whose;
     /// The group was committed.
@@ -140,10 +143,9 @@ where
         self.bytes
     }
 
-    fn pages(&self) -> usize {
-        const PAGE_BYTES: usize = 4_096;
+    fn written_bytes(&self) -> usize {
         // Nobody knows what a closure of the user's writes.
-        if self.once { usize::MAX / 2 } else { 2 + self.bytes / PAGE_BYTES }
+        if self.once { usize::MAX / 2 } else { 2 * PAGE_BYTES + self.bytes }
     }
 
     fn whose(&self) -> Whose {

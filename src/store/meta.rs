@@ -11,7 +11,7 @@ use super::job::Group;
 use super::ledger::{CursorState, Ledger, TopicState, Totals};
 use super::open::generation;
 use super::types::{Cursor, Restored, Topic};
-use super::{drain, election, inbox, members, outbox};
+use super::{drain, election, inbox, members, migrate, outbox};
 use crate::error::StoreError;
 use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
 use crate::protocol::delivery::HANDLER_FAILED;
@@ -22,13 +22,15 @@ const MAX_AHEAD_MS: u64 = 366 * 86_400_000;
 pub(super) const SELECT_META: &str = "SELECT node, last_id FROM waypost_meta";
 pub(super) const INSERT_META: &str =
     "INSERT INTO waypost_meta (only, node, last_id, created_ms) VALUES (1, ?1, ?2, ?3)";
-pub(super) const RAISE_LAST_ID: &str = "UPDATE waypost_meta SET last_id = ?1 WHERE last_id < ?1";
+pub(super) const RAISE_LAST: &str = "UPDATE waypost_meta SET last_id = max(last_id, ?1), end_seq = max(end_seq, ?2) WHERE last_id < ?1 OR end_seq < ?2";
 pub(super) const SELECT_STORES: &str =
     "SELECT from_id, store_id FROM waypost_stores ORDER BY from_id";
 pub(super) const INSERT_STORE: &str =
     "INSERT OR REPLACE INTO waypost_stores (from_id, store_id) VALUES (?1, ?2)";
-// AUTOINCREMENT's own record: the highest seq ever used, also of messages that have been deleted.
-pub(super) const SELECT_END_SEQ: &str = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'waypost_outbox'), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
+/// The highest seq ever used, also of messages that have been deleted.
+pub(super) const SELECT_END_SEQ: &str = "SELECT max(coalesce((SELECT end_seq FROM waypost_meta), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
+/// The same in a file of before schema 5.
+const SELECT_END_SEQ_4: &str = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'waypost_outbox'), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
 pub(super) const SELECT_LAST_CREATED: &str =
     "SELECT created_ms FROM waypost_outbox ORDER BY seq DESC LIMIT 1";
 pub(super) const SELECT_TOPICS: &str = "SELECT topic, channel, target, lane, accepted, last_seq, unclaimed_expired FROM waypost_topics ORDER BY topic";
@@ -60,6 +62,13 @@ pub(super) fn initialise(
 /// Who the file belongs to; `None` for a new one.
 pub(super) fn owner(conn: &Connection) -> Result<Option<NodeId>, StoreError> {
     conn.query_row(SELECT_META, [], |row| parsed(row, 0)).optional().at("read the file's owner")
+}
+
+/// The highest seq ever used in a file of any version.
+pub(super) fn end_seq(conn: &Connection) -> rusqlite::Result<i64> {
+    let is_old = migrate::user_version(conn)? < 5;
+    let sql = if is_old { SELECT_END_SEQ_4 } else { SELECT_END_SEQ };
+    conn.query_row(sql, [], |row| row.get(0))
 }
 
 /// The youngest time of a message in the file.
@@ -223,11 +232,12 @@ impl Group<'_> {
         Err(StoreError::Sql { operation: "give a message an id", source })
     }
 
-    /// Writes the last id given out; it never goes back.
-    pub(super) fn write_last_id(&self) -> Result<(), StoreError> {
+    /// Writes the last id and the last seq given out; they never go back.
+    pub(super) fn write_last(&self) -> Result<(), StoreError> {
+        let Totals { last_id, end_seq, .. } = self.ledger.totals;
         self.conn
-            .prepare_cached(RAISE_LAST_ID)
-            .and_then(|mut update| update.execute([self.ledger.totals.last_id.to_bytes()]))
+            .prepare_cached(RAISE_LAST)
+            .and_then(|mut update| update.execute(params![last_id.to_bytes(), end_seq]))
             .at("write the last id")?;
         Ok(())
     }

@@ -21,6 +21,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/0003_election.sql"),
     },
     Migration { name: "0004_field.sql", sql: include_str!("../../migrations/0004_field.sql") },
+    Migration {
+        name: "0005_less_wear.sql",
+        sql: include_str!("../../migrations/0005_less_wear.sql"),
+    },
 ];
 
 /// The schema that this version reads and writes.
@@ -92,6 +96,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::store::meta::end_seq;
 
     /// The CRC-32 of each released file. A failure here means that a file changed which databases out there already have: put
     /// the change into a new file instead.
@@ -99,6 +104,7 @@ mod tests {
         ("0001_initial.sql", 3_802_445_223),
         ("0002_more_checksums.sql", 3_123_101_080),
         ("0003_election.sql", 1_577_966_352),
+        ("0004_field.sql", 714_530_292),
     ];
 
     fn tables(connection: &Connection) -> Vec<String> {
@@ -148,6 +154,36 @@ mod tests {
         let id: i32 =
             connection.pragma_query_value(None, "application_id", |row| row.get(0)).expect("an id");
         assert_eq!(id, APPLICATION_ID);
+    }
+
+    #[test]
+    fn the_last_seq_outlives_the_table_that_kept_it() {
+        let mut file = migrated(4).expect("as before");
+        let message = |seq: u64| {
+            format!(
+                "INSERT INTO waypost_outbox VALUES ({seq}, zeroblob(16), 1, 1, 0, 1, NULL, 'k', NULL, 0, 1, x'00');"
+            )
+        };
+        let filled = "INSERT INTO waypost_meta (only, node, last_id, created_ms) VALUES (1, 'alice', zeroblob(16), 7);";
+        let gone = "DELETE FROM waypost_outbox WHERE seq = 41;";
+        file.execute_batch(&[filled, &message(7), &message(41), gone].concat()).expect("filled");
+        assert_eq!(end_seq(&file), Ok(41), "as it was");
+        assert_eq!(migrate(&mut file).expect("applied"), SCHEMA_VERSION - 4);
+        assert_eq!(end_seq(&file), Ok(41), "though the message is gone");
+        file.execute_batch(&message(50)).expect("another");
+        assert_eq!(end_seq(&file), Ok(50));
+        let text = |sql| file.query_row(sql, [], |row| row.get::<_, String>(0)).expect("a text");
+        assert_eq!(text("PRAGMA integrity_check"), "ok");
+        assert_eq!(text("SELECT group_concat(seq) FROM waypost_outbox"), "7,50");
+        assert_eq!(
+            text("SELECT count(*) || '' FROM sqlite_sequence"),
+            "0",
+            "nothing is written there"
+        );
+        assert!(
+            !text("SELECT sql FROM sqlite_schema WHERE name = 'waypost_outbox'")
+                .contains("AUTOINCREMENT")
+        );
     }
 
     #[test]

@@ -83,6 +83,10 @@ const READER_SETTINGS: &[Setting] = &[
     ("cache_size", "-256", "-256"),
     ("trusted_schema", "OFF", "0"),
 ];
+/// Of a new file. A commit writes whole pages, and the disk whole blocks: of small pages several fit into one. Smaller ones than this hold
+/// little more than one message.
+pub(crate) const PAGE_BYTES: u32 = 1_024;
+const PAGE_SIZE: &str = "page_size";
 const AUTO_VACUUM: &str = "auto_vacuum";
 const INCREMENTAL: &str = "2";
 
@@ -260,6 +264,7 @@ fn prepare(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
     // Whoever came between the look and now is found out here.
     if identify(writer, path)? == Identity::Empty {
         // Takes effect only where nothing is written yet, or with the next VACUUM: an empty file may have been set up otherwise.
+        writer.pragma_update(None, PAGE_SIZE, PAGE_BYTES).map_err(sql)?;
         writer.pragma_update(None, AUTO_VACUUM, INCREMENTAL).map_err(sql)?;
         if setting(writer, AUTO_VACUUM).map_err(sql)? != INCREMENTAL || bytes(path)? > 0 {
             writer.execute_batch("VACUUM").map_err(sql)?;

@@ -17,16 +17,16 @@ use crate::error::StoreError;
 
 /// The most that the files take where the settings say nothing, and the disk is large.
 const DEFAULT_LIMIT: u64 = 10 * 1024 * 1024 * 1024;
-/// So many pages below the limit, or a hundredth of it, are left to settling and deleting.
-const KEPT_PAGES: u64 = 64;
-/// A log of so many pages is copied into the database, where the reserve is large enough.
-const LONG_LOG_PAGES: u64 = 1_000;
-/// And one of so many in any case not yet.
+/// So much below the limit, or a hundredth of it, is left to settling and deleting.
+const KEPT_BYTES: u64 = 256 * 1024;
+/// A log of so many bytes is copied into the database, where the reserve is large enough.
+const LONG_LOG_BYTES: u64 = 4 * 1024 * 1024;
+/// And one of so many pages in any case not yet.
 const SHORT_LOG_PAGES: u64 = 8;
 /// A disk that has less is called full before anything fails.
 const LITTLE_BYTES: u64 = 64 * 1024;
-/// With room for so many pages nobody is held to a bound of its own.
-const PLENTY_PAGES: u64 = 8_192;
+/// With room for so much nobody is held to a bound of its own.
+const PLENTY_BYTES: u64 = 32 * 1024 * 1024;
 
 pub(super) const PAGE_SIZE: &str = "PRAGMA page_size";
 pub(super) const PAGE_COUNT: &str = "PRAGMA page_count";
@@ -208,18 +208,19 @@ impl Room {
         match whose {
             Whose::New => (disk, limit),
             // Also where the limit was lowered, or others have filled the disk: what is settled has to be noted before it can be deleted.
-            Whose::Upkeep => (disk, limit.max(self.file_pages + KEPT_PAGES)),
+            Whose::Upkeep => (disk, limit.max(self.file_pages + self.pages(KEPT_BYTES))),
         }
     }
 
     fn kept_bytes(&self) -> u64 {
         let limit = self.limit_bytes();
-        self.bytes(KEPT_PAGES).max(limit / 100).min(limit / 8)
+        KEPT_BYTES.max(limit / 100).min(limit / 8)
     }
 
     /// Free pages that are left to settling and deleting in a database of this size that cannot grow.
-    pub(super) fn kept_pages(pages: u64) -> u64 {
-        (pages / 16).clamp(KEPT_PAGES / 4, KEPT_PAGES)
+    pub(super) fn kept_pages(&self, pages: u64) -> u64 {
+        let most = self.pages(KEPT_BYTES);
+        (pages / 16).clamp(most / 4, most)
     }
 
     /// Whether a log that somebody keeps from beginning again has taken what these may take.
@@ -233,7 +234,7 @@ impl Room {
     /// Holds the connection to that. Costs nothing where there is plenty.
     pub(super) fn hold(&mut self, conn: &Connection, whose: Whose) -> Result<(), StoreError> {
         let new = self.most_pages(Whose::New);
-        let is_plenty = new > self.file_pages + PLENTY_PAGES;
+        let is_plenty = new > self.file_pages + self.pages(PLENTY_BYTES);
         let most = if is_plenty { new } else { self.most_pages(whose) };
         // The most that SQLite knows.
         let most = most.clamp(1, u64::from(u32::MAX) - 2);
@@ -253,7 +254,7 @@ impl Room {
     /// A log of so many pages is to be copied: what it holds has to fit into the reserve.
     pub(super) fn long_log_pages(&self) -> u64 {
         let most = self.reserve.covers().min(self.file_limit) / self.page_bytes / 4;
-        most.clamp(SHORT_LOG_PAGES, LONG_LOG_PAGES)
+        most.clamp(SHORT_LOG_PAGES, LONG_LOG_BYTES / self.page_bytes)
     }
 
     /// Whether the disk has room for more than the reserve.

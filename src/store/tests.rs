@@ -224,7 +224,7 @@ fn every_statement_prepares_against_a_fresh_file() {
         members::LEAVE,
         meta::SELECT_META,
         meta::INSERT_META,
-        meta::RAISE_LAST_ID,
+        meta::RAISE_LAST,
         meta::SELECT_STORES,
         meta::INSERT_STORE,
         meta::SELECT_END_SEQ,

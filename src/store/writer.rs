@@ -42,8 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So long after space was last missing a disk with room is believed to have some.
 const CALM: Duration = Duration::from_secs(5);
 
-/// How long the log is is asked after about so many more pages, with a reserve as large as can be.
-const LOOK_AFTER_PAGES: usize = 128;
+/// How long the log is is asked after about so much more, with a reserve as large as can be.
+const LOOK_AFTER_BYTES: usize = 512 * 1024;
 
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
@@ -170,8 +170,8 @@ pub(super) struct Writer {
     /// When room was last missing.
     full_at: Instant,
     looked: Instant,
-    /// Pages that were written to the log since its length was looked at, roughly; most, if it was long.
-    unlooked_pages: usize,
+    /// What was written to the log since its length was looked at, roughly; most, if it was long.
+    unlooked_bytes: usize,
     /// The next commit may be the first of a log, and marks it: see [`generation`].
     log_begins: bool,
     /// Why the last of these failed, until the thread has dealt with it.
@@ -209,7 +209,7 @@ impl Writer {
             mark: 0,
             full_at: Instant::now(),
             looked: Instant::now(),
-            unlooked_pages: 0,
+            unlooked_bytes: 0,
             log_begins: true,
             failed_alone: None,
         }
@@ -226,10 +226,10 @@ impl Writer {
         }
         match self.attempt(&mut jobs) {
             Ok(()) => {
-                let pages = jobs.iter().fold(0_usize, |sum, job| sum.saturating_add(job.pages()));
-                self.unlooked_pages = self.unlooked_pages.saturating_add(pages);
+                let written = jobs.iter().map(|job| job.written_bytes());
+                self.unlooked_bytes = written.fold(self.unlooked_bytes, usize::saturating_add);
                 jobs.into_iter().for_each(Job::answer);
-                if self.unlooked_pages >= self.look_after_pages() {
+                if self.unlooked_bytes >= self.look_after_bytes() {
                     self.shorten_log();
                 }
             }
@@ -328,7 +328,7 @@ impl Writer {
         }
         group.write_topics()?;
         if group.ledger.totals.last_id != before.last_id {
-            group.write_last_id()?;
+            group.write_last()?;
         }
         let note = self.shared.note_to_write(now_ms, conn.total_changes() != changes);
         if let Some(note) = &note {

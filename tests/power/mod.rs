@@ -5,6 +5,7 @@
 
 pub mod expect;
 pub mod faults;
+pub mod wear;
 pub mod workload;
 
 use std::path::Path;

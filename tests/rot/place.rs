@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use waypost::MessageId;
 
-pub const PAGE_BYTES: usize = 4096;
+pub const PAGE_BYTES: usize = 1024;
 const TABLE_LEAF: u8 = 0x0d;
 const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;

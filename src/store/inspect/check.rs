@@ -104,7 +104,7 @@ pub(super) const META: &str = "SELECT
     (SELECT last_id FROM waypost_meta),
     (SELECT count(*) FROM waypost_stores),
     (SELECT id FROM waypost_outbox ORDER BY seq DESC LIMIT 1),
-    (SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'waypost_outbox'), 0))";
+    (SELECT count(*) FROM waypost_topics)";
 
 /// So many messages are read in one go: a running node's log can be cut back in between.
 const CHUNK: u32 = 256;
@@ -361,9 +361,9 @@ fn check_meta(connection: &Connection, report: &mut Report) -> rusqlite::Result<
     connection.query_row(META, [], |row| {
         let (owners, stores): (u64, u64) = (row.get(0)?, row.get(2)?);
         let (last_given, last_there) = (row::optional_id(row, 1)?, row::optional_id(row, 3)?);
-        let end: i64 = row.get(4)?;
+        let topics: u64 = row.get(4)?;
         let mut wrong = |detail: &str, id| report.add(Stage::Accounts, id, detail.to_owned());
-        if owners == 0 && end > 0 {
+        if owners == 0 && topics > 0 {
             wrong("there are messages, but no row says whose file it is", None);
         }
         if owners > 0 && stores == 0 {

@@ -256,7 +256,7 @@ mod tests {
         let main = Main::read(&connection).expect("read");
         drop(connection);
         let pages = std::fs::read(&path).expect("readable");
-        let marked: Vec<_> = pages.chunks(4096).filter_map(Mark::on_page).collect();
+        let marked: Vec<_> = pages.chunks(main.page_bytes).filter_map(Mark::on_page).collect();
         assert_eq!(marked, [MARK]);
         assert_eq!(main.generation, Some(MARK.generation));
     }

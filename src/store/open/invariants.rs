@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::message::{MessageId, TopicId};
 use crate::store::crc::Stored;
-use crate::store::meta::SELECT_END_SEQ;
+use crate::store::meta::end_seq;
 
 const PASSED_ITS_TOPIC: &str = "SELECT receiver, channel, acked_seq, last_seq FROM waypost_cursors JOIN waypost_topics USING (topic)
     WHERE acked_seq > last_seq LIMIT 1";
@@ -62,7 +62,7 @@ fn settled_more(connection: &Connection) -> rusqlite::Result<Option<String>> {
 }
 
 fn behind_the_log(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    let end: i64 = connection.query_row(SELECT_END_SEQ, [], |row| row.get(0))?;
+    let end = end_seq(connection)?;
     let describe = |row: &Row<'_>| {
         let (channel, last) = (text(row, 0)?, row.get::<_, i64>(1)?);
         Ok(format!("the last message of {channel} is {last}, and that of all channels {end}"))
@@ -118,7 +118,7 @@ mod tests {
 
     const FILLED: &str = "INSERT INTO waypost_meta (only, node, last_id, created_ms) VALUES (1, 'alice', zeroblob(16), 7);
         INSERT INTO waypost_stores VALUES (zeroblob(16), randomblob(16));
-        INSERT INTO sqlite_sequence VALUES ('waypost_outbox', 9);
+        UPDATE waypost_meta SET end_seq = 9;
         INSERT INTO waypost_topics (topic, channel, lane, accepted, last_seq) VALUES (1, 'work', 1, 8, 9);
         INSERT INTO waypost_cursors VALUES ('bob', 1, 1, 9, NULL, 0, 8, 0, 0, 0)";
 
@@ -129,7 +129,7 @@ mod tests {
             ("UPDATE waypost_cursors SET acked_seq = 10", "bob has settled work up to 10"),
             ("UPDATE waypost_topics SET last_seq = 8", "where its last message is 8"),
             ("UPDATE waypost_topics SET accepted = 7", "settled 8 messages of work, which has 7"),
-            ("UPDATE sqlite_sequence SET seq = 5", "and that of all channels 5"),
+            ("UPDATE waypost_meta SET end_seq = 5", "and that of all channels 5"),
             ("PRAGMA foreign_keys = OFF; UPDATE waypost_cursors SET topic = 2", "topic 2"),
             ("DELETE FROM waypost_stores", "no store id"),
         ] {

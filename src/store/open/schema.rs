@@ -59,7 +59,7 @@ mod tests {
     use crate::inspect::Inspector;
     use crate::store::migrate::SCHEMA_VERSION;
     use crate::store::open::tests::{created, listing, me, sql};
-    use crate::store::open::{OpenError, open};
+    use crate::store::open::{OpenError, PAGE_BYTES, open};
 
     /// A file where no page has anything left of what was moved away.
     fn packed(folder: &tempfile::TempDir) -> PathBuf {
@@ -133,10 +133,12 @@ mod tests {
             texts.any(|sql| page.windows(sql.len()).any(|window| window == sql.as_bytes()))
         };
         // The first page leads to the others, and has what stood there before they were needed.
-        let pages = bytes.chunks(4096).enumerate().skip(1).filter(|(_, page)| is_of_schema(page));
+        let page_bytes = PAGE_BYTES as usize;
+        let pages =
+            bytes.chunks(page_bytes).enumerate().skip(1).filter(|(_, page)| is_of_schema(page));
         let places: Vec<usize> = pages
             .flat_map(|(number, page)| {
-                (0..page.len()).filter(|&at| page[at] != 0).map(move |at| number * 4096 + at)
+                (0..page.len()).filter(|&at| page[at] != 0).map(move |at| number * page_bytes + at)
             })
             .collect();
         let (mut refused, damaged) = (0, folder.path().join("damaged.db"));

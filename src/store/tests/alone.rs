@@ -93,7 +93,7 @@ async fn p6_what_goes_wrong_with_a_receipt_alone_is_dealt_with_by_the_thread() {
 #[tokio::test]
 async fn p7_the_log_of_receipts_alone_is_bounded() {
     let bench = Bench::new();
-    const PAGE: u64 = 4_096;
+    const PAGE: u64 = 1_024;
     let mut longest = 0;
     for id in 1..=6_000 {
         if !bench.store.accept_alone(&receipt("c", id)) {

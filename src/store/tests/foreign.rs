@@ -228,10 +228,11 @@ async fn a_killed_nodes_own_log_is_never_refused() {
             let log = fs::read(beside(&left.path, "-wal")).expect("readable");
             let is_same_log =
                 fs::read(beside(&before.path, "-wal")).expect("readable")[..32] == log[..32];
-            for (number, page) in new.chunks_mut(4096).enumerate() {
+            let page_bytes = usize::from(u16::from_be_bytes([new[16], new[17]]));
+            for (number, page) in new.chunks_mut(page_bytes).enumerate() {
                 if is_same_log
                     && dice.bool()
-                    && let Some(old) = old.chunks(4096).nth(number)
+                    && let Some(old) = old.chunks(page_bytes).nth(number)
                 {
                     page.copy_from_slice(old);
                 }

@@ -111,7 +111,7 @@ async fn p6_settled_messages_give_way_on_a_full_disk_before_a_send_is_refused() 
 async fn p2_what_waits_does_not_give_way_on_a_full_disk() {
     let bench = Bench::new();
     bench.subscribe("a", "c", Start::Now).await;
-    limit_pages(&bench.store, Some(300)).await;
+    limit_pages(&bench.store, Some(1_200)).await;
     let (sent, error) = fill(&bench, 8_000).await;
     assert!(matches!(error, SendError::StorageFull { .. }), "{error:?}");
     assert!(sent > 50, "{sent}");

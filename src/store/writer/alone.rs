@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::metering::Stopwatch;
 use crate::store::fault::{self, At};
 use crate::store::inbox;
-use crate::store::job::Group;
+use crate::store::job::{Group, PAGE_BYTES};
 use crate::store::open::look::BUSY_TIMEOUT;
 use crate::store::types::{Health, InboxAdvance};
 
@@ -36,8 +36,8 @@ impl Writer {
         match self.write_alone(receipt) {
             Ok(true) => {
                 self.shared.meter.committed(&stopwatch, self.fsync(), 1);
-                self.unlooked_pages = self.unlooked_pages.saturating_add(1);
-                Some(Alone { look: self.unlooked_pages >= self.look_after_pages() })
+                self.unlooked_bytes = self.unlooked_bytes.saturating_add(PAGE_BYTES);
+                Some(Alone { look: self.unlooked_bytes >= self.look_after_bytes() })
             }
             Ok(false) => None,
             Err(error) => {

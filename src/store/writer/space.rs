@@ -17,21 +17,20 @@ use crate::store::job::{Group, Job, Task};
 use crate::store::limits;
 use crate::store::open::{TRUNCATE_LOG, generation};
 use crate::store::readers::reader_pids;
-use crate::store::room::{FREE_PAGES, PAGE_COUNT, Room, Whose};
+use crate::store::room::{FREE_PAGES, PAGE_COUNT, Whose};
 use crate::store::types::{Health, Notice, StorageUse};
 
 /// How long a log may grow, while the checkpoint cannot get past somebody else's reading, before it is told of; or to this part of what all
 /// files may take, where that is less.
 const HELD_LOG_BYTES: u64 = if cfg!(test) { 1 } else { 64 } * 1024 * 1024;
 const HELD_LOG_PART: u64 = 8;
-/// Pages that a message takes besides its payload, at most: of the tables, of their index, of free pages.
-const MESSAGE_PAGES: u64 = 8;
-/// So many more than are asked for are made free at once.
-const MORE_PAGES: u64 = 64;
-/// Most pages that are given back to the disk at once, and in one transaction.
-const GIVE_BACK_PAGES: u64 = 256;
-const GIVE_BACK: &str = "PRAGMA incremental_vacuum(16)";
-const GIVE_BACK_STEP: u64 = 16;
+/// What a message takes besides its payload, at most: pages of the tables, of their index, free pages.
+const MESSAGE_BYTES: u64 = 32 * 1024;
+/// So much more than is asked for is made free at once.
+const MORE_BYTES: u64 = 256 * 1024;
+/// The most that is given back to the disk at once, and in one transaction.
+const GIVE_BACK_BYTES: u64 = 1024 * 1024;
+const STEP_BYTES: u64 = 64 * 1024;
 const LEAST_GROUP_BYTES: usize = 64 * 1024;
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// Most messages or records that give way in one transaction.
@@ -107,10 +106,10 @@ impl Writer {
         self.tell_filling();
         self.held_at = Instant::now();
         if pages.as_ref().is_ok_and(|pages| is_short(*pages)) {
-            self.unlooked_pages = 0;
+            self.unlooked_bytes = 0;
             return self.tell_released();
         }
-        self.unlooked_pages = self.look_after_pages();
+        self.unlooked_bytes = self.look_after_bytes();
         // Where a reader holds a log, it is copied at every commit: that is not to become two.
         if pages.is_ok_and(|(all, _)| all < 4 * long) {
             self.end_log();
@@ -132,10 +131,10 @@ impl Writer {
         }
     }
 
-    /// About how many pages are written before the log's length is looked at.
-    pub(super) fn look_after_pages(&self) -> usize {
-        let part = usize::try_from(self.room.long_log_pages() / 4).unwrap_or(usize::MAX);
-        part.clamp(1, super::LOOK_AFTER_PAGES)
+    /// About how much is written before the log's length is looked at.
+    pub(super) fn look_after_bytes(&self) -> usize {
+        let part = self.room.bytes(self.room.long_log_pages() / 4);
+        usize::try_from(part).unwrap_or(usize::MAX).clamp(1, super::LOOK_AFTER_BYTES)
     }
 
     /// Tells that somebody keeps the log from beginning again, each time that it has become twice as long, and when it begins to keep new
@@ -244,7 +243,7 @@ impl Writer {
     /// The file is down, or fails while they give way.
     fn admits(&mut self, bytes: usize) -> Result<bool, StoreError> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX / 2);
-        let need = self.room.pages(bytes + bytes / 8) + MESSAGE_PAGES;
+        let need = self.room.pages(bytes + bytes / 8 + MESSAGE_BYTES);
         if self.has_pages(need) || self.give_way(need)? {
             return Ok(true);
         }
@@ -267,7 +266,7 @@ impl Writer {
         let pages = count(&file.writer, PAGE_COUNT);
         let growth = self.room.most_pages(Whose::New).saturating_sub(pages);
         // Below a limit room is left in any case.
-        let kept = if self.room.disk_full { Room::kept_pages(pages) } else { 0 };
+        let kept = if self.room.disk_full { self.room.kept_pages(pages) } else { 0 };
         count(&file.writer, FREE_PAGES) + growth >= need + kept
     }
 
@@ -286,8 +285,9 @@ impl Writer {
             self.given_way = GivenWay::begin(settled_now);
         }
         let mut rows = STEP_ROWS;
+        let more = self.room.pages(MORE_BYTES);
         while let Some(after) = self.given_way.after
-            && !self.has_pages(need + MORE_PAGES)
+            && !self.has_pages(need + more)
         {
             match self.step(move |group| cleanup::settled(group, after, Some(u64::MAX), rows)) {
                 Ok((_, next)) => {
@@ -304,7 +304,7 @@ impl Writer {
         if self.given_way.after.is_none() && !self.has_pages(need) {
             for records in cleanup::RECORDS {
                 let step = move |group: &mut Group<'_>| cleanup::oldest_records(group, records);
-                while !self.has_pages(need + MORE_PAGES) && room_for(self.step(step))? > 0 {
+                while !self.has_pages(need + more) && room_for(self.step(step))? > 0 {
                     self.shorten_log();
                     self.is_up()?;
                 }
@@ -333,7 +333,7 @@ impl Writer {
     pub(super) fn look_for_room(&mut self) {
         self.relieve();
         if !self.room.reserve.is_whole() && self.down.is_none() {
-            let missing = self.room.pages(self.room.reserve.missing()).min(GIVE_BACK_PAGES);
+            let missing = self.room.pages(self.room.reserve.missing().min(GIVE_BACK_BYTES));
             self.makes_way(missing);
             self.give_back(missing);
             self.relieve();
@@ -341,7 +341,8 @@ impl Writer {
         }
         let is_over = self.down.is_none() && self.room.reserve.is_whole();
         let is_over = is_over && !self.room.log_is_too_long(Whose::New);
-        if is_over && (self.has_pages(MORE_PAGES) || self.makes_way(MORE_PAGES)) {
+        let more = self.room.pages(MORE_BYTES);
+        if is_over && (self.has_pages(more) || self.makes_way(more)) {
             (self.room.tight, self.room.disk_full) = (false, false);
             // Where there is more room than at the start, more is kept back. If that fails, what is there is enough.
             self.room.aim();
@@ -360,10 +361,12 @@ impl Writer {
 
     /// Gives free pages back to the disk.
     fn give_back(&mut self, pages: u64) {
-        for _ in 0..pages.div_ceil(GIVE_BACK_STEP) {
+        let step = self.room.pages(STEP_BYTES);
+        let give_back = format!("PRAGMA incremental_vacuum({step})");
+        for _ in 0..pages.div_ceil(step) {
             let Some(file) = &self.file else { return };
             let free = count(&file.writer, FREE_PAGES);
-            if free < GIVE_BACK_STEP + Room::kept_pages(count(&file.writer, PAGE_COUNT)) {
+            if free < step + self.room.kept_pages(count(&file.writer, PAGE_COUNT)) {
                 return;
             }
             if self.log_begins {
@@ -373,7 +376,7 @@ impl Writer {
                 }
                 self.log_begins = false;
             }
-            let given = file.writer.prepare(GIVE_BACK).and_then(|mut step| {
+            let given = file.writer.prepare(&give_back).and_then(|mut step| {
                 let mut rows = step.query([])?;
                 while rows.next()?.is_some() {}
                 Ok(())
@@ -415,7 +418,7 @@ impl Writer {
         let free = self.file.as_ref().map_or(0, |file| count(&file.writer, FREE_PAGES));
         let storage @ StorageUse { used_bytes, limit_bytes } = self.room.in_use(free);
         // A large message may find no room where others still do.
-        if self.room.log_is_too_long(Whose::New) || !self.has_pages(MORE_PAGES) {
+        if self.room.log_is_too_long(Whose::New) || !self.has_pages(self.room.pages(MORE_BYTES)) {
             self.shared.set_health(Health::AtLimit(storage));
         }
         StoreError::Limit { path, used_bytes, limit_bytes }

@@ -32,9 +32,7 @@ impl Backed {
 
     fn message(&self, seq: u64) {
         self.fixture.message(seq, 1);
-        self.fixture.sql(&format!(
-            "INSERT OR REPLACE INTO sqlite_sequence VALUES ('waypost_outbox', {seq})"
-        ));
+        self.fixture.sql(&format!("UPDATE waypost_meta SET end_seq = {seq}"));
     }
 
     /// Nothing has changed but for what is named.

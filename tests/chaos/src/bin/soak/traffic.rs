@@ -67,7 +67,7 @@ pub(crate) fn message(n: u64, lane: Priority, ttl: Duration) -> NewMessage {
 
 /// What a row of the log takes on average, in whole pages where a payload needs pages of its own.
 pub(crate) fn row_bytes() -> u64 {
-    const PAGE: u64 = 4096;
+    const PAGE: u64 = 1024;
     /// Numbers, kind and the share of the page's own words.
     const BESIDES: u64 = 160;
     const SAMPLE: u64 = 20;
