@@ -3,3 +3,4 @@
 pub(crate) mod fsync;
 pub(crate) mod jetstream;
 pub(crate) mod request;
+pub(crate) mod rows;

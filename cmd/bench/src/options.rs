@@ -61,6 +61,8 @@ pub enum Scenario {
     Scale,
     /// Concurrent senders.
     Senders,
+    /// What a message writes to the disk.
+    Wear,
     /// Without an fsync at every commit: told, not judged.
     Normal,
     /// The server away for some seconds: told, not judged.
@@ -69,7 +71,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::One,
         Self::Many,
         Self::Live,
@@ -79,6 +81,7 @@ impl Scenario {
         Self::Backlog,
         Self::Scale,
         Self::Senders,
+        Self::Wear,
         Self::Normal,
         Self::Outage,
     ];
@@ -95,6 +98,7 @@ impl Scenario {
             Self::Backlog => "backlog",
             Self::Scale => "scale",
             Self::Senders => "senders",
+            Self::Wear => "wear",
             Self::Normal => "normal",
             Self::Outage => "outage",
         }
@@ -112,6 +116,9 @@ impl Scenario {
             Self::Backlog => "a large backlog: start, memory, pace, file",
             Self::Scale => "one node with 1,000 peers",
             Self::Senders => "concurrent senders, an fsync behind every Ok",
+            Self::Wear => {
+                "bytes written to the disk, from one message in 10 seconds to 100 a second"
+            }
             Self::Normal => "without an fsync (Durability::Normal): told, not judged",
             Self::Outage => "the server away for some seconds: told, not judged",
         }
@@ -164,6 +171,7 @@ impl Options {
             outage: Duration::from_secs(4),
             share: 1.0,
             turns: 4,
+            wear: 1.0,
             many_each: 5_000,
         };
         if !self.quick {
@@ -182,6 +190,7 @@ impl Options {
             outage: Duration::from_millis(500),
             share: 0.05,
             turns: 1,
+            wear: 0.0,
             many_each: 500,
         }
     }
@@ -208,6 +217,8 @@ pub(crate) struct Sizes {
     pub(crate) share: f64,
     /// Turns of everything that `latency` measures, in a round.
     pub(crate) turns: u32,
+    /// Of the messages that `wear` sends at each rate: with less, what is written once in a while is seen too often or not at all.
+    pub(crate) wear: f64,
     /// Messages that wait for each of the simulated peers: more than any of them gets while it is looked at.
     pub(crate) many_each: u64,
     /// Simulated peers.

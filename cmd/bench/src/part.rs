@@ -1,20 +1,28 @@
 //! A node in a process of its own, so that its memory and its processor time are nobody else's.
 
 use std::io::BufRead;
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use waypost::{Config, Mode, Node};
 use waypost_process::streams;
 
+use crate::anchors::rows::Rows;
 use crate::crowd::{self, CHANNEL};
 use crate::error::BenchError;
 use crate::payload::Payloads;
 use crate::process::Process;
 use crate::stage::Stage;
 use crate::window::{PATIENCE, stalled};
+
+/// Bytes of a small message: a reading with a name and a time.
+const SMALL_BYTES: usize = 90;
 
 /// The other process, as the one that measures sees it. Killed when dropped.
 pub(crate) struct Part {
@@ -74,6 +82,46 @@ impl Part {
         self.ask(&format!("fill {count}")).await.map(|_| ())
     }
 
+    /// Starts the node as a reader of its channel, which only counts.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn read(&mut self) -> Result<(), BenchError> {
+        self.ask("read").await.map(|_| ())
+    }
+
+    /// How many messages it has read.
+    ///
+    /// # Errors
+    /// The node or the process failed.
+    pub(crate) async fn taken(&mut self) -> Result<u64, BenchError> {
+        Ok(self.ask("taken").await?.as_u64().unwrap_or_default())
+    }
+
+    /// Sends one small message.
+    ///
+    /// # Errors
+    /// The node or the process failed.
+    pub(crate) async fn send(&mut self) -> Result<(), BenchError> {
+        self.ask("send").await.map(|_| ())
+    }
+
+    /// Makes a database of plain rows at this path, instead of a node.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) async fn rows(&mut self, path: &Path) -> Result<(), BenchError> {
+        self.ask(&format!("rows {}", path.display())).await.map(|_| ())
+    }
+
+    /// Commits a plain row with what a small message holds.
+    ///
+    /// # Errors
+    /// The database or the process failed.
+    pub(crate) async fn row(&mut self) -> Result<(), BenchError> {
+        self.ask("row").await.map(|_| ())
+    }
+
     /// Stops the node and ends the process.
     ///
     /// # Errors
@@ -130,6 +178,8 @@ pub async fn serve() {
     let mut orders = orders();
     let mut settings = None;
     let mut node: Option<(Node, waypost::Channel)> = None;
+    let mut rows: Option<Rows> = None;
+    let taken = Arc::new(AtomicU64::new(0));
     while let Some(order) = orders.recv().await {
         let (word, number) = order.split_once(' ').unwrap_or((&order, ""));
         let result = match (word, &node) {
@@ -137,13 +187,32 @@ pub async fn serve() {
                 settings = serde_json::from_str::<Config>(&order).ok();
                 Ok(json!(settings.is_some()))
             }
-            ("start", None) => match start(settings.take()).await {
-                Ok(started) => {
+            ("start" | "read", None) => {
+                let started = match word {
+                    "read" => read(settings.take(), Arc::clone(&taken)).await,
+                    _ => start(settings.take()).await,
+                };
+                started.map(|started| {
                     node = Some(started);
+                    json!(true)
+                })
+            }
+            ("taken", Some(_)) => Ok(json!(taken.load(Ordering::Relaxed))),
+            ("send", Some((_, out))) => {
+                out.send(small()).await.map(|_| json!(true)).map_err(Into::into)
+            }
+            ("rows", None) => match Rows::make(Path::new(number)) {
+                Ok(made) => {
+                    rows = Some(made);
                     Ok(json!(true))
                 }
-                Err(error) => Err(error),
+                Err(error) => Err(failed("plain rows", &error)),
             },
+            ("row", None) if rows.is_some() => {
+                let added = rows.as_ref().map(|rows| rows.add(&small()));
+                let added = added.unwrap_or(Ok(())).map(|()| json!(true));
+                added.map_err(|error| failed("a plain row", &error))
+            }
             ("readers", Some((node, _))) => {
                 node.subscribers(CHANNEL).await.map(|nodes| json!(nodes.len())).map_err(Into::into)
             }
@@ -151,6 +220,7 @@ pub async fn serve() {
                 let count = number.parse().unwrap_or_default();
                 crowd::fill(out, &Payloads::new().into(), count).await.map(|()| json!(count))
             }
+            ("stop", None) => Ok(json!(true)),
             ("stop", Some((node, _))) => {
                 node.shutdown().await;
                 Ok(json!(true))
@@ -173,6 +243,28 @@ async fn start(settings: Option<Config>) -> Result<(Node, waypost::Channel), Ben
     let node = Node::builder().config(settings).start().await?;
     let out = node.join(CHANNEL, Mode::Writer).await?;
     Ok((node, out))
+}
+
+async fn read(
+    settings: Option<Config>,
+    taken: Arc<AtomicU64>,
+) -> Result<(Node, waypost::Channel), BenchError> {
+    let settings = settings.ok_or_else(|| failed("start", &"no settings came"))?;
+    let node = Node::builder().config(settings).start().await?;
+    let incoming = node.join(CHANNEL, Mode::Reader).await?;
+    let count = move |_: &waypost::Message| {
+        taken.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    incoming.on_message_inline(count).await?;
+    Ok((node, incoming))
+}
+
+/// What a reading of a sensor holds, which no compression makes smaller.
+fn small() -> Bytes {
+    let mut bytes = [0; SMALL_BYTES];
+    fastrand::fill(&mut bytes);
+    Bytes::copy_from_slice(&bytes)
 }
 
 fn answer(result: Result<Value, BenchError>) -> Value {

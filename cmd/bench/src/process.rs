@@ -36,6 +36,16 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
     }
 
+    /// Bytes that it had written to the disk, in whole blocks: what is only in the system's memory counts from when it is marked to be written.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub(crate) fn written_bytes(self) -> Result<u64, String> {
+        let io = self.read("io")?;
+        let field = |name| number_of(&io, name).ok_or_else(|| format!("/proc tells no {name}"));
+        Ok(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
+    }
+
     fn status(self, field: &str) -> Result<f64, String> {
         let kib = kib_of(&self.read("status")?, field);
         kib.map(|kib| kib * 1024.0).ok_or_else(|| format!("/proc tells no {field}"))
@@ -54,6 +64,10 @@ fn processor_ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+fn number_of(text: &str, field: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(field))?.trim().parse().ok()
+}
+
 fn kib_of(status: &str, field: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
@@ -68,6 +82,14 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 25 17 0 0 20 0 8 0 9 10 11";
         assert_eq!(processor_ticks(stat), Some(42));
         assert_eq!(processor_ticks("7 (a) S"), None);
+    }
+
+    #[test]
+    fn written_bytes_are_read_and_not_mistaken_for_those_that_were_taken_back() {
+        let io = "wchar: 9\nread_bytes: 1\nwrite_bytes: 8192\ncancelled_write_bytes: 4096\n";
+        assert_eq!(number_of(io, "write_bytes:"), Some(8_192));
+        assert_eq!(number_of(io, "cancelled_write_bytes:"), Some(4_096));
+        assert_eq!(number_of(io, "lost_bytes:"), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Figure {
 /// One target, and how it came out.
 #[derive(Debug, Clone, Serialize)]
 pub struct Judgement {
-    /// Which of the project's eight speed targets it belongs to.
+    /// Which of the project's targets it belongs to: eight of speed, and 9, wear.
     pub item: u8,
     /// What is compared with what.
     pub what: String,

@@ -14,6 +14,7 @@ mod normal;
 mod outage;
 mod scale;
 mod senders;
+mod wear;
 
 /// Runs one of them.
 ///
@@ -35,6 +36,7 @@ pub(crate) async fn run(
         Scenario::Scale => scale::run(stage, record).await,
         Scenario::Outage => outage::run(stage, record).await,
         Scenario::Senders => senders::run(stage, record).await,
+        Scenario::Wear => wear::run(stage, record).await,
         Scenario::Normal => normal::run(stage, record).await,
     }
 }

@@ -50,6 +50,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// A file beside those of its nodes.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// The first part of its nodes' subjects.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix

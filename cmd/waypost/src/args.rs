@@ -72,6 +72,7 @@ Scenarios:
   backlog  1,000,000 pending: start, memory, pace, file
   scale    one node with 1,000 peers: idle, and all served at once
   senders  concurrent senders, an fsync behind every Ok
+  wear     bytes written to the disk for each message, at 0.1 to 100 messages a second
   normal   without an fsync (Durability::Normal): told, not judged
   outage   the server away for some seconds: told, not judged
 

@@ -155,6 +155,11 @@ fn explanation(scenario: Scenario) -> &'static str {
         Scenario::Senders => {
             "Messages whose `send` returned, a second, with nobody to deliver to. One task waits for an fsync each time; the sends of many share one."
         }
+        Scenario::Wear => {
+            "Messages of 90 bytes from one node to another, one at a time and at a steady pace, and beside them the same bytes in a row of a plain \
+             table: one transaction each, a log (WAL), synchronous=FULL, SQLite's defaults else. Each has a process of its own; the figure is what the system says that \
+             the process had written to the disk, in blocks, by the number of messages. All rates and all processes run at the same time."
+        }
         Scenario::Normal => {
             "What the promise costs: the same with commits that are not synced. Never the default."
         }
