@@ -58,7 +58,7 @@ const MIN_PAGE_BYTES: u64 = 512;
 /// And its largest: the first transaction of a file makes no second one.
 const MAX_PAGE_BYTES: u64 = 65_536;
 /// The first bytes of a rollback journal that SQLite has not finished with.
-const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+pub(crate) const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// How long to wait for another connection that writes.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
