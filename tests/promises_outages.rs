@@ -149,9 +149,10 @@ async fn p1_a_reader_that_leaves_and_is_back_at_once_gets_what_is_sent_from_then
     let (server, dir) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
     let mut bob = nodes::wire::Puppet::start(&server, "bob").await;
     let alice = begin(builder(&server, &dir, "alice")).await;
-    let out = alice.join("work", Mode::Writer).await.expect("joined");
-    reader_is_known(&alice, "work", "bob").await;
     let mut events = alice.events();
+    let out = alice.join("work", Mode::Writer).await.expect("joined");
+    let joined = |event: &Event| matches!(event, Event::ReaderJoined { .. }).then_some(());
+    event(&mut events, "joined", joined).await;
     let mut leaves = nodes::wire::keepalive("bob", 42, 1_000_000);
     leaves["channels"] = serde_json::json!([]);
     leaves["left"] = serde_json::json!(["work"]);
@@ -162,7 +163,6 @@ async fn p1_a_reader_that_leaves_and_is_back_at_once_gets_what_is_sent_from_then
         client.publish("waypost.keepalive.bob", frame.into()).await.expect("published");
     }
     client.flush().await.expect("flushed");
-    let joined = |event: &Event| matches!(event, Event::ReaderJoined { .. }).then_some(());
     let left = |event: &Event| matches!(event, Event::ReaderLeft { .. }).then_some(());
     event(&mut events, "left", left).await;
     event(&mut events, "joined again", joined).await;
