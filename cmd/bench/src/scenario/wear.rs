@@ -92,13 +92,16 @@ async fn in_place(
     let before = look();
     pace(&mut sender, &mut rows, interval, count).await?;
     sleep(if stage.options.quick { Duration::ZERO } else { REST }).await;
+    let deadline = Instant::now() + PATIENCE;
+    while reader.taken().await? < u64::from(WARM_UP + count) {
+        if Instant::now() > deadline {
+            return Err(stalled("the last message that is counted"));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
     let after = look();
-    let took = reader.taken().await?;
     for part in [sender, reader, rows] {
         part.end().await?;
-    }
-    if took < u64::from(WARM_UP + count) {
-        return Err(stalled("the last message that is counted"));
     }
     Ok(Written(each(before, after, count)))
 }
