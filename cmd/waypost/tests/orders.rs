@@ -62,7 +62,7 @@ fn an_order_without_yes_and_without_a_terminal_is_refused_before_anything_happen
     }
     here.run("purge queue --yes").says(2, "required");
     here.run("purge some --all --yes").says(2, "queue");
-    here.run("kick a --yes").says(1, "no NATS server");
+    here.run("kick a --yes").says(1, "not connected to NATS");
     let help = here.run("kick --help").expect_code(0);
     assert!(help.text().contains("Exit codes"), "{}", help.text());
 }

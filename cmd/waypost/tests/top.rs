@@ -223,5 +223,5 @@ fn it_can_be_printed_once() {
     assert!(words(lines[3])[6].ends_with('s'), "an age by alice's own clock: {lines:?}");
     assert!(lines.len() == 4 && lines.iter().all(|line| line.len() <= 80), "{lines:?}");
     let nowhere = Program::new(NOWHERE);
-    nowhere.run("top --once").says(1, "no NATS server");
+    nowhere.run("top --once").says(1, "not connected to NATS");
 }
