@@ -441,6 +441,8 @@ pub enum Outage {
     /// No server answers, or none was found.
     #[default]
     NoServer,
+    /// This process may open no more files, and a connection is one.
+    NoFiles,
     /// A certificate, a key or a file of the settings keeps the connection from being encrypted.
     NoTrust,
     /// The server is there, and refuses something without which there is no connection: by a limit, or by permissions.
@@ -451,6 +453,7 @@ impl Outage {
     pub(crate) fn reason(self, said: String) -> Reason {
         match self {
             Self::NoServer => Reason::NoServer { said },
+            Self::NoFiles => Reason::NoFiles { said },
             Self::NoTrust => Reason::NoTrust { said },
             Self::Refused => Reason::refused(said),
         }

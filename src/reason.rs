@@ -185,7 +185,13 @@ impl Reason {
 
     /// Whether it says why there is no connection: one such reason can follow another.
     pub(crate) fn is_about_the_link(&self) -> bool {
-        matches!(self, Self::Unauthorized { .. } | Self::NoTrust { .. } | Self::NoServer { .. })
+        matches!(
+            self,
+            Self::Unauthorized { .. }
+                | Self::NoTrust { .. }
+                | Self::NoFiles { .. }
+                | Self::NoServer { .. }
+        )
     }
 
     /// Whether it is of what a server has said, which nobody knows of any more while there is no connection.
@@ -201,6 +207,7 @@ impl Reason {
                 | Self::NameTaken { .. }
                 | Self::Unauthorized { .. }
                 | Self::NoTrust { .. }
+                | Self::NoFiles { .. }
                 | Self::NoServer { .. }
         )
     }

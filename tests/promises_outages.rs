@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nodes::child::Child;
 use nodes::*;
+use support::eventually;
 use support::nats_server::NatsServer;
 use support::tcp_proxy::TcpProxy;
 use tempfile::TempDir;
@@ -58,6 +59,51 @@ async fn p6_the_server_is_killed_again_and_again_while_messages_are_sent() {
     assert!(alice.statistics().await.expect("it runs").counters.reconnects >= 4);
     bob.shutdown().await;
     alice.shutdown().await;
+}
+
+/// A server that is one of a cluster tells its clients of addresses, and these may be out of reach. Between two tries at the address of the
+/// settings lies one of these at most, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_addresses_that_a_server_tells_of_and_nobody_reaches_delay_no_reconnection() {
+    let nowhere: Vec<TcpProxy> = (0..3).map(|_| TcpProxy::start(1)).collect();
+    nowhere.iter().for_each(TcpProxy::cut);
+    let tried = || nowhere.iter().map(TcpProxy::accepted).sum::<usize>();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let routes = free.local_addr().expect("a bound socket");
+    drop(free);
+    let member = |n: usize| {
+        let told = nowhere[n].url().replace("nats://", "");
+        let (listen, others) = match n {
+            0 => (routes.to_string(), String::new()),
+            _ => ("127.0.0.1:-1".to_owned(), format!("routes: [\"nats://{routes}\"]")),
+        };
+        format!(
+            "client_advertise: \"{told}\"\ncluster {{ name: c, listen: \"{listen}\", {others} }}"
+        )
+    };
+    let mut server = NatsServer::with_config(member(0));
+    let others = [1, 2].map(|n| NatsServer::with_config(member(n)));
+    let dir = tempfile::tempdir().expect("a folder");
+    let (alice, bob, out, got) = pair(&dir, &server.url(), &server.url()).await;
+    for round in 0..3 {
+        server.kill();
+        send_numbers(&out, round..round + 1).await;
+        // Both clients know of all three, and try them.
+        let all = || nowhere.iter().all(|one| one.accepted() > 2 * round);
+        disconnected(&alice).await;
+        disconnected(&bob).await;
+        eventually(Duration::from_secs(60), "all addresses are tried", all);
+        server.restart();
+        let before = tried();
+        connected(&alice).await;
+        connected(&bob).await;
+        // For each of the two one try that had begun, and one before the turn of the settings' server.
+        assert!(tried() <= before + 4, "{} tries", tried() - before);
+    }
+    all_arrived(&alice, &got, 3).await;
+    bob.shutdown().await;
+    alice.shutdown().await;
+    drop(others);
 }
 
 #[tokio::test(flavor = "multi_thread")]

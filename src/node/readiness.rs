@@ -100,6 +100,7 @@ fn check(reason: &Reason) -> Check {
         Reason::NameTaken { .. }
         | Reason::Unauthorized { .. }
         | Reason::NoTrust { .. }
+        | Reason::NoFiles { .. }
         | Reason::Denied { .. }
         | Reason::ServerLimit { .. } => ("nats", CheckState::Failed),
         Reason::ServerSaid { .. } => ("nats", CheckState::Passed),

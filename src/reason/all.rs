@@ -208,6 +208,15 @@ reasons! {
         "renew or correct what is named, here or at the server; files are read again at each try"
         "connected to NATS"
 
+    /// This process may open no more files, and a connection is one.
+    NoFiles {
+        /// What the system says.
+        said: String,
+    } = "no_files"
+        "this process can open no more files, so there is no connection to NATS ({said}); messages wait"
+        "raise its limit (ulimit -n, LimitNOFILE=), or let it open fewer; it is tried again by itself"
+        "connected to NATS"
+
     /// There is no connection to a server.
     NoServer {
         /// What the client says.

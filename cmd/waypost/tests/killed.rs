@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use program::{NOWHERE, PATIENCE, Program, Running, field, finish, numbered, texts};
-use rustix::process::Signal;
+use rustix::process::{Resource, Signal};
 use support::eventually;
 use support::nats_server::NatsServer;
 
@@ -176,6 +176,50 @@ fn a_limit_of_the_process_is_named_and_nothing_panics() {
     assert!(ended.err.contains("too large") || ended.err.contains("full"), "{}", ended.err);
     here.run("send chat hi --id alice --flush 0").expect_code(0);
     here.run("db check --id alice").expect_code(0);
+}
+
+#[test]
+fn too_little_memory_is_named_and_nothing_panics() {
+    let here = Program::new(NOWHERE);
+    let limited = |kib: u64, arguments: &str| {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -v {kib}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_waypost")]);
+        Running::new(here.wrap(shell, arguments)).ended()
+    };
+    // Below this the system cannot even load the program.
+    let loads = (1..).map(|n| n * 10_000).find(|kib| limited(*kib, "--version").code == Some(0));
+    let least = loads.expect("the machine has as much");
+    let mut sent = 0;
+    for more in [0, 5_000, 10_000, 20_000, 40_000, 80_000, 120_000, 200_000, 1_000_000] {
+        let ended = limited(least + more, "send chat hi --id alice --flush 0");
+        assert!(!ended.err.contains("panicked"), "{more}: {}", ended.err);
+        let named = ["more threads can be started", "memory allocation of", "not enough memory"];
+        let is_named = named.iter().any(|words| ended.err.contains(words));
+        assert!(ended.code == Some(0) || is_named, "{more} above {least}: {ended:?}");
+        sent += u64::from(ended.code == Some(0));
+    }
+    assert!(sent > 0, "a gigabyte is enough");
+    let rows = here.run("queue --id alice --json").expect_code(0).json();
+    assert_eq!(rows[0]["pending"], sent);
+}
+
+#[test]
+fn a_limit_of_files_that_is_met_while_it_runs_is_named_and_it_goes_on_by_itself() {
+    let mut server = NatsServer::start();
+    let here = Program::new(server.url());
+    let mut reader = here.spawn("recv chat --id bob");
+    here.run("send chat one --id alice --to bob --wait 30s").expect_code(0);
+    assert_eq!(reader.line(), "one");
+    reader.limit(Resource::Nofile, Some(3));
+    server.restart();
+    let named = || reader.said().contains("this process can open no more files");
+    eventually(PATIENCE, "the limit is named", named);
+    reader.limit(Resource::Nofile, None);
+    here.run("send chat two --id alice --to bob --wait 30s").expect_code(0);
+    assert_eq!(reader.line(), "two");
+    reader.signal(Signal::TERM);
+    reader.ended().expect_code(0);
 }
 
 /// P1: before each batch of ids that is printed, the file was synced.

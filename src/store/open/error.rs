@@ -211,6 +211,14 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
+    /// SQLite got no memory from the system.
+    #[error(
+        "there is not enough memory to open {path:?}: give this process more (ulimit -v, MemoryMax=), or end others"
+    )]
+    NoMemory {
+        /// The path.
+        path: PathBuf,
+    },
     /// A setting that safety depends on did not take.
     #[error(
         "{path:?}: SQLite has {pragma} = {found:?} instead of {wanted:?}: build with the bundled SQLite"
@@ -311,6 +319,7 @@ impl OpenError {
             | (_, ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => {
                 Self::Corrupt { path, reason: source.to_string() }
             }
+            (ErrorCode::OutOfMemory, _) | (_, ffi::SQLITE_IOERR_NOMEM) => Self::NoMemory { path },
             (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Self::Busy { path },
             (ErrorCode::ReadOnly, _) => Self::NotWritable { path },
             (ErrorCode::CannotOpen, _) => Self::NotReadable { path },
@@ -352,6 +361,8 @@ mod tests {
     fn what_sqlite_says_is_sorted_by_what_can_be_done() {
         assert!(matches!(said(ffi::SQLITE_FULL), OpenError::Full { .. }));
         assert!(matches!(said(ffi::SQLITE_BUSY), OpenError::Busy { .. }));
+        assert!(matches!(said(ffi::SQLITE_NOMEM), OpenError::NoMemory { .. }));
+        assert!(matches!(said(ffi::SQLITE_IOERR_NOMEM), OpenError::NoMemory { .. }));
         assert!(matches!(said(ffi::SQLITE_READONLY_DIRECTORY), OpenError::NotWritable { .. }));
         assert!(matches!(said(ffi::SQLITE_CANTOPEN), OpenError::NotReadable { .. }));
         assert!(matches!(said(ffi::SQLITE_NOTADB), OpenError::NotADatabase { .. }));

@@ -203,6 +203,8 @@ pub(super) fn kind(words: &str) -> Outage {
         Outage::NoTrust
     } else if lower.starts_with("maximum ") || lower.starts_with("permissions violation") {
         Outage::Refused
+    } else if lower.starts_with("too many open files") {
+        Outage::NoFiles
     } else {
         Outage::NoServer
     }
@@ -224,6 +226,7 @@ fn trouble(servers: &[Server], problem: Option<String>) -> Option<Trouble> {
         outage = match (outage, kind(words)) {
             (Some(Outage::NoTrust), _) | (_, Outage::NoTrust) => Some(Outage::NoTrust),
             (Some(Outage::Refused), _) | (_, Outage::Refused) => Some(Outage::Refused),
+            (Some(Outage::NoFiles), _) | (_, Outage::NoFiles) => Some(Outage::NoFiles),
             (_, other) => Some(other),
         };
     }
@@ -365,6 +368,9 @@ mod tests {
         let gone = "nats://h:1: Connection refused (os error 111)".to_owned();
         let said = words("IO error: Connection refused (os error 111)", None);
         assert_eq!(said, (gone, Some(Outage::NoServer)));
+        let files = "Too many open files (os error 24)";
+        let told = (format!("nats://h:1: {files}"), Some(Outage::NoFiles));
+        assert_eq!(words(&format!("IO error: {files}"), None), told);
         let file = "failed signing nonce: AuthError(auth.creds_file: x cannot be read: gone)";
         let told = ("nats://h:1: auth.creds_file: x cannot be read: gone".to_owned(), None);
         assert_eq!(words(file, None), told);

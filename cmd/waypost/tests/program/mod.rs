@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -122,24 +123,38 @@ pub struct Running {
     child: Child,
     pub input: Option<ChildStdin>,
     output: Option<BufReader<ChildStdout>>,
-    errors: Option<JoinHandle<String>>,
+    errors: Arc<Mutex<Vec<u8>>>,
+    errors_end: Option<JoinHandle<()>>,
 }
 
 impl Running {
     pub fn new(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
-        let mut errors = child.stderr.take().expect("a pipe");
+        let mut pipe = child.stderr.take().expect("a pipe");
+        let errors = Arc::<Mutex<Vec<u8>>>::default();
+        let so_far = Arc::clone(&errors);
+        let read = move || {
+            let mut buffer = [0; 4_096];
+            loop {
+                match pipe.read(&mut buffer).expect("standard error") {
+                    0 => return,
+                    count => so_far.lock().expect("no panic").extend(&buffer[..count]),
+                }
+            }
+        };
         Self {
             input: child.stdin.take(),
             output: child.stdout.take().map(BufReader::new),
-            errors: Some(std::thread::spawn(move || {
-                let mut text = Vec::new();
-                errors.read_to_end(&mut text).expect("standard error");
-                String::from_utf8_lossy(&text).into_owned()
-            })),
+            errors,
+            errors_end: Some(std::thread::spawn(read)),
             child,
         }
+    }
+
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.errors.lock().expect("no panic")).into_owned()
     }
 
     /// Gives it this input.
@@ -172,9 +187,14 @@ impl Running {
 
     /// How large a file it may write: with none as large as it likes, with few bytes as if the disk failed.
     pub fn limit_files(&self, bytes: Option<u64>) {
-        let maximum = getrlimit(Resource::Fsize).maximum;
-        let limit = Rlimit { current: bytes.or(maximum), maximum };
-        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).expect("it runs");
+        self.limit(Resource::Fsize, bytes);
+    }
+
+    /// Lowers this limit; with none it is as high again as may be.
+    pub fn limit(&self, resource: Resource, current: Option<u64>) {
+        let maximum = getrlimit(resource).maximum;
+        let limit = Rlimit { current: current.or(maximum), maximum };
+        prlimit(Some(Pid::from_child(&self.child)), resource, limit).expect("it runs");
     }
 
     /// Ends its input, and waits for its end.
@@ -194,9 +214,9 @@ impl Running {
             bytes
         });
         let status = self.wait(patience);
-        let errors = self.errors.take().expect("taken once").join().expect("a reading thread");
+        self.errors_end.take().expect("taken once").join().expect("a reading thread");
         let out = output.join().expect("a reading thread");
-        Ended { code: status.code(), out, err: errors }
+        Ended { code: status.code(), out, err: self.said() }
     }
 
     fn wait(&mut self, patience: Duration) -> ExitStatus {

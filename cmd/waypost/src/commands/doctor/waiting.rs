@@ -9,7 +9,7 @@ use crate::commands::{queue, reasons};
 use crate::output::count;
 
 /// Reasons for which a node is not as it should be, as its readiness has them; the others are about those for whom messages wait.
-const FAILURES: [&str; 13] = [
+const FAILURES: [&str; 14] = [
     "ended",
     "broken",
     "name_taken",
@@ -20,6 +20,7 @@ const FAILURES: [&str; 13] = [
     "draining",
     "unauthorized",
     "no_trust",
+    "no_files",
     "denied",
     "server_limit",
     "queue_full",
