@@ -33,15 +33,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::message::NodeId;
+pub use crate::message::{NotAToken, TOKEN_HEADER, Term, TermTooHigh, Token};
 pub use crate::protocol::election::{
-    Accession, Deposed, MAX_VOTERS, NotAToken, Refused, SettingsError, StaleToken, Term,
-    TermTooHigh, Token, Version,
+    Accession, Deposed, MAX_VOTERS, Refused, SettingsError, StaleToken, Version,
 };
 use crate::protocol::election::{Notice, State};
 pub use crate::store::Fence;
-
-/// The header in which a message carries its sender's fencing token: see [`NewMessage::fenced`](crate::NewMessage::fenced).
-pub const TOKEN_HEADER: &str = "waypost-token";
 
 /// What a master hands on: one JSON value, replaced as a whole.
 #[derive(Clone, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
-use crate::election::{TOKEN_HEADER, Token};
 use crate::error::{AckError, StoreError, TransactionError};
-use crate::message::{CONTENT_TYPE, ChannelName, Headers, Kind, MessageId, NodeId, Priority};
+use crate::message::{
+    CONTENT_TYPE, ChannelName, Headers, Kind, MessageId, NodeId, Priority, TOKEN_HEADER, Token,
+};
 use crate::protocol::inbox::Done;
 use crate::store::{InboxAdvance, Store, Tx};
 

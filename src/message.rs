@@ -11,10 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::election::{TOKEN_HEADER, Token};
-
 mod body;
 mod names;
+mod token;
 
 use names::{excerpt, only};
 
@@ -23,6 +22,7 @@ pub use names::{
     ChannelName, Incarnation, Kind, MAX_CHANNEL_BYTES, MAX_KIND_BYTES, MAX_NODE_ID_BYTES,
     MessageId, NameError, NodeId, StoreId,
 };
+pub use token::{NotAToken, TOKEN_HEADER, Term, TermTooHigh, Token};
 
 /// Most headers that one message may carry.
 pub const MAX_HEADERS: usize = 64;

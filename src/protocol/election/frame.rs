@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::terms::{State, Term, Version};
-use crate::message::{Incarnation, NodeId};
+use super::terms::{State, Version};
+use crate::message::{Incarnation, NodeId, Term};
 
 /// One thing that is said. All of it may be broadcast: what is for one node names it.
 #[derive(Debug, Clone, PartialEq)]

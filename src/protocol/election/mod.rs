@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Now;
 use super::backoff::Jitter;
 use crate::message::{Incarnation, NodeId};
+pub use crate::message::{NotAToken, Term, TermTooHigh, Token};
 
 mod candidate;
 mod disk;
@@ -40,9 +41,7 @@ pub use disk::{Durable, Record};
 pub use essence::Eyes;
 pub use frame::{Beat, Frame, FrameError, Header, Said};
 pub use settings::{MAX_STATE_BYTES, MAX_VOTERS, Mode, Settings, SettingsError, Times, Warning};
-pub use terms::{
-    Admission, NotAToken, StaleToken, State, Term, TermTooHigh, Token, Version, admit,
-};
+pub use terms::{Admission, StaleToken, State, Version, admit};
 
 /// We are later than this after our own timer: it is we who stood still, frozen or starved.
 const STOOD_STILL: Duration = Duration::from_secs(1);
