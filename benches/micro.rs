@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use inside::{
-    clock, config, election, error, event, exposure, management, message, metering, reason,
+    clock, condition, config, election, error, event, exposure, management, message, metering,
+    reason,
 };
 use meter::{Instructions, Meter, Times};
 use store::inspect;
@@ -42,6 +43,7 @@ mod transport;
 #[allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 mod inside {
     pub(crate) mod clock;
+    pub(crate) mod condition;
     pub(crate) mod config;
     pub(crate) mod election;
     pub(crate) mod error;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::condition::Health;
 pub use crate::config::ConfigError;
 pub use crate::inspect::InspectError;
 pub use crate::management::OrderError;
@@ -201,6 +202,12 @@ impl StoreError {
                 return None;
             }
         })
+    }
+
+    /// How a file is that cannot be written because of this.
+    pub(crate) fn health(&self) -> Health {
+        let broken = || Reason::Broken { what: format!("the node's file ({self})") };
+        Health::Failed(self.reason().unwrap_or_else(broken))
     }
 
     /// Whether it is room that is missing.

@@ -1,15 +1,15 @@
-//! What a node tells its monitors, and its counters.
+//! What a node tells its monitors.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub use crate::condition::{Counters, Link, Outage};
+use crate::condition::{Health, LogCut, StorageUse};
 use crate::election::ElectionEvent;
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId, Priority};
 use crate::reason::{Reason, size};
-use crate::store::{LogCut, StorageUse};
 
 /// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
 /// and nothing that matters is known from events alone.
@@ -358,157 +358,6 @@ impl fmt::Display for LimitNear {
     }
 }
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// Counters since the node was started.
-        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
-        #[serde(default)]
-        #[non_exhaustive]
-        pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)+
-        }
-
-        /// The same, shared by the threads that count.
-        #[derive(Debug, Default)]
-        pub(crate) struct Tally {
-            $(pub(crate) $name: Tick,)+
-        }
-
-        impl Tally {
-            pub(crate) fn read(&self) -> Counters {
-                Counters { $($name: self.$name.0.load(Ordering::Relaxed),)+ }
-            }
-        }
-    };
-}
-
-/// One counter.
-#[derive(Debug, Default)]
-pub(crate) struct Tick(AtomicU64);
-
-impl Tick {
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-}
-
-counters! {
-    /// Messages committed for sending: by `send`, in a transaction, or by sending a dead letter again.
-    accepted,
-    /// Messages sent to a receiver, repetitions not counted.
-    sent,
-    /// Messages sent to a receiver again.
-    redelivered,
-    /// Messages acknowledged by a receiver.
-    delivered,
-    /// Messages that expired for a receiver.
-    expired,
-    /// Messages that became dead letters.
-    dead_lettered,
-    /// Messages that gave way to newer ones, were purged, or waited for a receiver that was forgotten or has left.
-    dropped,
-    /// Messages that a handler took.
-    processed,
-    /// Messages that a handler refused, or in which it panicked.
-    failed,
-    /// Messages that came again and were recognised.
-    repeated,
-    /// Acknowledgements sent.
-    acks_sent,
-    /// Acknowledgements received.
-    acks_received,
-    /// Refusals sent.
-    nacks_sent,
-    /// Refusals received.
-    nacks_received,
-    /// Answers that fitted nothing.
-    unmatched_answers,
-    /// Keepalives sent.
-    keepalives_sent,
-    /// Keepalives received.
-    keepalives_received,
-    /// Frames that were refused: not ours, of another version, damaged, or from another sender than they say.
-    refused_frames,
-    /// Connections to a NATS server after the first.
-    reconnects,
-}
-
-/// What kind of reason there is for no connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Outage {
-    /// No server answers, or none was found.
-    #[default]
-    NoServer,
-    /// This process may open no more files, and a connection is one.
-    NoFiles,
-    /// A certificate, a key or a file of the settings keeps the connection from being encrypted.
-    NoTrust,
-    /// The server is there, and refuses something without which there is no connection: by a limit, or by permissions.
-    Refused,
-}
-
-impl Outage {
-    pub(crate) fn reason(self, said: String) -> Reason {
-        match self {
-            Self::NoServer => Reason::NoServer { said },
-            Self::NoFiles => Reason::NoFiles { said },
-            Self::NoTrust => Reason::NoTrust { said },
-            Self::Refused => Reason::refused(said),
-        }
-    }
-}
-
-/// How a node's connection is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Link {
-    /// Not connected yet.
-    Connecting,
-    /// Connected, every subscription proven live.
-    Connected {
-        /// The server's name and version.
-        server: String,
-    },
-    /// The connection was lost, or could not be made; it is tried again.
-    Disconnected {
-        /// What the client or the server says about it.
-        reason: String,
-        /// What kind of reason that is.
-        #[serde(default)]
-        outage: Outage,
-    },
-    /// The server refuses our credentials; it is tried again.
-    Unauthorized {
-        /// What the server says.
-        reason: String,
-    },
-    /// Another node with our id was there first: this one neither sends nor receives.
-    Conflict {
-        /// The other's host.
-        host: String,
-    },
-}
-
-impl Link {
-    /// Whether messages can be sent.
-    pub const fn is_connected(&self) -> bool {
-        matches!(self, Self::Connected { .. })
-    }
-
-    pub(crate) fn reason(&self) -> Option<Reason> {
-        Some(match self {
-            Self::Connected { .. } => return None,
-            Self::Connecting => Reason::NoServer { said: "no answer yet".to_owned() },
-            Self::Disconnected { reason, outage } => outage.reason(reason.clone()),
-            Self::Unauthorized { reason } => Reason::Unauthorized { said: reason.clone() },
-            Self::Conflict { host } => Reason::NameTaken { host: host.clone() },
-        })
-    }
-}
-
 /// A node's state in short.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -520,7 +369,7 @@ pub struct Status {
     /// The connection.
     pub link: Link,
     /// The file.
-    pub storage: crate::store::Health,
+    pub storage: Health,
     /// Why messages don't move, as last looked at, the most important first; empty where nothing is in the way. At most 100.
     /// [`Node::reasons`](crate::Node::reasons) looks anew and gives all.
     pub reasons: Vec<Reason>,

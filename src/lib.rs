@@ -122,6 +122,7 @@ pub mod reason;
 
 mod channel;
 mod clock;
+mod condition;
 mod driver;
 mod exposure;
 mod gate;
@@ -138,11 +139,12 @@ mod store;
 mod transport;
 
 pub use channel::{Channel, Messages};
+pub use condition::{Health, Link, LogCut, Outage, StorageUse};
 pub use config::{
     Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
     WallClock,
 };
-pub use event::{Event, Limit, LimitNear, Link, Outage, Status};
+pub use event::{Event, Limit, LimitNear, Status};
 pub use incoming::{HandlerError, HandlerResult, Message};
 pub use message::{
     CONTENT_TYPE, ChannelName, Headers, Incarnation, InvalidMessage, Kind, MAX_CHANNEL_BYTES,
@@ -154,7 +156,7 @@ pub use metrics::Metrics;
 pub use node::{Builder, ElectionEvents, Events, Node};
 pub use reason::Reason;
 pub use store::inspect;
-pub use store::{DeadLetter, Health, LogCut, StorageUse, Tx};
+pub use store::{DeadLetter, Tx};
 
 /// The SQLite library that the node's file is written with, for use in transactions.
 pub use rusqlite;

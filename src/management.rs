@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::condition::{Counters, Latency};
+use crate::condition::{Link, StorageUse};
 use crate::election::{ElectionInfo, Version};
-pub use crate::event::Counters;
-use crate::event::Link;
 use crate::message::{ChannelName, Incarnation, Mode, NodeId, StoreId};
 use crate::reason::Told;
-use crate::store::StorageUse;
 
 mod observer;
 mod orders;
@@ -111,25 +110,6 @@ pub struct Report {
 
 fn is_zero(count: &u64) -> bool {
     *count == 0
-}
-
-/// Counts and sums since the start: the difference of two reports gives the mean of the time between them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Latency {
-    /// Messages whose way from acceptance to acknowledgement was measured.
-    pub deliveries: u64,
-    /// What that took together, in microseconds.
-    pub delivery_micros: u64,
-    /// Frames whose way from sending to acknowledgement was measured.
-    pub acks: u64,
-    /// What that took together, in microseconds.
-    pub ack_micros: u64,
-    /// Commits that waited for an fsync.
-    pub fsyncs: u64,
-    /// What they took together, in microseconds.
-    pub fsync_micros: u64,
 }
 
 /// A master's state, as one node has it.

@@ -8,10 +8,9 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::condition::{Counters, Health, StorageUse};
 use crate::config::Election;
-use crate::event::Counters;
 use crate::node::Shared;
-use crate::store::{Health, StorageUse};
 
 mod queues;
 

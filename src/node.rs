@@ -10,11 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
 use crate::channel::Channel;
+use crate::condition::Tally;
 use crate::config::Config;
 use crate::driver::{Command, Line, Standing};
 use crate::election::ElectionEvent;
 use crate::error::{ChannelError, NodeError, StoreError, TransactionError};
-use crate::event::{Event, Status, Tally};
+use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::management::{
     Account, ChannelInfo, Flushed, Lost, PeerInfo, Statistics, Topology, Waiting,

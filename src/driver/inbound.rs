@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tracing::Instrument;
 
 use super::{Completion, Driver, Timer};
-use crate::event::{Event, Link, Outage};
+use crate::condition::{Link, Outage};
+use crate::event::Event;
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
 use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict, detail};

@@ -9,6 +9,7 @@ use super::channels::Joined;
 use super::orders::Obeyed;
 use super::{Driver, Timer, WATCH_CLOCK};
 use crate::clock;
+use crate::condition::StorageUse;
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
 use crate::management::Order;
@@ -17,7 +18,7 @@ use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::{delivery, membership};
 use crate::store::clock::NOTE_ALONE_MS;
-use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, StorageUse, again};
+use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, again};
 use crate::transport::Transport;
 
 /// How often it is noted when peers were last heard. Together with the clock, in one commit: an idle node must not wear out a memory card.

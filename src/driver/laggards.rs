@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{Completion, Driver, Timer};
+use crate::condition::StorageUse;
 use crate::error::StoreError;
 use crate::event::{Event, Limit, LimitNear};
 use crate::management::Account;
 use crate::protocol::laggard::{self, Laggard, Used, mark_at};
 use crate::reason::Reason;
-use crate::store::{Cursor, StorageUse};
+use crate::store::Cursor;
 use crate::transport::Transport;
 
 /// Least time between two looks.

@@ -9,9 +9,10 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::condition::{Link, Tally};
 use crate::config::Config;
 use crate::error::{StartError, StoreError};
-use crate::event::{Event, Link, Status, Tally};
+use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
 use crate::metering::Flights;

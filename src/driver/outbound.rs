@@ -8,6 +8,7 @@ use super::frames::Outgoing;
 use super::jobs::Written;
 use super::pages::BUFFER_BYTES_EACH;
 use super::{Completion, DEAD_LETTER_PAUSE, Driver, SETTLE_EVERY, SETTLE_FEW, Timer};
+use crate::condition::Health;
 use crate::event::Event;
 use crate::message::{Entry, MessageId, NodeId, StoreId, TopicId};
 use crate::protocol::backoff::Backoff;
@@ -16,7 +17,7 @@ use crate::protocol::frame::{Answer, MAX_HEADER_BYTES, Verdict};
 use crate::protocol::inbox;
 use crate::protocol::settling::{Position, Run};
 use crate::spans;
-use crate::store::{Attempt, Cursor, Health, Notice, Topic};
+use crate::store::{Attempt, Cursor, Notice, Topic};
 use crate::transport::Transport;
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.

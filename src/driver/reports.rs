@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::election::Office;
 use super::{Completion, Driver};
+use crate::condition::Health;
 use crate::error::StoreError;
 use crate::management::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
 use crate::protocol::frame::{ChannelPresence, Frame};
-use crate::store::{Health, Pending};
+use crate::store::Pending;
 use crate::transport::{Audience, Subject, Transport};
 
 /// Most reports a second, so that a stranger's questions cost little.

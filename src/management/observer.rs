@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{About, Query, Report};
+use crate::condition::Outage;
 use crate::config::Config;
 use crate::error::{ConfigError, ConnectError};
-use crate::event::Outage;
 use crate::message::{Incarnation, NodeId};
 use crate::protocol::frame::Frame;
 use crate::reason::Reason;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use prometheus::{Histogram, HistogramOpts, HistogramVec};
 
 use super::Fsync;
-use crate::management::Latency;
+use crate::condition::Latency;
 use crate::message::{MessageId, NodeId, TopicId};
 
 /// From acceptance to acknowledgement: a round trip where both sides are there, days where one is not.

@@ -1,7 +1,7 @@
 //! Without the feature: the same calls, which do nothing.
 
 use super::Fsync;
-use crate::management::Latency;
+use crate::condition::Latency;
 use crate::message::{MessageId, NodeId, TopicId};
 
 #[derive(Debug, Default)]

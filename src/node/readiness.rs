@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::Node;
-use crate::event::Link;
+use crate::condition::{Health, Link};
 use crate::management::{Check, CheckState, Readiness};
 use crate::reason::Reason;
-use crate::store::Health;
 
 /// How long the node and its file may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -122,7 +121,7 @@ fn check(reason: &Reason) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Outage;
+    use crate::condition::Outage;
 
     #[test]
     fn an_outage_waits_and_what_does_not_heal_by_itself_fails() {

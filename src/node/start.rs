@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{Node, Shared};
+use crate::condition::Link;
 use crate::config::{Config, Election};
 use crate::driver::{Desk, Driver, Parts, Standing, line};
 use crate::election::ElectionEvent;
 use crate::error::{OpenError, StartError, StoreOpenError};
-use crate::event::{Event, Link, Status};
+use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
 use crate::store::{Opened, Options, Store};

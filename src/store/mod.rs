@@ -50,9 +50,9 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::condition::{Health, LogCut, Tally};
 use crate::config::Durability;
 use crate::error::{StoreError, StoreOpenError};
-use crate::event::Tally;
 use crate::message::StoreId;
 use crate::metering::Meter;
 use crate::protocol::inbox::begun::Note;
@@ -70,11 +70,12 @@ use lock::Holder;
 use mailbox::Mailbox;
 pub(crate) use mailbox::Notices;
 use open::OpenFile;
+use open::log::Lost;
 use room::Room;
 use tx::Guard;
 pub use tx::Tx;
+pub use types::DeadLetter;
 pub(crate) use types::*;
-pub use types::{DeadLetter, Health, LogCut, StorageUse};
 use writer::{Begin, Message, Shared, Thread, Writer};
 
 /// Jobs that may wait for the writer; who comes after them waits for a place.
@@ -155,7 +156,9 @@ impl Store {
         inbox::forget_damaged(&file.writer, clock.now_ms(), &path).map_err(sorted)?;
         let restored = meta::restored(&file.writer, &ledger, node).map_err(sorted)?;
         let mailbox = Arc::new(Mailbox::default());
-        let cut = lost.map(|lost| LogCut::new(lost, ledger.totals.last_id));
+        let cut = lost.map(|Lost { frame, transactions }| {
+            LogCut::new(frame, transactions, ledger.totals.last_id)
+        });
         if let Some(cut) = &cut {
             record_cut(&file.writer, clock.now_ms(), cut, &path).map_err(sorted)?;
             mailbox.put([Notice::LogCut(*cut)]);

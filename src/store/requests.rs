@@ -10,13 +10,14 @@ use super::room::FREE_PAGES;
 use super::tx::{self, Tx};
 use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
-    Pending, Settlement, Start, StorageUse, Stray, UnderWay,
+    Pending, Settlement, Start, Stray, UnderWay,
 };
 use super::writer::{Alone, Message};
 use super::{
     Entry, Store, audit, cursors, dead_letters, election, inbox, members, meta, outbox, pager,
     strays,
 };
+use crate::condition::StorageUse;
 use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::management::Account;

@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use super::fault::At;
 use super::lock::beside;
 use super::reserve::{self, Reserve};
-use super::types::StorageUse;
+use crate::condition::StorageUse;
 use crate::error::StoreError;
 
 /// The most that the files take where the settings say nothing, and the disk is large.

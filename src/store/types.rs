@@ -1,13 +1,11 @@
 //! What goes into the store and comes out of it.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::open::log::Lost;
+use crate::condition::{LogCut, StorageUse};
 use crate::config::{Durability, Overflow, WallClock};
-use crate::error::StoreError;
 use crate::message::{
     ChannelName, Entry, Incarnation, Kind, MessageId, NodeId, Priority, StoreId, TopicId,
 };
@@ -15,7 +13,6 @@ use crate::protocol::delivery::Settled;
 use crate::protocol::election::Durable;
 use crate::protocol::frame::ChannelPresence;
 use crate::protocol::settling::{Run, Settling};
-use crate::reason::Reason;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -314,93 +311,6 @@ pub(crate) enum Loaded {
         topic: TopicId,
         id: MessageId,
     },
-}
-
-/// How much of the disk a node's files take: the database, its log and index, and the reserve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct StorageUse {
-    /// What they take, less what is free in the database for new messages.
-    pub used_bytes: u64,
-    /// The most that they may take: `storage_limit`, or what it is by default at this moment.
-    pub limit_bytes: u64,
-}
-
-/// How a node's file is.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "state", content = "why", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Health {
-    /// It can be read and written.
-    Healthy,
-    /// There is no space for messages; it is tried again with each.
-    Full,
-    /// The node's files take as much as they may; it is tried again with each message.
-    AtLimit(StorageUse),
-    /// It cannot be written; why, and what to do.
-    Failed(Reason),
-}
-
-impl Health {
-    pub(crate) fn failed(error: &StoreError) -> Self {
-        let broken = || Reason::Broken { what: format!("the node's file ({error})") };
-        Self::Failed(error.reason().unwrap_or_else(broken))
-    }
-
-    /// Whether it is the same state, with other numbers perhaps.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self == other || matches!((self, other), (Self::AtLimit(_), Self::AtLimit(_)))
-    }
-
-    /// What hinders a node whose file, at this path, is so.
-    pub(crate) fn reason(&self, path: &Path) -> Option<Reason> {
-        match self {
-            Self::Healthy => None,
-            Self::Full => Some(Reason::DiskFull { path: path.display().to_string() }),
-            Self::AtLimit(StorageUse { used_bytes, limit_bytes }) => Some(Reason::StorageLimit {
-                path: path.display().to_string(),
-                used_bytes: *used_bytes,
-                limit_bytes: *limit_bytes,
-            }),
-            Self::Failed(reason) => Some(reason.clone()),
-        }
-    }
-}
-
-/// SQLite could not read its write-ahead log to the end when the node was started, although committed transactions follow: what
-/// was accepted, received or settled in them may be lost. After a power cut that is in order for what had not been synced yet (receipts
-/// and settlements, which are made good with the peers); otherwise the disk has damaged the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct LogCut {
-    /// The first frame of the log that could not be read, counted from 1; 0 for its header.
-    pub frame: u64,
-    /// How many transactions are known to be lost, at least.
-    pub transactions: u64,
-    /// The last message id that the file knows now: messages of this node above it may be lost.
-    pub last_id: MessageId,
-}
-
-impl LogCut {
-    /// How it is named in the audit.
-    pub const ACTION: &str = "log cut short";
-
-    pub(crate) const fn new(lost: Lost, last_id: MessageId) -> Self {
-        let Lost { frame, transactions } = lost;
-        Self { frame, transactions, last_id }
-    }
-}
-
-impl fmt::Display for LogCut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frame, transactions, last_id } = self;
-        write!(
-            f,
-            "the write-ahead log could not be read from frame {frame} on, and with it at least {transactions} later transactions: \
-             messages that were accepted after {last_id} may be lost. After a power cut, receipts and settlements are lost in this way \
-             and made good; otherwise check the disk"
-        )
-    }
 }
 
 /// What the writer tells the driver, always after the commit.

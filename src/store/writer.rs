@@ -19,10 +19,10 @@ use super::open::{self, Readers, TRUNCATE_LOG, generation};
 use super::room::{Room, Seen, Whose};
 use super::spans;
 use super::tx::Guard;
-use super::types::{Health, Notice};
+use super::types::Notice;
+use crate::condition::{Health, Tally};
 use crate::config::Durability;
 use crate::error::StoreError;
-use crate::event::Tally;
 use crate::metering::{Fsync, Meter, Stopwatch};
 use crate::reason::Reason;
 
@@ -389,7 +389,7 @@ impl Writer {
         }
         if self.file.is_some() && Identity::of(&self.shared.path) != self.identity {
             let error = StoreError::Replaced { path: self.shared.path.clone() };
-            self.shared.set_health(Health::failed(&error));
+            self.shared.set_health(error.health());
             self.shared.mailbox.put([Notice::Down]);
             self.down = Some(Down { error, for_good: true, tried: Instant::now() });
         }

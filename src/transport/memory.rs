@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{PublishError, Role, ServerInfo, Subject, Transport, TransportEvent};
-use crate::event::Outage;
+use crate::condition::Outage;
 use crate::message::NodeId;
 
 /// Frames that may be under way to one transport; one more is dropped, and the transport told that it is slow.

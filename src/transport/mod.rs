@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub(crate) use subjects::{Audience, Role, Subject, Subjects};
 
-use crate::event::Outage;
+use crate::condition::Outage;
 
 /// Carries frames. One loop on a current-thread runtime owns it, so it need not be `Send`.
 pub(crate) trait Transport {

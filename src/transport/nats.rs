@@ -42,8 +42,8 @@ use self::signals::{Signals, Trouble};
 use super::{
     Audience, PublishError, Role, ServerInfo, Subject, Subjects, Transport, TransportEvent,
 };
+use crate::condition::Outage;
 use crate::config::Config;
-use crate::event::Outage;
 use crate::message::NodeId;
 
 /// How often the client's state is read, should its events have been lost.

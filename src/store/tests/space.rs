@@ -2,6 +2,7 @@
 
 use super::failures::{limit_pages, send_soon};
 use super::*;
+use crate::condition::StorageUse;
 use crate::reason::Reason;
 
 const MIB: u64 = 1024 * 1024;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{LOOK_EVERY, Writer, choose};
+use crate::condition::Health;
 use crate::config::Durability;
 use crate::error::StoreError;
 use crate::metering::Stopwatch;
@@ -11,7 +12,7 @@ use crate::store::fault::{self, At};
 use crate::store::inbox;
 use crate::store::job::{Group, PAGE_BYTES};
 use crate::store::open::look::BUSY_TIMEOUT;
-use crate::store::types::{Health, InboxAdvance};
+use crate::store::types::InboxAdvance;
 
 /// A receipt is committed.
 pub(in crate::store) struct Alone {

@@ -4,13 +4,14 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::{Down, Writer, fail_all};
+use crate::condition::Health;
 use crate::config::Durability;
 use crate::error::StoreError;
 use crate::store::fault;
 use crate::store::file::{File, Identity};
 use crate::store::job::Job;
 use crate::store::ledger::Ledger;
-use crate::store::types::{Cursor, Health, Notice};
+use crate::store::types::{Cursor, Notice};
 use crate::store::{inbox, meta};
 
 impl Writer {
@@ -67,7 +68,7 @@ impl Writer {
         if self.down.is_some() {
             return fail_all(jobs, &error);
         }
-        self.shared.set_health(Health::failed(&error));
+        self.shared.set_health(error.health());
         self.shared.mailbox.put([Notice::Down]);
         fail_all(jobs, &error);
         self.down = Some(Down { error, for_good: false, tried: Instant::now() });
@@ -134,7 +135,7 @@ impl Writer {
                 if error.is_no_room() {
                     self.room.reserve.release(super::space::SLACK_BYTES);
                 }
-                self.shared.set_health(Health::failed(&error));
+                self.shared.set_health(error.health());
                 self.down = Some(Down { error, for_good: false, tried: Instant::now() });
             }
         }

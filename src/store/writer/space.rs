@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Row};
 
 use super::{COPY_LOG, LOG_PAGES, Writer};
+use crate::condition::{Health, StorageUse};
 use crate::config::{Durability, Overflow};
 use crate::error::StoreError;
 use crate::protocol::laggard;
@@ -18,7 +19,7 @@ use crate::store::limits;
 use crate::store::open::{TRUNCATE_LOG, generation};
 use crate::store::readers::reader_pids;
 use crate::store::room::{FREE_PAGES, PAGE_COUNT, Whose};
-use crate::store::types::{Health, Notice, StorageUse};
+use crate::store::types::Notice;
 
 /// How long a log may grow, while the checkpoint cannot get past somebody else's reading, before it is told of; or to this part of what all
 /// files may take, where that is less.

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{LOOK_EVERY, Message, Shared, Writer};
+use crate::condition::Health;
 use crate::reason::Reason;
 use crate::store::job::Job;
-use crate::store::types::Health;
 
 /// Most jobs that one transaction takes.
 const GROUP_JOBS: usize = 1_024;

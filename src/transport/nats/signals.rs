@@ -11,8 +11,8 @@ use async_nats::{ClientError, Event, ReconnectToServer, Server, ServerAddr, Serv
 use tokio::sync::Notify;
 
 use super::files::Problem;
+use crate::condition::Outage;
 use crate::config::mask_url;
-use crate::event::Outage;
 
 const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
