@@ -28,8 +28,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::message::NodeId;
@@ -38,6 +38,7 @@ pub use crate::protocol::election::{
     Accession, Deposed, MAX_VOTERS, Refused, SettingsError, StaleToken, Version,
 };
 use crate::protocol::election::{Notice, State};
+pub use crate::protocol::report::{ElectionInfo, Role};
 pub use crate::store::Fence;
 
 /// What a master hands on: one JSON value, replaced as a whole.
@@ -170,40 +171,4 @@ impl From<&Notice> for ElectionEvent {
             Notice::OtherVoters { node } => Self::OtherVoters { node },
         }
     }
-}
-
-/// What part a node has in an election.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Role {
-    /// It is master.
-    Master,
-    /// It has a vote, and may become master.
-    Voter,
-    /// It has none: it knows the master and keeps the state.
-    Observer,
-}
-
-/// A node's part in an election, and what it knows of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ElectionInfo {
-    /// The voters of its settings; empty where all that are seen elect.
-    pub voters: Vec<NodeId>,
-    /// Its part.
-    pub role: Role,
-    /// The highest term that it knows.
-    pub term: Term,
-    /// Who is master, as it knows.
-    pub master: Option<NodeId>,
-    /// The master's term.
-    pub master_term: Option<Term>,
-    /// The newest state that it has.
-    pub state: Version,
-    /// How large that is, in bytes of JSON.
-    pub state_bytes: u64,
-    /// What it heard and did not obey since its start.
-    #[serde(default)]
-    pub refused: Refused,
 }

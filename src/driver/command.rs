@@ -10,9 +10,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Callback, Change};
 use crate::error::{ChannelError, HandOverError, NodeError, SetStateError, StoreError};
 use crate::incoming::{HandlerResult, Message};
-use crate::management::{Done, OrderError, Report, Task, Topology};
+use crate::management::OrderError;
 use crate::message::{ChannelName, Mode, NodeId, StartAt};
 use crate::protocol::election::Version;
+use crate::protocol::orders::{Done, Task};
+use crate::protocol::report::{Report, Topology};
 use crate::reason::Reason;
 
 /// What a handler's call gives.

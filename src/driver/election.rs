@@ -11,10 +11,9 @@ use super::command::Reply;
 use super::{Completion, Driver, Timer};
 use crate::clock;
 use crate::config::Audit;
-use crate::election::{ElectionEvent, ElectionInfo, HandedState, Role, Stepped, Stopping};
+use crate::election::{ElectionEvent, HandedState, Stepped, Stopping};
 use crate::error::{HandOverError, SetStateError, StoreError};
 use crate::event::Event as NodeEvent;
-use crate::management::ReportedState;
 use crate::message::NodeId;
 use crate::protocol::Now;
 use crate::protocol::election::{
@@ -22,6 +21,7 @@ use crate::protocol::election::{
     State, Term, Token, Version,
 };
 use crate::protocol::frame::Frame as Wire;
+use crate::protocol::report::{ElectionInfo, ReportedState, Role};
 use crate::reason::Reason;
 use crate::store::Entry;
 use crate::transport::{PublishError, Subject, Transport};

@@ -12,10 +12,10 @@ use crate::clock;
 use crate::condition::StorageUse;
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
-use crate::management::Order;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
+use crate::protocol::orders::Order;
 use crate::protocol::{delivery, membership};
 use crate::store::clock::NOTE_ALONE_MS;
 use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, again};
@@ -104,13 +104,13 @@ pub(super) enum Completion {
     CleanedUp,
     /// With what waits, and what of it was asked about.
     Report {
-        report: Box<crate::management::Report>,
+        report: Box<crate::protocol::report::Report>,
         pending: Result<Vec<Pending>, StoreError>,
-        about: Option<crate::management::About>,
+        about: Option<crate::protocol::report::About>,
     },
     Obeyed(Obeyed),
     Waiting(Result<u64, StoreError>),
-    Laggards(Result<(Vec<crate::management::Account>, StorageUse), StoreError>),
+    Laggards(Result<(Vec<crate::protocol::report::Account>, StorageUse), StoreError>),
     Lapsed {
         took: Duration,
         /// When the next message expires, by the file's clock.

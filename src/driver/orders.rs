@@ -11,12 +11,13 @@ use crate::config::Management;
 use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
 use crate::gate::Closed;
-use crate::management::{Done, Order, OrderError, Outcome, Query, Report, Task, Verdict};
+use crate::management::OrderError;
 use crate::message::{ChannelName, NodeId};
 use crate::protocol::election::{StaleToken, Term, Token};
 use crate::protocol::frame::{Frame, MAX_CHANNELS, detail};
 use crate::protocol::membership;
-use crate::protocol::orders::{MAX_UNDER_WAY, Ruling};
+use crate::protocol::orders::{Done, MAX_UNDER_WAY, Order, Outcome, Ruling, Task, Verdict};
+use crate::protocol::report::{Query, Report};
 use crate::store::{Entry, Store};
 use crate::transport::{Audience, Subject, Transport};
 

@@ -6,8 +6,8 @@ use super::election::Office;
 use super::{Completion, Driver};
 use crate::condition::Health;
 use crate::error::StoreError;
-use crate::management::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
 use crate::protocol::frame::{ChannelPresence, Frame};
+use crate::protocol::report::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
 use crate::store::Pending;
 use crate::transport::{Audience, Subject, Transport};
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::management::Account;
+use crate::protocol::report::Account;
 
 /// Most receivers that are told one by one, so that a node with thousands of peers makes no thousands of time series.
 const MAX_RECEIVERS: usize = 100;

@@ -6,8 +6,10 @@ use futures_util::future::join_all;
 
 use super::Node;
 use crate::driver::Command;
-use crate::management::{Answered, Done, Network, OrderError, Report, Scope, Task, Whom};
+use crate::management::{Answered, Network, OrderError, Scope, Whom};
 use crate::message::{ChannelName, NodeId};
+use crate::protocol::orders::{Done, Task};
+use crate::protocol::report::Report;
 
 /// How long an answer is waited for. An order is said again in the meantime, and obeyed once.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -6,13 +6,14 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::management::{Order, Outcome, Query, Report, Verdict as OrderVerdict};
 use crate::message::{
     Body, ChannelName, Headers, Incarnation, Kind, MessageId, Mode, NodeId, Priority, StartAt,
     StoreId,
 };
 
 use super::election::{self, MAX_STATE_BYTES};
+use super::orders::{Order, Outcome, Verdict as OrderVerdict};
+use super::report::{Query, Report};
 
 mod wire;
 

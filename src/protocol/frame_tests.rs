@@ -1,7 +1,8 @@
 use super::*;
-use crate::management::{About, Done, Task};
 use crate::message::Encoding;
 use crate::protocol::election::{Said, State, Term, Version};
+use crate::protocol::orders::{Done, Task};
+use crate::protocol::report::About;
 use proptest::prelude::*;
 
 fn node(name: &str) -> NodeId {

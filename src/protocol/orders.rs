@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::config::Management;
-use crate::management::{Order, Task, Verdict};
 use crate::message::{Incarnation, NodeId};
+
+mod task;
+
+pub use task::{Done, Order, Outcome, Task, Verdict};
 
 /// Most orders whose outcome is remembered.
 pub const REMEMBERED: usize = 256;
@@ -217,7 +220,6 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::management::Done;
 
     fn node(name: &str) -> NodeId {
         NodeId::new(name).expect("a valid name")

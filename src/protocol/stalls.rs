@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::management::About;
+use super::report::About;
 use crate::message::{ChannelName, MessageId, NodeId};
 use crate::reason::{self, Reason};
 

@@ -13,8 +13,8 @@ use super::types::Cleaned;
 use super::writer::COPY_LOG;
 use crate::config::Durability;
 use crate::error::StoreError;
-use crate::management::Lost;
 use crate::message::TopicId;
+use crate::protocol::report::Lost;
 
 /// Most rows that one step deletes.
 const STEP_ROWS: usize = 500;

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::types::{Cursor, Pending, Topic};
-use crate::management::Lost;
 use crate::message::{ChannelName, MessageId, NodeId, Priority, TopicId};
+use crate::protocol::report::Lost;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TopicState {

@@ -20,9 +20,9 @@ use super::{
 use crate::condition::StorageUse;
 use crate::config::Durability;
 use crate::error::{RedriveError, SendError, StoreError, TransactionError};
-use crate::management::Account;
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId, TopicId};
 use crate::protocol::election::{Record, StaleToken, Token};
+use crate::protocol::report::Account;
 
 /// What a message takes in the writer's queue besides its payload, roughly.
 const MESSAGE_BYTES: usize = 256;

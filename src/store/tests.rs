@@ -25,10 +25,10 @@ use super::clock::hand::HandClock;
 use super::*;
 use crate::config::{Overflow, WallClock};
 use crate::error::SendError;
-use crate::management::Account;
 use crate::message::{
     ChannelName, MessageId, NewMessage, NodeId, Prepared, Priority, StoreId, TopicId,
 };
+use crate::protocol::report::Account;
 
 pub(super) const START_MS: u64 = 1_800_000_000_000;
 pub(super) const DAY_MS: u64 = 86_400_000;

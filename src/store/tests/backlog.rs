@@ -1,7 +1,7 @@
 //! Reading pages, and cleaning up.
 
 use super::*;
-use crate::management::Lost;
+use crate::protocol::report::Lost;
 
 fn seqs(page: &Page) -> Vec<u64> {
     let seq = |loaded: &Loaded| match loaded {
