@@ -23,7 +23,7 @@ use std::time::Duration;
 use criterion::Criterion;
 use inside::{
     clock, condition, config, election, error, event, exposure, management, message, metering,
-    reason,
+    notation, policy, reason,
 };
 use meter::{Instructions, Meter, Times};
 use store::inspect;
@@ -52,6 +52,8 @@ mod inside {
     pub(crate) mod management;
     pub(crate) mod message;
     pub(crate) mod metering;
+    pub(crate) mod notation;
+    pub(crate) mod policy;
     pub(crate) mod reason;
 }
 

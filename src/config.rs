@@ -8,17 +8,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{NameError, NodeId};
-use crate::protocol::election::MAX_STATE_BYTES;
-use crate::protocol::frame::MAX_MESSAGES;
+use crate::notation::{duration, optional_duration};
+use crate::policy::{MAX_MESSAGES, MAX_STATE_BYTES};
 
 mod election;
-mod policy;
 mod secret;
 mod size;
 
-pub use crate::protocol::election::Times as ElectionTimes;
+pub use crate::policy::{Management, Times as ElectionTimes};
 pub use election::Election;
-pub use policy::Management;
 
 /// When a committed write is safe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -519,88 +517,6 @@ impl Config {
             );
         }
         Ok(())
-    }
-}
-
-/// A list of words, or a text with commas between them.
-mod words {
-    use super::Deserialize;
-    use serde::Deserializer;
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Text(String),
-        List(Vec<String>),
-    }
-
-    /// A keyword, in small letters, or names: one text without a comma is a keyword where it is one of these, and a list never is.
-    pub(super) enum Words {
-        Keyword(&'static str),
-        Names(Vec<String>),
-    }
-
-    pub(super) fn read<'de, D: Deserializer<'de>>(
-        from: D,
-        keywords: &[&'static str],
-    ) -> Result<Words, D::Error> {
-        let text = match Written::deserialize(from)? {
-            Written::List(names) => return Ok(Words::Names(names)),
-            Written::Text(text) => text,
-        };
-        let meant = |keyword: &&&'static str| keyword.eq_ignore_ascii_case(text.trim());
-        Ok(match keywords.iter().find(meant) {
-            Some(keyword) => Words::Keyword(keyword),
-            None => Words::Names(text.split(',').map(|name| name.trim().to_owned()).collect()),
-        })
-    }
-}
-
-/// Durations as people write them: `10s`, `5min`, `1h 30m`.
-pub(crate) mod duration {
-    use super::{Deserialize, Duration};
-    use serde::{Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&humantime::format_duration(*value))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            serde::de::Error::custom(format!(
-                "{text:?} is not a duration like 10s, 5min or 24h: {error}"
-            ))
-        })
-    }
-}
-
-/// The same; `none` for no limit.
-mod optional_duration {
-    use super::{Deserialize, Duration, duration};
-    use serde::de::IntoDeserializer;
-    use serde::de::value::{Error, StringDeserializer};
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        value: &Option<Duration>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => duration::serialize(value, to),
-            None => to.serialize_str("none"),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let text = String::deserialize(from)?;
-        if text == "none" {
-            return Ok(None);
-        }
-        let text: StringDeserializer<Error> = text.into_deserializer();
-        duration::deserialize(text).map(Some).map_err(serde::de::Error::custom)
     }
 }
 

@@ -132,6 +132,8 @@ mod metering;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod node;
+mod notation;
+mod policy;
 #[doc(hidden)]
 pub mod protocol;
 mod spans;

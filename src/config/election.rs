@@ -3,9 +3,9 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::words::{self, Words};
 use crate::message::{NameError, NodeId};
-use crate::protocol::election::{Mode, Settings, SettingsError};
+use crate::notation::words::{self, Words};
+use crate::policy::{Mode, Settings, SettingsError};
 
 /// Who elects a master. Written `"off"`, `"visible"`, or as the names of the voters: `["a", "b", "c"]`, or `"a, b, c"`.
 ///

@@ -11,6 +11,8 @@ use crate::message::{
     StoreId,
 };
 
+pub use crate::policy::MAX_MESSAGES;
+
 use super::election::{self, MAX_STATE_BYTES};
 use super::orders::{Order, Outcome, Verdict as OrderVerdict};
 use super::report::{Query, Report};
@@ -23,8 +25,6 @@ pub const VERSION: u8 = 1;
 const PREAMBLE: usize = 8;
 /// Largest JSON header of a frame in bytes.
 pub const MAX_HEADER_BYTES: usize = 512 * 1024;
-/// Most messages in one frame.
-pub const MAX_MESSAGES: usize = 1024;
 /// Most channels in one keepalive.
 pub const MAX_CHANNELS: usize = 1024;
 /// Longest text that explains a refusal, in bytes.

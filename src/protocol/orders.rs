@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::config::Management;
 use crate::message::{Incarnation, NodeId};
+use crate::policy::Management;
 
 mod task;
 

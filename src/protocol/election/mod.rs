@@ -20,6 +20,9 @@ use super::Now;
 use super::backoff::Jitter;
 use crate::message::{Incarnation, NodeId};
 pub use crate::message::{NotAToken, Term, TermTooHigh, Token};
+pub use crate::policy::{
+    MAX_STATE_BYTES, MAX_VOTERS, Mode, Settings, SettingsError, Times, Warning,
+};
 
 mod candidate;
 mod disk;
@@ -28,7 +31,6 @@ mod follower;
 mod frame;
 mod handoff;
 mod master;
-mod settings;
 mod terms;
 
 use candidate::{Asking, Standing};
@@ -40,7 +42,6 @@ use master::Master;
 pub use disk::{Durable, Record};
 pub use essence::Eyes;
 pub use frame::{Beat, Frame, FrameError, Header, Said};
-pub use settings::{MAX_STATE_BYTES, MAX_VOTERS, Mode, Settings, SettingsError, Times, Warning};
 pub use terms::{Admission, StaleToken, State, Version, admit};
 
 /// We are later than this after our own timer: it is we who stood still, frozen or starved.

@@ -3,8 +3,8 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::words::{self, Words};
 use crate::message::NodeId;
+use crate::notation::words::{self, Words};
 
 /// Who may give a node orders. Written `"anyone"`, `"off"`, `"master"`, or as names: `["hq", "ops"]`, or `"hq, ops"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

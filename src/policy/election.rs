@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::duration;
 use crate::message::NodeId;
+use crate::notation::duration;
 
 /// Most voters. Every further one makes an election slower, and above seven hardly safer.
 pub const MAX_VOTERS: usize = 31;
@@ -21,7 +21,10 @@ const LONGEST: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// A majority of these nodes. All others follow.
-    Quorum { voters: Vec<NodeId> },
+    Quorum {
+        /// Who has a vote.
+        voters: Vec<NodeId>,
+    },
     /// A majority of the nodes that the candidate sees: there is always a master, and one for each side of a partition.
     Visible,
 }
@@ -68,6 +71,8 @@ impl Times {
         self.lost_after.saturating_sub(self.lease_margin)
     }
 
+    /// Checks each time, and each with the others.
+    ///
     /// # Errors
     /// The first time that contradicts another.
     pub fn validate(&self) -> Result<(), SettingsError> {
@@ -106,29 +111,57 @@ impl Times {
 /// Settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
+    /// A time is zero, or longer than any may be.
     #[error("election_times.{name} ({value:?}) must be above zero and at most {LONGEST:?}")]
-    OutOfRange { name: &'static str, value: Duration },
+    OutOfRange {
+        /// Which one.
+        name: &'static str,
+        /// How long it is.
+        value: Duration,
+    },
+    /// Two times contradict each other.
     #[error("election_times: {short} ({shorter:?}) must not be longer than {long} ({longer:?})")]
-    TooLong { short: &'static str, shorter: Duration, long: &'static str, longer: Duration },
+    TooLong {
+        /// Which time is to be the shorter one.
+        short: &'static str,
+        /// How long it is.
+        shorter: Duration,
+        /// Which time is to be the longer one.
+        long: &'static str,
+        /// How long it is.
+        longer: Duration,
+    },
+    /// No voter is named.
     #[error("election names nobody: name the nodes that elect, three or five of them")]
     NoVoters,
+    /// A voter is named twice.
     #[error("election names {0} twice")]
     Duplicate(NodeId),
+    /// There are too many voters.
     #[error("election has {actual} names, at most {MAX_VOTERS}")]
-    TooMany { actual: usize },
+    TooMany {
+        /// How many are named.
+        actual: usize,
+    },
 }
 
 /// Settings that are allowed, and that people should know about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// This node is none of the voters: it follows, and is never master.
-    NotAVoter { me: NodeId },
+    NotAVoter {
+        /// This node.
+        me: NodeId,
+    },
     /// One voter.
     NoFailover,
     /// Two voters: where one is gone the other is no majority.
     TwoCannotFailOver,
     /// An even number of voters survives no more failures than one voter less.
-    Even { voters: usize },
+    Even {
+        /// How many there are.
+        voters: usize,
+    },
     /// `Visible`.
     OneMasterPerSide,
 }
@@ -161,7 +194,9 @@ impl fmt::Display for Warning {
 /// All that an election is told by its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Who elects.
     pub mode: Mode,
+    /// How long everything takes.
     pub times: Times,
     /// Most bytes of the state that is handed on. Default 256 KiB; all of it goes to every node whenever it is set.
     pub max_state_bytes: usize,
@@ -170,6 +205,7 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The default settings, with these voters.
     pub fn new(mode: Mode) -> Self {
         Self {
             mode,
@@ -179,6 +215,8 @@ impl Settings {
         }
     }
 
+    /// Checks times and voters.
+    ///
     /// # Errors
     /// What contradicts itself. A list without this node is allowed: the node observes.
     pub fn validate(&self) -> Result<(), SettingsError> {
@@ -211,7 +249,7 @@ impl Settings {
     }
 
     /// A number that differs where the voters do (FNV-1a over their sorted names); 0 without a quorum.
-    pub(super) fn voters_hash(&self) -> u64 {
+    pub(crate) fn voters_hash(&self) -> u64 {
         let Mode::Quorum { voters } = &self.mode else { return 0 };
         let mut names: Vec<&str> = voters.iter().map(NodeId::as_str).collect();
         names.sort_unstable();
