@@ -7,9 +7,12 @@ use serde::Serialize;
 
 pub use crate::condition::{Counters, Link, Outage};
 use crate::condition::{Health, LogCut, StorageUse};
-use crate::election::ElectionEvent;
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId, Priority};
 use crate::reason::{Reason, size};
+
+mod election;
+
+pub use election::ElectionEvent;
 
 /// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
 /// and nothing that matters is known from events alone.
