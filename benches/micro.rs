@@ -21,10 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
-use inside::{
-    clock, condition, config, election, error, event, exposure, management, message, metering,
-    notation, policy, reason,
-};
+use inside::{clock, condition, config, exposure, message, metering, notation, policy, reason};
 use meter::{Instructions, Meter, Times};
 use store::inspect;
 
@@ -36,20 +33,13 @@ mod protocol;
 #[path = "../src/store/mod.rs"]
 #[allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 mod store;
-#[path = "../src/transport/mod.rs"]
-#[allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
-mod transport;
 #[path = "../src"]
 #[allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 mod inside {
     pub(crate) mod clock;
     pub(crate) mod condition;
     pub(crate) mod config;
-    pub(crate) mod election;
-    pub(crate) mod error;
-    pub(crate) mod event;
     pub(crate) mod exposure;
-    pub(crate) mod management;
     pub(crate) mod message;
     pub(crate) mod metering;
     pub(crate) mod notation;

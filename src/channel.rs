@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use crate::driver::{Command, Consumer, ConsumerId};
-use crate::error::{ChannelError, SendError};
 use crate::incoming::{HandlerResult, Message};
 use crate::message::{ChannelName, MessageId, Mode, NewMessage, NodeId};
 use crate::node::Shared;
+use crate::refusal::ChannelError;
 use crate::spans;
-use crate::store::Tx;
+use crate::store::{SendError, Tx};
 
 /// Messages that a stream holds before its consumer takes them; more wait at their senders.
 const STREAM_BUFFER: usize = 64;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::error::SendError;
 use crate::message::{ChannelName, NodeId};
 use crate::reason::Reason;
+use crate::store::SendError;
 
 /// Shared by the driver, which changes it, and the channels, which look before they send.
 #[derive(Debug, Default)]

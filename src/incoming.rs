@@ -10,17 +10,28 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
-use crate::error::{AckError, StoreError, TransactionError};
 use crate::message::{
     CONTENT_TYPE, ChannelName, Headers, Kind, MessageId, NodeId, Priority, TOKEN_HEADER, Token,
 };
 use crate::protocol::inbox::Done;
-use crate::store::{InboxAdvance, Store, Tx};
+use crate::store::{InboxAdvance, Store, StoreError, TransactionError, Tx};
 
 /// What a handler returns: `Ok` acknowledges the message, `Err` refuses it, and it is sent again after a pause.
 pub type HandlerResult = Result<(), HandlerError>;
 /// Any error; its text travels to the sender as the reason.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A message that could not be acknowledged. It comes again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// It was answered before.
+    #[error("the message was answered before")]
+    Answered,
+    /// The file could not be written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+}
 
 /// What a message is, shared by all who handle it.
 pub(crate) struct Content {

@@ -136,6 +136,7 @@ mod notation;
 mod policy;
 #[doc(hidden)]
 pub mod protocol;
+mod refusal;
 mod spans;
 mod store;
 mod transport;

@@ -14,7 +14,6 @@ use crate::condition::Tally;
 use crate::config::Config;
 use crate::driver::{Command, Line, Standing};
 use crate::election::ElectionEvent;
-use crate::error::{ChannelError, NodeError, StoreError, TransactionError};
 use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::management::{
@@ -22,7 +21,8 @@ use crate::management::{
 };
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt};
 use crate::reason::{self, Reason};
-use crate::store::{DeadLetter, Store, Tx};
+use crate::refusal::{ChannelError, NodeError};
+use crate::store::{DeadLetter, Store, StoreError, TransactionError, Tx};
 
 mod builder;
 mod election;
@@ -337,7 +337,7 @@ impl Node {
         &self,
         receiver: impl AsRef<str>,
         id: MessageId,
-    ) -> Result<MessageId, crate::error::RedriveError> {
+    ) -> Result<MessageId, crate::store::RedriveError> {
         let receiver = NodeId::new(receiver)?;
         let ttl = self.shared.config.message_ttl;
         let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));

@@ -1,11 +1,11 @@
 //! Joining, leaving, pausing, and what handles ask.
 
 use super::{Command, Completion, Consumer, ConsumerId, Driver};
-use crate::error::ChannelError;
 use crate::message::{ChannelName, Mode, StartAt};
 use crate::protocol::frame::MAX_CHANNELS;
 use crate::protocol::inbox;
 use crate::protocol::membership;
+use crate::refusal::ChannelError;
 use crate::transport::Transport;
 
 /// A channel that this node has joined.
@@ -209,7 +209,7 @@ impl<T: Transport> Driver<T> {
     pub(super) fn forget(
         &mut self,
         node: crate::message::NodeId,
-        reply: Option<super::command::Reply<Result<u64, crate::error::NodeError>>>,
+        reply: Option<super::command::Reply<Result<u64, crate::refusal::NodeError>>>,
     ) {
         self.stand_still(node.clone());
         let store = self.store.clone();

@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Callback, Change};
-use crate::error::{ChannelError, HandOverError, NodeError, SetStateError, StoreError};
 use crate::incoming::{HandlerResult, Message};
-use crate::management::OrderError;
 use crate::message::{ChannelName, Mode, NodeId, StartAt};
 use crate::protocol::election::Version;
 use crate::protocol::orders::{Done, Task};
 use crate::protocol::report::{Report, Topology};
 use crate::reason::Reason;
+use crate::refusal::{ChannelError, HandOverError, NodeError, OrderError, SetStateError};
+use crate::store::StoreError;
 
 /// What a handler's call gives.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = HandlerResult> + Send>>;

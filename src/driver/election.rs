@@ -12,7 +12,6 @@ use super::{Completion, Driver, Timer};
 use crate::clock;
 use crate::config::Audit;
 use crate::election::{ElectionEvent, HandedState, Stepped, Stopping};
-use crate::error::{HandOverError, SetStateError, StoreError};
 use crate::event::Event as NodeEvent;
 use crate::message::NodeId;
 use crate::protocol::Now;
@@ -23,7 +22,8 @@ use crate::protocol::election::{
 use crate::protocol::frame::Frame as Wire;
 use crate::protocol::report::{ElectionInfo, ReportedState, Role};
 use crate::reason::Reason;
-use crate::store::Entry;
+use crate::refusal::{HandOverError, SetStateError};
+use crate::store::{Entry, StoreError};
 use crate::transport::{PublishError, Subject, Transport};
 
 /// Most rows of an election in the audit in a minute; what is beyond them is only logged and told.

@@ -10,15 +10,15 @@ use super::orders::Obeyed;
 use super::{Driver, Timer, WATCH_CLOCK};
 use crate::clock;
 use crate::condition::StorageUse;
-use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
 use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::orders::Order;
 use crate::protocol::{delivery, membership};
+use crate::refusal::{ChannelError, NodeError};
 use crate::store::clock::NOTE_ALONE_MS;
-use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, again};
+use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, StoreError, again};
 use crate::transport::Transport;
 
 /// How often it is noted when peers were last heard. Together with the clock, in one commit: an idle node must not wear out a memory card.

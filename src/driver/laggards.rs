@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{Completion, Driver, Timer};
 use crate::condition::StorageUse;
-use crate::error::StoreError;
 use crate::event::{Event, Limit, LimitNear};
 use crate::protocol::laggard::{self, Laggard, Used, mark_at};
 use crate::protocol::report::Account;
 use crate::reason::Reason;
-use crate::store::Cursor;
+use crate::store::{Cursor, StoreError};
 use crate::transport::Transport;
 
 /// Least time between two looks.

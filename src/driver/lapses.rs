@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Completion, Driver, Timer};
-use crate::error::StoreError;
+use crate::store::StoreError;
 use crate::transport::Transport;
 
 impl<T: Transport> Driver<T> {

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Command;
-use crate::error::NodeError;
+use crate::refusal::NodeError;
 
 /// Commands that wait for the driver; whoever has another one waits.
 const COMMANDS: usize = 256;

@@ -7,13 +7,13 @@ use super::giving_up::Leaving;
 use super::{Completion, Driver, Keepalive, LOOK, OBJECTION, Timer};
 use crate::clock;
 use crate::condition::{Link, Outage};
-use crate::error::{StartError, StoreError};
 use crate::event::Event;
 use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
 use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
 use crate::protocol::membership::{self, Action, Departure, Known, News};
 use crate::protocol::{delivery, election, inbox};
-use crate::store::{Peer, Start};
+use crate::refusal::StartError;
+use crate::store::{Peer, Start, StoreError};
 use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
 
 /// Most bytes of a keepalive that the names of channels take that were left for good.

@@ -11,7 +11,6 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::condition::{Link, Tally};
 use crate::config::Config;
-use crate::error::{StartError, StoreError};
 use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
@@ -23,7 +22,8 @@ use crate::protocol::membership::{self, Membership};
 use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
 use crate::protocol::{Now, frame::Keepalive};
-use crate::store::{Notes, Notices, Opened, Store, Topic};
+use crate::refusal::StartError;
+use crate::store::{Notes, Notices, Opened, Store, StoreError, Topic};
 use crate::transport::{Transport, TransportEvent};
 
 mod callbacks;

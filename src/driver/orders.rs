@@ -8,17 +8,16 @@ use super::command::Reply;
 use super::election::Office;
 use super::{Completion, Driver, Timer};
 use crate::config::Management;
-use crate::error::{ChannelError, NodeError, StoreError};
 use crate::event::Event;
 use crate::gate::Closed;
-use crate::management::OrderError;
 use crate::message::{ChannelName, NodeId};
 use crate::protocol::election::{StaleToken, Term, Token};
 use crate::protocol::frame::{Frame, MAX_CHANNELS, detail};
 use crate::protocol::membership;
 use crate::protocol::orders::{Done, MAX_UNDER_WAY, Order, Outcome, Ruling, Task, Verdict};
 use crate::protocol::report::{Query, Report};
-use crate::store::{Entry, Store};
+use crate::refusal::{ChannelError, NodeError, OrderError};
+use crate::store::{Entry, Store, StoreError};
 use crate::transport::{Audience, Subject, Transport};
 
 /// How often a node that is being drained looks whether it is empty.

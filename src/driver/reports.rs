@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use super::election::Office;
 use super::{Completion, Driver};
 use crate::condition::Health;
-use crate::error::StoreError;
 use crate::protocol::frame::{ChannelPresence, Frame};
 use crate::protocol::report::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
-use crate::store::Pending;
+use crate::store::{Pending, StoreError};
 use crate::transport::{Audience, Subject, Transport};
 
 /// Most reports a second, so that a stranger's questions cost little.

@@ -7,13 +7,12 @@ use tokio::sync::oneshot;
 
 use super::{Completion, Driver, Timer};
 use crate::config::Overflow;
-use crate::error::StoreError;
 use crate::event::{Event, Status};
 use crate::message::{ChannelName, NodeId, TopicId};
 use crate::protocol::report::About;
 use crate::protocol::stalls::{self, News, Snapshot, Standing, Telling, Waiting};
 use crate::reason::{Reason, Told};
-use crate::store::Pending;
+use crate::store::{Pending, StoreError};
 use crate::transport::Transport;
 
 /// Between two looks where nothing changes: what waits is counted anew.

@@ -7,12 +7,11 @@ use tokio::time::Instant;
 
 use super::{About, Query, Report};
 use crate::condition::Outage;
-use crate::config::Config;
-use crate::error::{ConfigError, ConnectError};
+use crate::config::{Config, ConfigError};
 use crate::message::{Incarnation, NodeId};
 use crate::protocol::frame::Frame;
 use crate::reason::Reason;
-use crate::transport::nats::NatsTransport;
+use crate::transport::nats::{ConnectError, NatsTransport};
 use crate::transport::{Audience, Role, ServerInfo, Subject, Transport, TransportEvent};
 
 mod orders;

@@ -1,12 +1,10 @@
 //! Orders: whom they go to, and what came of them.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::{Done, Report};
-use crate::error::{NodeError, StoreError};
-use crate::message::{NameError, NodeId};
+use crate::message::NodeId;
+pub use crate::refusal::OrderError;
 
 /// What one node answered to an order that went to several.
 #[derive(Debug)]
@@ -57,63 +55,5 @@ impl Network {
             let waits = report.accounts.iter().filter(|account| account.pending > 0);
             waits.map(|account| (&report.node, account.receiver.as_ref(), account.pending))
         })
-    }
-}
-
-/// An order, or a question, that was not obeyed or answered.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OrderError {
-    /// The name is not valid.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The node is not online. Nothing is kept for it.
-    #[error("{node} is not online: nothing was sent, and nothing waits for it")]
-    Offline {
-        /// Who.
-        node: NodeId,
-    },
-    /// No answer came in time: it may have been obeyed.
-    #[error(
-        "{node} did not answer within {within:?}: it may have obeyed; see its audit, and whether the NATS server lets us give orders"
-    )]
-    Unanswered {
-        /// Who.
-        node: NodeId,
-        /// How long was waited.
-        within: Duration,
-    },
-    /// The node refused.
-    #[error("{node} refused: {reason}")]
-    Refused {
-        /// Who.
-        node: NodeId,
-        /// In its words.
-        reason: String,
-    },
-    /// This node is not connected to its NATS server.
-    #[error("this node is not connected: nothing was sent, and nothing waits")]
-    NotConnected,
-    /// This node has too many orders under way.
-    #[error("{limit} orders are under way: wait until some are answered")]
-    TooMany {
-        /// How many may be.
-        limit: usize,
-    },
-    /// The own file could not be read or written.
-    #[error(transparent)]
-    Storage(#[from] StoreError),
-    /// This node has been shut down.
-    #[error("the node has been shut down")]
-    ShutDown,
-}
-
-impl From<NodeError> for OrderError {
-    fn from(error: NodeError) -> Self {
-        match error {
-            NodeError::ShutDown => Self::ShutDown,
-            NodeError::Name(error) => Self::Name(error),
-            NodeError::Storage(error) => Self::Storage(error),
-        }
     }
 }

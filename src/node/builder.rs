@@ -9,8 +9,8 @@ use crate::config::{
     Audit, Auth, Batching, Config, Durability, Election, ElectionTimes, Management, Overflow, Tls,
     WallClock,
 };
-use crate::error::StartError;
 use crate::message::{NameError, NodeId};
+use crate::refusal::StartError;
 
 /// Collects settings; see [`Config`] for what each means, its default and its unit. Nothing is checked before
 /// [`start`](Self::start).

@@ -11,8 +11,8 @@ use crate::driver::{Callback, Change, Command};
 use crate::election::{
     Accession, ElectionEvent, HandedState, Stepped, Stopping, Term, Token, Version,
 };
-use crate::error::{HandOverError, NodeError, SetStateError};
 use crate::message::NodeId;
+use crate::refusal::{HandOverError, NodeError, SetStateError};
 
 /// One of the nodes leads: see [`election`](crate::election) and `docs/election.md`.
 impl Node {

@@ -6,10 +6,11 @@ use futures_util::future::join_all;
 
 use super::Node;
 use crate::driver::Command;
-use crate::management::{Answered, Network, OrderError, Scope, Whom};
+use crate::management::{Answered, Network, Scope, Whom};
 use crate::message::{ChannelName, NodeId};
 use crate::protocol::orders::{Done, Task};
 use crate::protocol::report::Report;
+use crate::refusal::OrderError;
 
 /// How long an answer is waited for. An order is said again in the meantime, and obeyed once.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -12,11 +12,11 @@ use crate::condition::Link;
 use crate::config::{Config, Election};
 use crate::driver::{Desk, Driver, Parts, Standing, line};
 use crate::election::ElectionEvent;
-use crate::error::{OpenError, StartError, StoreOpenError};
 use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
-use crate::store::{Opened, Options, Store};
+use crate::refusal::StartError;
+use crate::store::{OpenError, Opened, Options, Store, StoreOpenError};
 use crate::transport::Role;
 use crate::transport::nats::NatsTransport;
 

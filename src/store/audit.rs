@@ -5,9 +5,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
-use crate::error::StoreError;
 
 pub(super) const INSERT: &str =
     "INSERT INTO waypost_audit (at_ms, action, subject, detail, term) VALUES (?1, ?2, ?3, ?4, ?5)";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::limits::DELETE;
@@ -12,7 +13,6 @@ use super::strays;
 use super::types::Cleaned;
 use super::writer::COPY_LOG;
 use crate::config::Durability;
-use crate::error::StoreError;
 use crate::message::TopicId;
 use crate::protocol::report::Lost;
 

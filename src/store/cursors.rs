@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use rusqlite::params;
 
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::ledger::CursorState;
 use super::types::{Attempt, Cursor, Forgotten, Loaded, Notice, Outcome, Settlement, Start};
 use super::{meta, outbox};
-use crate::error::StoreError;
 use crate::message::{ChannelName, MessageId, NodeId, TopicId};
 use crate::protocol::report::Account;
 

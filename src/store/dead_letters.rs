@@ -3,14 +3,15 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::crc::StoredLetter;
-use super::fault::At;
+use super::error::{SendError, StoreError};
+use super::fault::{At, JobError};
 use super::job::Group;
 use super::meta::{id, lane, parsed};
 use super::types::{DeadLetter, Loaded, Settlement};
 use super::{audit, outbox};
-use crate::error::{RedriveError, StoreError};
 use crate::message::{
-    Body, ChannelName, Encoding, Headers, Kind, MAX_HEADERS, MessageId, NodeId, Prepared, Priority,
+    Body, ChannelName, Encoding, Headers, Kind, MAX_HEADERS, MessageId, NameError, NodeId,
+    Prepared, Priority,
 };
 
 /// The header of a redriven message that names the dead letter.
@@ -21,6 +22,59 @@ pub(super) const SELECT: &str = "SELECT receiver, seq, id, channel, lane, create
 pub(super) const FIND: &str = "SELECT seq, channel, lane, kind, headers, encoding, payload, redriven_as, created_ms, crc FROM waypost_dead_letters WHERE receiver = ?1 AND id = ?2";
 pub(super) const REDRIVEN: &str =
     "UPDATE waypost_dead_letters SET redriven_as = ?3 WHERE receiver = ?1 AND seq = ?2";
+
+/// A dead letter that was not sent again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedriveError {
+    /// The receiver's name is not valid.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// There is no such dead letter.
+    #[error("there is no dead letter {id} of {receiver}")]
+    NotFound {
+        /// The receiver that was asked for.
+        receiver: NodeId,
+        /// The message that was asked for.
+        id: MessageId,
+    },
+    /// It has been sent again already.
+    #[error("dead letter {id} has been sent again already, as {redriven_as}")]
+    AlreadyRedriven {
+        /// The message that was asked for.
+        id: MessageId,
+        /// The message that was sent in its place.
+        redriven_as: MessageId,
+    },
+    /// The file no longer holds it as it was sent.
+    #[error("dead letter {id} is damaged and cannot be sent again")]
+    Damaged {
+        /// The message that was asked for.
+        id: MessageId,
+    },
+    /// The new message was not accepted.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+impl From<StoreError> for RedriveError {
+    fn from(error: StoreError) -> Self {
+        Self::Send(error.into())
+    }
+}
+
+impl JobError for RedriveError {
+    fn from_store(error: StoreError) -> Self {
+        error.into()
+    }
+
+    fn into_store(self) -> Result<StoreError, Self> {
+        match self {
+            Self::Send(error) => error.into_store().map_err(Self::Send),
+            other => Err(other),
+        }
+    }
+}
 
 /// Keeps a message that its receiver will not get.
 pub(super) fn bury(

@@ -3,11 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::meta::parsed;
 use crate::config::Durability;
-use crate::error::StoreError;
 use crate::message::NodeId;
 
 pub(super) const SELECT: &str = "SELECT by_node FROM waypost_drain";

@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::audit::{self, Entry};
 use super::crc::{StoredElection, StoredFence};
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::meta::parsed;
-use crate::error::StoreError;
 use crate::message::NodeId;
 use crate::protocol::election::{
     Admission, Durable, Record, StaleToken, State, Term, Token, Version, admit,

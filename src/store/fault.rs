@@ -7,8 +7,8 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use rustix::process::{Resource, getrlimit};
 
+use super::error::{SendError, StoreError};
 use super::lock::beside;
-use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 
 /// Names what was to be done when a statement fails.
 pub(super) trait At<T> {
@@ -155,32 +155,6 @@ impl JobError for SendError {
             Self::StorageLimit { path, used_bytes, limit_bytes } => {
                 Ok(StoreError::Limit { path, used_bytes, limit_bytes })
             }
-            other => Err(other),
-        }
-    }
-}
-
-impl JobError for RedriveError {
-    fn from_store(error: StoreError) -> Self {
-        error.into()
-    }
-
-    fn into_store(self) -> Result<StoreError, Self> {
-        match self {
-            Self::Send(error) => error.into_store().map_err(Self::Send),
-            other => Err(other),
-        }
-    }
-}
-
-impl<E: Send + 'static> JobError for TransactionError<E> {
-    fn from_store(error: StoreError) -> Self {
-        error.into()
-    }
-
-    fn into_store(self) -> Result<StoreError, Self> {
-        match self {
-            Self::Storage(error) => Ok(error),
             other => Err(other),
         }
     }

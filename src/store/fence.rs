@@ -7,8 +7,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::election::{highest, raise};
 use super::tx::Tx;
-use crate::error::FenceError;
-use crate::protocol::election::{Admission, Token, admit};
+use crate::protocol::election::{Admission, StaleToken, Token, admit};
 
 /// How long a call waits for another process that is at the same fence.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +22,32 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS waypost_fences (
 ) STRICT, WITHOUT ROWID";
 /// Most bytes of a resource's name.
 const MAX_RESOURCE_BYTES: usize = 255;
+
+/// A [`Fence`](crate::election::Fence) did not take a token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FenceError {
+    /// Another master was seen since: whoever shows this token is master no longer.
+    #[error(transparent)]
+    Stale(#[from] StaleToken),
+    /// The resource's name is empty or too long.
+    #[error("a resource's name has from 1 to {limit} bytes, not {bytes}")]
+    Name {
+        /// How many it has.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The fence's file could not be read or written: nobody knows whether the token is the highest.
+    #[error("the fence {path} cannot be read or written: do nothing with this token")]
+    Storage {
+        /// The fence's file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
 
 /// Guards resources against masters that are masters no longer: it remembers the highest [`Token`] that was shown for each, in a small
 /// SQLite file of its own, and refuses lower ones.

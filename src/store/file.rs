@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError};
 
 use rusqlite::Connection;
 
+use super::error::StoreError;
 use super::fault::{self, At};
 use super::lock::FileLock;
 use super::open::{self, NotReopened, OpenError, OpenFile, TRUNCATE_LOG, generation};
 use super::tx::Guard;
 use super::writer::{self, Shared};
-use crate::error::StoreError;
 
 /// All statements of this module and some of the user's.
 const CACHED_STATEMENTS: usize = 128;

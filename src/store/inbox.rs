@@ -7,12 +7,12 @@ use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
 
 use super::audit;
 use super::crc::StoredInbox;
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::meta::{all, id, lane, parsed};
 use super::spans;
 use super::types::{InboxAdvance, InboxRow};
-use crate::error::StoreError;
 use crate::message::StoreId;
 
 /// Most store ids of one sender that are known. It gets a new one when its file is made anew, or turns out to be an old copy.

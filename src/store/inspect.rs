@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::Serialize;
 
-use crate::error::StoreError;
 use crate::message::{MessageId, NodeId, StoreId};
 use crate::reason::{Reason, span};
+use crate::store::error::StoreError;
 use crate::store::fault::is_for_want_of_room;
 use crate::store::filesystem;
 use crate::store::lock::{self, beside};

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::error::StoreError;
 use super::fault::{self, JobError};
 use super::ledger::Ledger;
 use super::room::Whose;
 use super::tx::Guard;
 use super::types::{Notice, UnderWay};
 use crate::config::{Durability, Overflow};
-use crate::error::StoreError;
 
 /// A page of the file, at most.
 pub(super) const PAGE_BYTES: usize = 4_096;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::params;
 
+use super::error::{SendError, StoreError};
 use super::fault::At;
 use super::job::Group;
 use super::ledger::{Audience, TopicState};
 use super::types::{Notice, Outcome, Topic};
 use crate::config::Overflow;
-use crate::error::{SendError, StoreError};
 use crate::message::{ChannelName, NodeId, Prepared, TopicId};
 use crate::protocol::laggard::{self, mark_at};
 

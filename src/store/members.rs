@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::meta::{all, parsed};
 use super::types::{Cursor, Forgotten, Peer, Start, Subscription};
 use super::{audit, cursors};
-use crate::error::StoreError;
 use crate::message::{ChannelName, Incarnation, NodeId, StoreId};
 use crate::protocol::frame::ChannelPresence;
 

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::ledger::{CursorState, Ledger, TopicState, Totals};
 use super::open::generation;
 use super::types::{Cursor, Restored, Topic};
 use super::{drain, election, inbox, members, migrate, outbox};
-use crate::error::StoreError;
 use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
 use crate::protocol::delivery::HANDLER_FAILED;
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::crc::Stored;
+use super::error::{SendError, StoreError};
 use super::fault::At;
 use super::job::Group;
 use super::ledger::TopicState;
 use super::limits;
 use super::types::{Loaded, Notice, Start, Topic};
-use crate::error::{SendError, StoreError};
 use crate::message::{
     Body, ChannelName, Encoding, Entry, Headers, Kind, MessageId, NodeId, Prepared, Priority,
     TopicId,

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::error::StoreError;
 use super::fault::At;
 use super::meta::{SELECT_END_SEQ, lane, parsed};
 use super::outbox::loaded;
 use super::strays;
 use super::types::{Loaded, Page, PageRequest, Stray, Topic};
-use crate::error::StoreError;
 use crate::message::{Priority, TopicId};
 
 /// A page ends after looking at so many rows, wanted or not.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::dead_letters::RedriveError;
+use super::error::{SendError, StoreError};
 use super::fault::{self, At, JobError};
 use super::job::{Group, Task};
 use super::room::FREE_PAGES;
+use super::tx::TransactionError;
 use super::tx::{self, Tx};
 use super::types::{
     Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
@@ -19,7 +22,6 @@ use super::{
 };
 use crate::condition::StorageUse;
 use crate::config::Durability;
-use crate::error::{RedriveError, SendError, StoreError, TransactionError};
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId, TopicId};
 use crate::protocol::election::{Record, StaleToken, Token};
 use crate::protocol::report::Account;

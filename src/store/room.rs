@@ -9,11 +9,11 @@ use rusqlite::Connection;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 
+use super::error::StoreError;
 use super::fault::At;
 use super::lock::beside;
 use super::reserve::{self, Reserve};
 use crate::condition::StorageUse;
-use crate::error::StoreError;
 
 /// The most that the files take where the settings say nothing, and the disk is large.
 const DEFAULT_LIMIT: u64 = 10 * 1024 * 1024 * 1024;

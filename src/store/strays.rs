@@ -7,11 +7,11 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::types::{Cursor, Notice, Stray};
 use super::{audit, meta, outbox};
-use crate::error::StoreError;
 use crate::message::TopicId;
 
 pub(super) const FIND: &str = "SELECT seq, topic, created_ms, id, expires_ms, kind, headers, encoding, crc, payload FROM waypost_outbox WHERE seq = ?1";

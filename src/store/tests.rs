@@ -24,11 +24,11 @@ use tempfile::TempDir;
 use super::clock::hand::HandClock;
 use super::*;
 use crate::config::{Overflow, WallClock};
-use crate::error::SendError;
 use crate::message::{
     ChannelName, MessageId, NewMessage, NodeId, Prepared, Priority, StoreId, TopicId,
 };
 use crate::protocol::report::Account;
+use crate::store::error::SendError;
 
 pub(super) const START_MS: u64 = 1_800_000_000_000;
 pub(super) const DAY_MS: u64 = 86_400_000;

@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
 
+use super::error::{SendError, StoreError};
 use super::fault::{self, At, JobError};
 use super::job::Group;
 use super::outbox;
-use crate::error::{SendError, StoreError, TransactionError};
-use crate::message::{MessageId, Prepared};
+use crate::message::{ChannelName, MessageId, Prepared};
 
 pub(super) const SAVEPOINT: &str = "SAVEPOINT waypost_job";
 pub(super) const RELEASE: &str = "RELEASE waypost_job";
@@ -49,6 +49,51 @@ const PRAGMAS_WITH_ARGUMENT: [&str; 8] = [
     "table_list",
     "table_xinfo",
 ];
+
+/// A transaction that was rolled back: nothing of it was kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError<E> {
+    /// The closure said so.
+    #[error(transparent)]
+    User(E),
+    /// The closure panicked.
+    #[error("the transaction's closure panicked: {0}")]
+    Panicked(String),
+    /// The message had been accepted before, so that the closure was not run again.
+    #[error("the message has been accepted before: its effects are kept already")]
+    AlreadyAccepted,
+    /// Other consumers of the channel follow the one that asked.
+    #[error(
+        "{channel} has consumers that get the message after this one: attach the one that takes messages in a transaction last"
+    )]
+    NotLast {
+        /// The message's channel.
+        channel: ChannelName,
+    },
+    /// The file could not be written.
+    #[error(transparent)]
+    Storage(StoreError),
+}
+
+impl<E> From<StoreError> for TransactionError<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl<E: Send + 'static> JobError for TransactionError<E> {
+    fn from_store(error: StoreError) -> Self {
+        error.into()
+    }
+
+    fn into_store(self) -> Result<StoreError, Self> {
+        match self {
+            Self::Storage(error) => Ok(error),
+            other => Err(other),
+        }
+    }
+}
 
 /// An open transaction on the node's file: a [`rusqlite::Connection`] to the program's own tables.
 ///

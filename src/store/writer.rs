@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::cleanup;
 use super::clock::{self, Clock};
+use super::error::StoreError;
 use super::fault::{self, At};
 use super::file::{File, Identity};
 use super::job::{Group, Job, Settings};
@@ -22,7 +23,6 @@ use super::tx::Guard;
 use super::types::Notice;
 use crate::condition::{Health, Tally};
 use crate::config::Durability;
-use crate::error::StoreError;
 use crate::metering::{Fsync, Meter, Stopwatch};
 use crate::reason::Reason;
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{ObserveError, Observer};
-use crate::management::{Answered, Done, Order, OrderError, Task, Verdict};
+use crate::management::{Answered, Done, Order, Task, Verdict};
 use crate::message::{Incarnation, NodeId};
 use crate::protocol::frame::Frame;
 use crate::protocol::orders::REPEAT;
+use crate::refusal::OrderError;
 use crate::transport::{Subject, Transport, TransportEvent};
 
 type Results = BTreeMap<NodeId, Result<Done, OrderError>>;

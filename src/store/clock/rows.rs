@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Kept, Note};
-use crate::error::StoreError;
 use crate::protocol::life::{Machine, Reading, Record, Segment, Shown, Trust};
 use crate::store::crc::StoredClock;
+use crate::store::error::StoreError;
 use crate::store::fault::At;
 use crate::store::open::generation;
 

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::{InspectError, Inspector};
 use crate::config::{Config, Durability};
-use crate::error::{StoreError, StoreOpenError};
 use crate::message::NodeId;
 use crate::reason::{Reason, span};
 use crate::store::clock::{self, TimeSource};
+use crate::store::error::{StoreError, StoreOpenError};
 use crate::store::job::{Group, Task};
 use crate::store::writer::Message;
 use crate::store::{Options, Store, audit};
@@ -38,7 +38,7 @@ pub struct Believed {
 ///
 /// # Errors
 /// [`InspectError::Clock`] where the wall clock shows what cannot be; [`InspectError::ClockBehind`] where it is behind the file's time;
-/// [`OpenError::InUse`](crate::error::OpenError::InUse) that names the node which has the file open; whatever else keeps a node from starting
+/// [`OpenError::InUse`](crate::store::open::OpenError::InUse) that names the node which has the file open; whatever else keeps a node from starting
 /// with it.
 pub fn believe_clock(path: impl AsRef<Path>) -> Result<Believed, InspectError> {
     if let Some(reason) = Reason::of_clock(SystemTime::now()) {

@@ -91,7 +91,7 @@ impl Inspector {
     /// receiver is online is known to the running node only.
     ///
     /// # Errors
-    /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
+    /// An [`OpenError`](crate::store::open::OpenError) where the file cannot be read.
     pub fn queue(&self) -> Result<Vec<QueueRow>, InspectError> {
         self.read_timed("reading the queues", |connection| {
             let mut rows: BTreeMap<NodeId, (QueueRow, Option<u64>)> = BTreeMap::new();

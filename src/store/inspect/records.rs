@@ -80,7 +80,7 @@ impl Inspector {
     /// The last decisions, the newest first.
     ///
     /// # Errors
-    /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
+    /// An [`OpenError`](crate::store::open::OpenError) where the file cannot be read.
     pub fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, InspectError> {
         self.read_timed("reading the audit", |connection| {
             let sql = if user_version(connection)? < 3 { AUDIT_WITHOUT_TERMS } else { AUDIT };
@@ -102,7 +102,7 @@ impl Inspector {
     /// The last dead letters, the newest first, those sent again included.
     ///
     /// # Errors
-    /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
+    /// An [`OpenError`](crate::store::open::OpenError) where the file cannot be read.
     pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, InspectError> {
         self.read_timed("reading the dead letters", |connection| {
             connection.prepare(DEAD_LETTERS)?.query_map([limit], dead_letter)?.collect()

@@ -137,7 +137,7 @@ impl Inspector {
     /// All that the file knows about a message; none where it knows nothing.
     ///
     /// # Errors
-    /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
+    /// An [`OpenError`](crate::store::open::OpenError) where the file cannot be read.
     pub fn why(&self, id: MessageId) -> Result<Option<Story>, InspectError> {
         self.read_timed("reading a message's story", |connection| story(connection, id))
     }

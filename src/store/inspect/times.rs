@@ -45,7 +45,7 @@ impl Inspector {
     /// less old, also where the machine's wall clock is wrong.
     ///
     /// # Errors
-    /// An [`OpenError`](crate::error::OpenError) where the file cannot be read.
+    /// An [`OpenError`](crate::store::open::OpenError) where the file cannot be read.
     pub fn now_ms(&self) -> Result<u64, InspectError> {
         let times = self.read("reading its clock", Times::read)?;
         Ok(times.wall_ms(times.now_ms))

@@ -1,8 +1,8 @@
 //! Full disks, failing disks, files that vanish.
 
 use super::*;
-use crate::error::TransactionError;
 use crate::reason::Reason;
+use crate::store::tx::TransactionError;
 
 fn advance(id: u128) -> InboxAdvance {
     InboxAdvance {

@@ -1,8 +1,7 @@
 //! Readers that come, go and are forgotten; dead letters.
 
 use super::*;
-use crate::error::RedriveError;
-use crate::store::dead_letters::REDRIVE_OF;
+use crate::store::dead_letters::{REDRIVE_OF, RedriveError};
 
 #[tokio::test]
 async fn a_late_reader_begins_where_it_asks_to() {

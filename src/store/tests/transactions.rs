@@ -1,7 +1,7 @@
 //! A user's own transactions.
 
 use super::*;
-use crate::error::TransactionError;
+use crate::store::tx::TransactionError;
 use std::sync::atomic::AtomicU64;
 
 async fn with_table() -> Bench {

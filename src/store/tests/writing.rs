@@ -1,10 +1,11 @@
 //! Opening, sending, committing, closing.
 
 use super::*;
-use crate::error::{StoreOpenError, TransactionError};
 use crate::message::{Incarnation, Mode, StartAt};
 use crate::protocol::frame::ChannelPresence;
+use crate::store::error::StoreOpenError;
 use crate::store::open::tests::listing;
+use crate::store::tx::TransactionError;
 
 #[tokio::test]
 async fn p1_an_answer_comes_after_the_commit() {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Down, Writer, fail_all};
 use crate::condition::Health;
 use crate::config::Durability;
-use crate::error::StoreError;
+use crate::store::error::StoreError;
 use crate::store::fault;
 use crate::store::file::{File, Identity};
 use crate::store::job::Job;
