@@ -14,8 +14,8 @@ use tracing::Instrument;
 use crate::driver::{Command, Consumer, ConsumerId};
 use crate::incoming::{HandlerResult, Message};
 use crate::message::{ChannelName, MessageId, Mode, NewMessage, NodeId};
-use crate::node::Shared;
 use crate::refusal::ChannelError;
+use crate::shared::Shared;
 use crate::spans;
 use crate::store::{SendError, Tx};
 

@@ -137,6 +137,7 @@ mod policy;
 #[doc(hidden)]
 pub mod protocol;
 mod refusal;
+mod shared;
 mod spans;
 mod store;
 mod transport;

@@ -10,12 +10,8 @@ use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Regis
 
 use crate::condition::{Counters, Health, StorageUse};
 use crate::config::Election;
-use crate::node::Shared;
-
-mod queues;
-
-pub(crate) use queues::Named;
-use queues::Queue;
+use crate::metering::Queue;
+use crate::shared::Shared;
 
 /// How long the file may take to tell what waits.
 const PATIENCE: Duration = Duration::from_secs(2);

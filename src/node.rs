@@ -2,27 +2,23 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use crate::channel::Channel;
-use crate::condition::Tally;
 use crate::config::Config;
-use crate::driver::{Command, Line, Standing};
-use crate::election::ElectionEvent;
+use crate::driver::Command;
 use crate::event::{Event, Status};
-use crate::gate::Gate;
 use crate::management::{
     Account, ChannelInfo, Flushed, Lost, PeerInfo, Statistics, Topology, Waiting,
 };
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt};
 use crate::reason::{self, Reason};
 use crate::refusal::{ChannelError, NodeError};
-use crate::store::{DeadLetter, Store, StoreError, TransactionError, Tx};
+use crate::shared::Shared;
+use crate::store::{DeadLetter, StoreError, TransactionError, Tx};
 
 mod builder;
 mod election;
@@ -32,30 +28,6 @@ mod start;
 
 pub use builder::Builder;
 pub use election::ElectionEvents;
-
-/// What the handles and the driver share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) store: Store,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) tally: Arc<Tally>,
-    pub(crate) line: Line,
-    /// Kept only to begin others from: the driver has the sender, so that they end with it.
-    pub(crate) events: broadcast::Receiver<Event>,
-    /// From the start on, for who comes first.
-    pub(crate) first_events: Mutex<Option<broadcast::Receiver<Event>>>,
-    pub(crate) status: watch::Receiver<Status>,
-    pub(crate) elections: broadcast::Receiver<ElectionEvent>,
-    pub(crate) standing: watch::Receiver<Standing>,
-    pub(crate) started: Instant,
-    /// Where handlers run.
-    pub(crate) handlers: Handle,
-    pub(crate) id: NodeId,
-    #[cfg(feature = "metrics")]
-    pub(crate) named: crate::metrics::Named,
-    /// Taken by whoever shuts down, to wait for its end.
-    pub(crate) thread: tokio::sync::Mutex<Option<JoinHandle<()>>>,
-}
 
 /// A running node. Cheap to clone; all clones are the same node. When the last clone, channel and stream is dropped, the node is
 /// cancelled: nothing is lost, but peers have to notice the silence. A handler that holds a clone or a channel of its own node keeps it running. [`shutdown`](Self::shutdown) is the polite way.

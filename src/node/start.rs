@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, oneshot, watch};
 
-use super::{Node, Shared};
+use super::Node;
 use crate::condition::Link;
 use crate::config::{Config, Election};
 use crate::driver::{Desk, Driver, Parts, Standing, line};
@@ -16,6 +16,7 @@ use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
 use crate::refusal::StartError;
+use crate::shared::Shared;
 use crate::store::{OpenError, Opened, Options, Store, StoreOpenError};
 use crate::transport::Role;
 use crate::transport::nats::NatsTransport;

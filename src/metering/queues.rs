@@ -14,11 +14,11 @@ const NONE: &str = "(none)";
 
 /// What waits for one receiver.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Queue<'a> {
-    pub(super) receiver: &'a str,
-    pub(super) messages: u64,
+pub(crate) struct Queue<'a> {
+    pub(crate) receiver: &'a str,
+    pub(crate) messages: u64,
     /// When the oldest of them was sent, in milliseconds since 1970.
-    pub(super) oldest_ms: Option<u64>,
+    pub(crate) oldest_ms: Option<u64>,
 }
 
 /// Who was told of by name last. Whoever has been keeps its name as long as something waits for it: where many queues are about equally long, others would be the
@@ -28,7 +28,7 @@ pub(crate) struct Named(Mutex<BTreeSet<String>>);
 
 impl Named {
     /// The longest queues by name; where there are more, the rest as one.
-    pub(super) fn longest<'a>(&self, accounts: &'a [Account]) -> Vec<Queue<'a>> {
+    pub(crate) fn longest<'a>(&self, accounts: &'a [Account]) -> Vec<Queue<'a>> {
         let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let queues =
             longest(accounts, |queue| queue.messages > 0 && named.contains(queue.receiver));
