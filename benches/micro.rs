@@ -21,7 +21,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
-use inside::{clock, condition, config, exposure, message, metering, notation, policy, reason};
+use inside::{
+    clock, condition, config, exposure, fresh, message, metering, notation, policy, reason,
+};
 use meter::{Instructions, Meter, Times};
 use store::inspect;
 
@@ -40,6 +42,7 @@ mod inside {
     pub(crate) mod condition;
     pub(crate) mod config;
     pub(crate) mod exposure;
+    pub(crate) mod fresh;
     pub(crate) mod message;
     pub(crate) mod metering;
     pub(crate) mod notation;

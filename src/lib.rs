@@ -125,6 +125,7 @@ mod clock;
 mod condition;
 mod driver;
 mod exposure;
+mod fresh;
 mod gate;
 mod incoming;
 mod message;

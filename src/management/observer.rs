@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::{About, Query, Report};
 use crate::condition::Outage;
 use crate::config::{Config, ConfigError};
-use crate::message::{Incarnation, NodeId};
+use crate::fresh;
+use crate::message::NodeId;
 use crate::protocol::frame::Frame;
 use crate::reason::Reason;
 use crate::transport::nats::{ConnectError, NatsTransport};
@@ -125,8 +126,7 @@ impl Observer {
     pub async fn connect(config: &Config) -> Result<Self, ObserveError> {
         config.validate()?;
         let me = config.id.clone().unwrap_or_else(|| {
-            NodeId::new(format!("observer-{}", Incarnation::generate()))
-                .expect("letters and digits")
+            NodeId::new(format!("observer-{}", fresh::incarnation())).expect("letters and digits")
         });
         let mut transport = NatsTransport::connect(config, &me, Role::Observer).await?;
         let end = Instant::now() + PATIENCE;

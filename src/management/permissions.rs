@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::observer::{FAREWELL, ObserveError, PATIENCE, unreachable};
 use super::{Query, ServerCheck};
 use crate::config::{Config, Election};
-use crate::message::{Incarnation, MessageId, NodeId, StoreId};
+use crate::fresh;
+use crate::message::{MessageId, NodeId};
 use crate::protocol::election::{self, Said, Term, Version};
 use crate::protocol::frame::{Answer, Frame, Keepalive, Stream, Verdict};
 use crate::transport::nats::NatsTransport;
@@ -82,13 +83,13 @@ async fn probe(
 /// One frame for each kind of subject that a node publishes to. They go to a node that does not exist, or say goodbye for a run that
 /// nobody knows.
 fn attempts(node: &NodeId, elects: bool) -> Vec<(Subject, Frame)> {
-    let nobody = NodeId::new(format!("nobody-{}", Incarnation::generate())).expect("a valid name");
+    let nobody = NodeId::new(format!("nobody-{}", fresh::incarnation())).expect("a valid name");
     let (to, from) = (nobody, node.clone());
     let query = || Frame::Query(Query { from: from.clone(), query: 0, state: false, about: None });
     let answer = Answer {
         from: from.clone(),
         to: to.clone(),
-        store: StoreId::generate(),
+        store: fresh::store_id(),
         stream: Stream::nowhere(),
         id: MessageId::ZERO,
         last: None,
@@ -96,8 +97,8 @@ fn attempts(node: &NodeId, elects: bool) -> Vec<(Subject, Frame)> {
     };
     let goodbye = Keepalive {
         from: from.clone(),
-        incarnation: Incarnation::generate(),
-        store: StoreId::generate(),
+        incarnation: fresh::incarnation(),
+        store: fresh::store_id(),
         counter: 1,
         session: 0,
         uptime_ms: 0,
@@ -113,7 +114,7 @@ fn attempts(node: &NodeId, elects: bool) -> Vec<(Subject, Frame)> {
     let audience = Audience::Node(to.clone());
     // "Send me the state", to nobody.
     let said = Said::StateRequest { to: to.clone(), have: Version::default() };
-    let (incarnation, term) = (Incarnation::generate(), Term::ZERO);
+    let (incarnation, term) = (fresh::incarnation(), Term::ZERO);
     let question = election::Frame { from: from.clone(), incarnation, term, voters: 0, said };
     let asking = (Subject::Election { from: from.clone() }, Frame::Election(question));
     let mut attempts = vec![

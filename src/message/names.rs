@@ -279,20 +279,6 @@ impl MessageId {
     }
 }
 
-impl Incarnation {
-    /// A new one.
-    pub(crate) fn generate() -> Self {
-        Self(Ulid::generate())
-    }
-}
-
-impl StoreId {
-    /// A new one.
-    pub(crate) fn generate() -> Self {
-        Self(Ulid::generate())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ use crate::config::{Config, Election};
 use crate::driver::{Desk, Driver, Parts, Standing, line};
 use crate::election::ElectionEvent;
 use crate::event::{Event, Status};
+use crate::fresh;
 use crate::gate::Gate;
 use crate::message::{Incarnation, MAX_NODE_ID_BYTES, NodeId};
 use crate::refusal::StartError;
@@ -33,7 +34,7 @@ const LOOK_UP: Duration = Duration::from_millis(500);
 pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     config.validate()?;
     let host = gethostname::gethostname().to_string_lossy().into_owned();
-    let incarnation = Incarnation::generate();
+    let incarnation = fresh::incarnation();
     let options = options(&config, &host);
     let opened = open(options, config.lock_wait).await?;
     if config.election != Election::Off && opened.restored.election.is_none() {

@@ -9,7 +9,8 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::{Node, start};
 use crate::config::Config;
 use crate::driver::Driver;
-use crate::message::{Incarnation, Mode, NodeId, Priority};
+use crate::fresh;
+use crate::message::{Mode, NodeId, Priority};
 use crate::protocol::report::Account;
 use crate::store::Store;
 use crate::transport::Role;
@@ -36,7 +37,7 @@ fn run(network: &MemoryNetwork, folder: &TempDir, id: &str) -> Running {
         ..Config::default()
     };
     let opened = Store::open(start::options(&config, "host")).expect("the file opens");
-    let incarnation = Incarnation::generate();
+    let incarnation = fresh::incarnation();
     let (shared, parts, _) = start::assemble(config, opened, "host".to_owned(), incarnation);
     let transport = network.connect(&shared.id, Role::Node { elects: true });
     let driver = tokio::task::spawn_local(async move {

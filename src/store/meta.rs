@@ -13,6 +13,7 @@ use super::ledger::{CursorState, Ledger, TopicState, Totals};
 use super::open::generation;
 use super::types::{Cursor, Restored, Topic};
 use super::{drain, election, inbox, members, migrate, outbox};
+use crate::fresh;
 use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
 use crate::protocol::delivery::HANDLER_FAILED;
 
@@ -52,7 +53,7 @@ pub(super) fn initialise(
     transaction
         .execute(INSERT_META, params![node.as_str(), first, created_ms])
         .and_then(|_| {
-            transaction.execute(INSERT_STORE, params![first, StoreId::generate().to_bytes()])
+            transaction.execute(INSERT_STORE, params![first, fresh::store_id().to_bytes()])
         })
         .and_then(|_| generation::begin_log(&transaction, cookie))
         .at("name the file's owner")?;
@@ -190,7 +191,7 @@ pub(super) fn skipped(
 
 /// Lets messages with an id above this one travel under a new store id.
 pub(super) fn new_store(group: &mut Group<'_>, from_id: MessageId) -> Result<StoreId, StoreError> {
-    let store_id = StoreId::generate();
+    let store_id = fresh::store_id();
     let first = MessageId::from_u128(from_id.as_u128().saturating_add(1));
     group
         .conn

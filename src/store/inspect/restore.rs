@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::copy::{Partial, finish, remove_unfinished};
 use super::{InspectError, Inspector, Store, row};
 use crate::config::WallClock;
+use crate::fresh;
 use crate::message::{MessageId, NodeId, StoreId};
 use crate::store::audit;
 use crate::store::clock::{self, Clock};
@@ -249,7 +250,7 @@ fn begin_anew(copy: &Path, from: &Path) -> Result<(), InspectError> {
         let last: MessageId = transaction
             .query_row(meta::SELECT_META, [], |row| row.get(1).map(MessageId::from_bytes))?;
         let first = MessageId::from_u128(last.as_u128().saturating_add(1));
-        let store = StoreId::generate();
+        let store = fresh::store_id();
         transaction.execute(meta::INSERT_STORE, params![first.to_bytes(), store.to_bytes()])?;
         let detail = format!("from {}, for messages after {last}", from.display());
         let row = params![at_ms, "restored", store.to_string(), detail, None::<u64>];

@@ -1,7 +1,8 @@
 //! Opening, sending, committing, closing.
 
 use super::*;
-use crate::message::{Incarnation, Mode, StartAt};
+use crate::fresh;
+use crate::message::{Mode, StartAt};
 use crate::protocol::frame::ChannelPresence;
 use crate::store::error::StoreOpenError;
 use crate::store::open::tests::listing;
@@ -176,8 +177,8 @@ async fn reopening_restores_everything() {
     bench.store.send(vec![high]).await.expect("accepted");
     let peer = Peer {
         node: node("a"),
-        store_id: StoreId::generate(),
-        incarnation: Incarnation::generate(),
+        store_id: fresh::store_id(),
+        incarnation: fresh::incarnation(),
         host: "there".to_owned(),
         version: "1.2.3".to_owned(),
         channels: vec![ChannelPresence {
@@ -197,7 +198,7 @@ async fn reopening_restores_everything() {
     bench.store.leave(vec![name("gone")]).await.expect("left");
     let advance = InboxAdvance {
         sender: node("b"),
-        store_id: StoreId::generate(),
+        store_id: fresh::store_id(),
         channel: name("c"),
         direct: false,
         lane: Priority::Normal,
