@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::lock::beside;
+use super::disk::beside;
 use crate::message::{ChannelName, MessageId, NodeId, Priority, StoreId};
 use crate::protocol::frame::Stream;
 use crate::protocol::inbox::Source;

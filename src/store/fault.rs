@@ -7,8 +7,8 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use rustix::process::{Resource, getrlimit};
 
+use super::disk::{beside, lacks_room};
 use super::error::{SendError, StoreError};
-use super::lock::beside;
 
 /// Names what was to be done when a statement fails.
 pub(super) trait At<T> {
@@ -58,12 +58,6 @@ pub(super) fn is_for_want_of_room(error: &rusqlite::Error, path: &Path) -> bool 
         | ffi::SQLITE_CANTOPEN => no_space(path),
         _ => cause.code == ErrorCode::DiskFull,
     }
-}
-
-/// Whether the system refused this for want of room: the disk, a quota, or how large a file may be.
-pub(super) fn lacks_room(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// Whether there is no room for the file to grow: on the disk, in a quota, or in what this process may write into one file.

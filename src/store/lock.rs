@@ -4,7 +4,6 @@
 //! exclusive `flock` on `<path>-lock` beside the database, and its name stands in that file. The kernel gives the lock back when
 //! the process ends, however it ends; a lock file that a killed process left behind locks nothing.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -14,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::lacks_room;
+use super::disk::{beside, lacks_room};
 
 /// Who has a file open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,13 +137,6 @@ pub(crate) fn in_use(database: &Path) -> io::Result<Use> {
 /// Where the lock of the database at this path is.
 pub(crate) fn lock_path(database: &Path) -> PathBuf {
     beside(database, "-lock")
-}
-
-/// The path with this text behind it, as SQLite names its own companions (`-wal`, `-shm`).
-pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
-    let mut path = OsString::from(database);
-    path.push(suffix);
-    PathBuf::from(path)
 }
 
 fn read_holder(mut file: File) -> Option<Holder> {

@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub(crate) mod crc;
 mod cursors;
 pub(crate) mod dead_letters;
+pub(crate) mod disk;
 mod drain;
 mod election;
 mod error;
@@ -260,7 +261,7 @@ impl Store {
 
     /// The size of the write-ahead log.
     pub(crate) fn wal_bytes(&self) -> u64 {
-        let wal = lock::beside(self.path(), "-wal");
+        let wal = disk::beside(self.path(), "-wal");
         std::fs::metadata(wal).map_or(0, |metadata| metadata.len())
     }
 

@@ -16,10 +16,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use scheduled_thread_pool::ScheduledThreadPool;
 
-use crate::store::fault::lacks_room;
+use crate::store::disk::{beside, lacks_room, remove_unfinished};
 use crate::store::filesystem::{filesystem, is_mounted_alone, is_remote};
-use crate::store::inspect::remove_unfinished;
-use crate::store::lock::{FileLock, Holder, LockError, beside, lock_path};
+use crate::store::lock::{FileLock, Holder, LockError, lock_path};
 use crate::store::migrate::migrate;
 use crate::store::reserve::Reserve;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 #[cfg(unix)]
 use rustix::fs::{major, minor};
 
-use super::lock::beside;
+use super::disk::beside;
 
 /// Where SQLite locks the index for reading, but for the first place, which holds up no log.
 const READ_LOCKS: std::ops::RangeInclusive<u64> = 124..=127;

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::fault::lacks_room;
-use super::lock::beside;
+use super::disk::{beside, lacks_room};
 
 /// Smallest and largest reserve.
 const LEAST_BYTES: u64 = 256 * 1024;

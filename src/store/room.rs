@@ -9,9 +9,9 @@ use rusqlite::Connection;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 
+use super::disk::beside;
 use super::error::StoreError;
 use super::fault::At;
-use super::lock::beside;
 use super::reserve::{self, Reserve};
 use crate::condition::StorageUse;
 

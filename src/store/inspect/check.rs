@@ -9,7 +9,7 @@ use super::queue::{Cursor, cursors};
 use super::{InspectError, Inspector, row, seals};
 use crate::message::{MessageId, TopicId};
 use crate::store::crc::Stored;
-use crate::store::lock::beside;
+use crate::store::disk::beside;
 use crate::store::migrate::user_version;
 use crate::store::open::log::{self, Lost};
 use crate::store::open::{OpenError, schema};

@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use super::{InspectError, Inspector};
-use crate::store::fault::lacks_room;
-use crate::store::lock::{Holder, beside};
+use crate::store::disk::{beside, lacks_room, remove_companions, remove_unfinished};
+use crate::store::lock::Holder;
 use crate::store::open::look::{
     self, BUSY_TIMEOUT, Depth, Found, Identity, bytes, identify, look, quick_check, resolve,
 };
@@ -199,20 +199,6 @@ impl Drop for Partial {
         if !self.kept {
             remove_unfinished(&self.path);
         }
-    }
-}
-
-/// Removes a copy that nobody will finish.
-pub(crate) fn remove_unfinished(path: &Path) {
-    // Not even that one is there after a rename.
-    let _ = fs::remove_file(path);
-    remove_companions(path);
-}
-
-/// Usually there is none.
-fn remove_companions(path: &Path) {
-    for suffix in ["-journal", "-wal", "-shm"] {
-        let _ = fs::remove_file(beside(path, suffix));
     }
 }
 

@@ -14,14 +14,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
 
-use super::copy::{Partial, finish, remove_unfinished};
+use super::copy::{Partial, finish};
 use super::{InspectError, Inspector, Store, row};
 use crate::config::WallClock;
 use crate::fresh;
 use crate::message::{MessageId, NodeId, StoreId};
 use crate::store::audit;
 use crate::store::clock::{self, Clock};
-use crate::store::lock::{Holder, beside};
+use crate::store::disk::{beside, remove_unfinished};
+use crate::store::lock::Holder;
 use crate::store::meta;
 use crate::store::migrate::migrate;
 use crate::store::open::look::{self, bytes, resolve};

@@ -7,7 +7,8 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
 use crate::reason::Reason;
-use crate::store::fault::{is_for_want_of_room, lacks_room};
+use crate::store::disk::lacks_room;
+use crate::store::fault::is_for_want_of_room;
 use crate::store::filesystem::filesystem;
 use crate::store::lock::Holder;
 

@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::generation::Main;
 use super::log::{self, Examined};
 use super::{OpenError, invariants, schema};
-use crate::store::lock::beside;
+use crate::store::disk::beside;
 use crate::store::migrate::{APPLICATION_ID, SCHEMA_VERSION, user_version};
 
 /// What a path leads to.

@@ -6,7 +6,7 @@ use rusqlite::backup::Backup;
 
 use super::*;
 use crate::inspect::{InspectError, Inspector};
-use crate::store::lock::beside;
+use crate::store::disk::beside;
 use crate::store::open::OpenError;
 use crate::store::open::look::JOURNAL_MAGIC;
 use crate::store::open::tests::listing;

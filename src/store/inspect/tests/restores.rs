@@ -8,7 +8,7 @@ use super::*;
 use crate::config::{Durability, Overflow};
 use crate::message::NewMessage;
 use crate::store::clock::hand::HandClock;
-use crate::store::lock::beside;
+use crate::store::disk::beside;
 use crate::store::open::RESTORING;
 use crate::store::{Opened, Options, Store};
 
