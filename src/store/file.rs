@@ -7,9 +7,9 @@ use rusqlite::Connection;
 
 use super::error::StoreError;
 use super::fault::{self, At};
+use super::guard::Guard;
 use super::lock::FileLock;
 use super::open::{self, NotReopened, OpenError, OpenFile, TRUNCATE_LOG, generation};
-use super::tx::Guard;
 use super::writer::{self, Shared};
 
 /// All statements of this module and some of the user's.

@@ -8,9 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::error::StoreError;
 use super::fault::{self, JobError};
+use super::guard::Guard;
 use super::ledger::Ledger;
 use super::room::Whose;
-use super::tx::Guard;
 use super::types::{Notice, UnderWay};
 use crate::config::{Durability, Overflow};
 
