@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::ledger::CursorState;
+use super::outbox;
 use super::types::{Attempt, Cursor, Forgotten, Loaded, Notice, Outcome, Settlement, Start};
-use super::{meta, outbox};
 use crate::message::{ChannelName, MessageId, NodeId, TopicId};
 use crate::protocol::report::Account;
 
@@ -18,6 +18,7 @@ pub(super) const DELETE_OF: &str = "DELETE FROM waypost_cursors WHERE receiver =
 // A receiver that was forgotten and came back may pass a place a second time.
 pub(super) const INSERT_SETTLEMENT: &str = "INSERT OR REPLACE INTO waypost_settlements (receiver, topic, last_seq, first_seq, outcome, count, at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 pub(super) const INSERT_ATTEMPT: &str = "INSERT OR REPLACE INTO waypost_attempts (receiver, seq, attempt, at_ms, answer) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub(super) const SELECT_SKIPPED: &str = "SELECT coalesce(sum(count), 0) FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome <> 'acknowledged' AND last_seq > coalesce((SELECT last_seq FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome = 'acknowledged' ORDER BY last_seq DESC LIMIT 1), 0)";
 
 /// Takes over what the driver has seen: the file has the last word about where a cursor is.
 pub(super) fn settle(
@@ -33,7 +34,7 @@ pub(super) fn settle(
     }
     for (receiver, topic) in behind {
         if let Some(mut cursor) = group.ledger.shown(receiver, topic) {
-            cursor.skipped = meta::skipped(group.conn, receiver, topic)?;
+            cursor.skipped = skipped(group.conn, receiver, topic)?;
             group.notices.push(Notice::CursorBehind(cursor));
         }
     }
@@ -44,6 +45,19 @@ pub(super) fn settle(
             .at("note an attempt")?;
     }
     Ok(())
+}
+
+/// How many messages a cursor has passed otherwise since the last acknowledged one.
+pub(super) fn skipped(
+    conn: &Connection,
+    receiver: &NodeId,
+    topic: TopicId,
+) -> Result<u64, StoreError> {
+    conn.prepare_cached(SELECT_SKIPPED)
+        .and_then(|mut select| {
+            select.query_row(params![receiver.as_str(), topic.0], |row| row.get(0))
+        })
+        .at("read what was skipped")
 }
 
 impl Group<'_> {

@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::columns::{id, lane, parsed};
 use super::crc::StoredLetter;
 use super::error::{SendError, StoreError};
 use super::fault::{At, JobError};
 use super::job::Group;
-use super::meta::{id, lane, parsed};
 use super::types::{DeadLetter, Loaded, Settlement};
 use super::{audit, outbox};
 use crate::message::{

@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::columns::parsed;
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
-use super::meta::parsed;
 use crate::config::Durability;
 use crate::message::NodeId;
 

@@ -6,11 +6,11 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::audit::{self, Entry};
+use super::columns::parsed;
 use super::crc::{StoredElection, StoredFence};
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
-use super::meta::parsed;
 use crate::message::NodeId;
 use crate::protocol::election::{
     Admission, Durable, Record, StaleToken, State, Term, Token, Version, admit,

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::open::OpenError;
 use crate::condition::Health;
 use crate::message::{ChannelName, InvalidMessage, NodeId};
 use crate::reason::Reason;
@@ -211,28 +210,4 @@ impl From<StoreError> for SendError {
             error => Self::Storage(error),
         }
     }
-}
-
-/// The node's file could not be opened. Nothing was created or changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreOpenError {
-    /// It could not be opened at all.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// It belongs to another node.
-    #[error(
-        "{path} belongs to node {kept:?}, not to {asked:?}: configure that id or none, or give {asked:?} a file of its own"
-    )]
-    WrongNode {
-        /// The node's file.
-        path: PathBuf,
-        /// Whose it is.
-        kept: NodeId,
-        /// Who was to use it.
-        asked: NodeId,
-    },
-    /// It opened, but could not be read or written.
-    #[error(transparent)]
-    Storage(#[from] StoreError),
 }

@@ -6,11 +6,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
 
 use super::audit;
+use super::columns::{all, id, lane, parsed};
 use super::crc::StoredInbox;
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
-use super::meta::{all, id, lane, parsed};
 use super::spans;
 use super::types::{InboxAdvance, InboxRow};
 use crate::message::StoreId;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::columns::{all, parsed};
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
-use super::meta::{all, parsed};
 use super::types::{Cursor, Forgotten, Peer, Start, Subscription};
 use super::{audit, cursors};
 use crate::message::{ChannelName, Incarnation, NodeId, StoreId};

@@ -1,20 +1,20 @@
 //! Who the file belongs to, under which store ids its messages travel, and the writer's books as they stand in it.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::columns::{all, id, lane, parse, parsed};
+use super::cursors::skipped;
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::ledger::{CursorState, Ledger, TopicState, Totals};
-use super::open::generation;
+use super::open::{SELECT_END_SEQ, generation};
 use super::types::{Cursor, Restored, Topic};
-use super::{drain, election, inbox, members, migrate, outbox};
+use super::{drain, election, inbox, members, outbox};
 use crate::fresh;
-use crate::message::{MessageId, NodeId, Priority, StoreId, TopicId};
+use crate::message::{MessageId, NodeId, StoreId, TopicId};
 use crate::protocol::delivery::HANDLER_FAILED;
 
 /// How far beyond the file's own time an id may lie that somebody else tells of: 366 days.
@@ -28,10 +28,6 @@ pub(super) const SELECT_STORES: &str =
     "SELECT from_id, store_id FROM waypost_stores ORDER BY from_id";
 pub(super) const INSERT_STORE: &str =
     "INSERT OR REPLACE INTO waypost_stores (from_id, store_id) VALUES (?1, ?2)";
-/// The highest seq ever used, also of messages that have been deleted.
-pub(super) const SELECT_END_SEQ: &str = "SELECT max(coalesce((SELECT end_seq FROM waypost_meta), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
-/// The same in a file of before schema 5.
-const SELECT_END_SEQ_4: &str = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'waypost_outbox'), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
 pub(super) const SELECT_LAST_CREATED: &str =
     "SELECT created_ms FROM waypost_outbox ORDER BY seq DESC LIMIT 1";
 pub(super) const SELECT_TOPICS: &str = "SELECT topic, channel, target, lane, accepted, last_seq, unclaimed_expired FROM waypost_topics ORDER BY topic";
@@ -39,7 +35,6 @@ pub(super) const SELECT_CURSORS: &str = "SELECT receiver, topic, open, acked_seq
 pub(super) const SELECT_SETTLED: &str =
     "SELECT topic, max(last_seq) FROM waypost_settlements GROUP BY topic";
 pub(super) const SELECT_FAILED: &str = "SELECT a.seq, max(a.attempt) FROM waypost_attempts a JOIN waypost_outbox m ON m.seq = a.seq WHERE a.receiver = ?1 AND m.topic = ?2 AND a.seq > ?3 AND substr(a.answer, 1, length(?4)) = ?4 GROUP BY a.seq ORDER BY a.seq LIMIT 1";
-pub(super) const SELECT_SKIPPED: &str = "SELECT coalesce(sum(count), 0) FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome <> 'acknowledged' AND last_seq > coalesce((SELECT last_seq FROM waypost_settlements WHERE receiver = ?1 AND topic = ?2 AND outcome = 'acknowledged' ORDER BY last_seq DESC LIMIT 1), 0)";
 
 /// Names the owner of a file that has none yet.
 pub(super) fn initialise(
@@ -63,13 +58,6 @@ pub(super) fn initialise(
 /// Who the file belongs to; `None` for a new one.
 pub(super) fn owner(conn: &Connection) -> Result<Option<NodeId>, StoreError> {
     conn.query_row(SELECT_META, [], |row| parsed(row, 0)).optional().at("read the file's owner")
-}
-
-/// The highest seq ever used in a file of any version.
-pub(super) fn end_seq(conn: &Connection) -> rusqlite::Result<i64> {
-    let is_old = migrate::user_version(conn)? < 5;
-    let sql = if is_old { SELECT_END_SEQ_4 } else { SELECT_END_SEQ };
-    conn.query_row(sql, [], |row| row.get(0))
 }
 
 /// The youngest time of a message in the file.
@@ -176,19 +164,6 @@ fn failed(conn: &Connection, cursor: &Cursor) -> Result<Option<(u64, u32)>, Stor
         .at("read what has failed")
 }
 
-/// How many messages a cursor has passed otherwise since the last acknowledged one.
-pub(super) fn skipped(
-    conn: &Connection,
-    receiver: &NodeId,
-    topic: TopicId,
-) -> Result<u64, StoreError> {
-    conn.prepare_cached(SELECT_SKIPPED)
-        .and_then(|mut select| {
-            select.query_row(params![receiver.as_str(), topic.0], |row| row.get(0))
-        })
-        .at("read what was skipped")
-}
-
 /// Lets messages with an id above this one travel under a new store id.
 pub(super) fn new_store(group: &mut Group<'_>, from_id: MessageId) -> Result<StoreId, StoreError> {
     let store_id = fresh::store_id();
@@ -268,41 +243,4 @@ fn cursor(row: &Row<'_>) -> rusqlite::Result<CursorState> {
         dead: row.get(8)?,
         purged: row.get(9)?,
     })
-}
-
-/// All rows of a statement without parameters.
-pub(super) fn all<T>(
-    conn: &Connection,
-    sql: &str,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, StoreError> {
-    conn.prepare(sql)
-        .and_then(|mut select| select.query_map([], read)?.collect())
-        .at("read the file")
-}
-
-/// A column's text as a checked name.
-pub(super) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
-where
-    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    parse(column, row.get_ref(column)?.as_str()?)
-}
-
-fn parse<T>(column: usize, text: &str) -> rusqlite::Result<T>
-where
-    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    text.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-    })
-}
-
-pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<MessageId> {
-    row.get(column).map(MessageId::from_bytes)
-}
-
-pub(super) fn lane(row: &Row<'_>, column: usize) -> rusqlite::Result<Priority> {
-    let index = row.get(column)?;
-    Priority::from_index(index).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, index))
 }

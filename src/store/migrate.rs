@@ -96,7 +96,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::store::meta::end_seq;
+    use crate::store::open::end_seq;
 
     /// The CRC-32 of each released file. A failure here means that a file changed which databases out there already have: put
     /// the change into a new file instead.

@@ -29,7 +29,10 @@ pub(crate) mod log;
 pub(crate) mod look;
 pub(crate) mod schema;
 
-pub use error::OpenError;
+pub use error::{OpenError, StoreOpenError};
+pub(in crate::store) use invariants::SELECT_END_SEQ;
+#[cfg(test)]
+pub(in crate::store) use invariants::end_seq;
 use log::Lost;
 use look::{BUSY_TIMEOUT, Depth, Found, Identity, bytes, identify, look, resolve};
 

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::columns::{lane, parsed};
 use super::error::StoreError;
 use super::fault::At;
-use super::meta::{SELECT_END_SEQ, lane, parsed};
+use super::open::SELECT_END_SEQ;
 use super::outbox::loaded;
 use super::strays;
 use super::types::{Loaded, Page, PageRequest, Stray, Topic};

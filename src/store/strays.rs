@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::types::{Cursor, Notice, Stray};
-use super::{audit, meta, outbox};
+use super::{audit, cursors, outbox};
 use crate::message::TopicId;
 
 pub(super) const FIND: &str = "SELECT seq, topic, created_ms, id, expires_ms, kind, headers, encoding, crc, payload FROM waypost_outbox WHERE seq = ?1";
@@ -62,7 +62,7 @@ pub(super) fn put_back(group: &mut Group<'_>, strays: &[Stray]) -> Result<(), St
         );
         let behind = |cursor: &Cursor| cursor.topic == topic && cursor.acked_seq < seq;
         for mut cursor in group.ledger.open_cursors().into_iter().filter(behind) {
-            cursor.skipped = meta::skipped(group.conn, &cursor.receiver, topic)?;
+            cursor.skipped = cursors::skipped(group.conn, &cursor.receiver, topic)?;
             group.notices.push(Notice::CursorBehind(cursor));
         }
     }

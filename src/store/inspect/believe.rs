@@ -11,8 +11,9 @@ use crate::config::{Config, Durability};
 use crate::message::NodeId;
 use crate::reason::{Reason, span};
 use crate::store::clock::{self, TimeSource};
-use crate::store::error::{StoreError, StoreOpenError};
+use crate::store::error::StoreError;
 use crate::store::job::{Group, Task};
+use crate::store::open::StoreOpenError;
 use crate::store::writer::Message;
 use crate::store::{Options, Store, audit};
 

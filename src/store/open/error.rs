@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
+use crate::message::NodeId;
 use crate::reason::Reason;
 use crate::store::disk::lacks_room;
+use crate::store::error::StoreError;
 use crate::store::fault::is_for_want_of_room;
 use crate::store::filesystem::filesystem;
 use crate::store::lock::Holder;
@@ -279,6 +281,30 @@ fn in_use(holder: Option<&Holder>) -> String {
         Some(Holder { node, pid, host }) => format!("node {node} (process {pid} on {host})"),
         None => "another node".to_owned(),
     }
+}
+
+/// The node's file could not be opened. Nothing was created or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreOpenError {
+    /// It could not be opened at all.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It belongs to another node.
+    #[error(
+        "{path} belongs to node {kept:?}, not to {asked:?}: configure that id or none, or give {asked:?} a file of its own"
+    )]
+    WrongNode {
+        /// The node's file.
+        path: PathBuf,
+        /// Whose it is.
+        kept: NodeId,
+        /// Who was to use it.
+        asked: NodeId,
+    },
+    /// It opened, but could not be read or written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
 }
 
 impl OpenError {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::message::{MessageId, TopicId};
 use crate::store::crc::Stored;
-use crate::store::meta::end_seq;
+use crate::store::migrate;
 
 const PASSED_ITS_TOPIC: &str = "SELECT receiver, channel, acked_seq, last_seq FROM waypost_cursors JOIN waypost_topics USING (topic)
     WHERE acked_seq > last_seq LIMIT 1";
@@ -19,9 +19,20 @@ const SETTLED_MORE: &str =
     WHERE open AND base + acknowledged + expired + dead + purged > accepted LIMIT 1";
 const BEHIND_THE_LOG: &str = "SELECT channel, last_seq FROM waypost_topics WHERE last_seq > ?1 ORDER BY last_seq DESC LIMIT 1";
 const OWNER: &str = "SELECT last_id, (SELECT count(*) FROM waypost_stores) FROM waypost_meta";
+/// The highest seq ever used, also of messages that have been deleted.
+pub(in crate::store) const SELECT_END_SEQ: &str = "SELECT max(coalesce((SELECT end_seq FROM waypost_meta), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
+/// The same in a file of before schema 5.
+const SELECT_END_SEQ_4: &str = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'waypost_outbox'), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
 const LAST: &str =
     "SELECT seq, id, topic, created_ms, expires_ms, kind, headers, encoding, crc, payload
     FROM waypost_outbox ORDER BY seq DESC LIMIT 1";
+
+/// The highest seq ever used in a file of any version.
+pub(in crate::store) fn end_seq(conn: &Connection) -> rusqlite::Result<i64> {
+    let is_old = migrate::user_version(conn)? < 5;
+    let sql = if is_old { SELECT_END_SEQ_4 } else { SELECT_END_SEQ };
+    conn.query_row(sql, [], |row| row.get(0))
+}
 
 /// The first contradiction.
 pub(super) fn fault(connection: &Connection) -> rusqlite::Result<Option<String>> {

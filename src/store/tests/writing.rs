@@ -4,7 +4,7 @@ use super::*;
 use crate::fresh;
 use crate::message::{Mode, StartAt};
 use crate::protocol::frame::ChannelPresence;
-use crate::store::error::StoreOpenError;
+use crate::store::open::StoreOpenError;
 use crate::store::open::tests::listing;
 use crate::store::tx::TransactionError;
 
