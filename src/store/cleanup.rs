@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::checkpoint::COPY_LOG;
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
 use super::limits::DELETE;
 use super::strays;
 use super::types::Cleaned;
-use super::writer::COPY_LOG;
 use crate::config::Durability;
 use crate::message::TopicId;
 use crate::protocol::report::Lost;

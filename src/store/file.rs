@@ -5,15 +5,19 @@ use std::sync::{Arc, PoisonError};
 
 use rusqlite::Connection;
 
+use super::checkpoint::{TRUNCATE_LOG, without_waiting};
 use super::error::StoreError;
 use super::fault::{self, At};
 use super::guard::Guard;
 use super::lock::FileLock;
-use super::open::{self, NotReopened, OpenError, OpenFile, TRUNCATE_LOG, generation};
-use super::writer::{self, Shared};
+use super::open::{self, NotReopened, OpenError, OpenFile, generation};
+use super::shared::Shared;
 
 /// All statements of this module and some of the user's.
 const CACHED_STATEMENTS: usize = 128;
+
+pub(super) const FULL: &str = "PRAGMA synchronous = FULL";
+pub(super) const NORMAL: &str = "PRAGMA synchronous = NORMAL";
 
 #[derive(Debug)]
 pub(super) struct File {
@@ -94,8 +98,8 @@ impl File {
 /// share ends before what failed, and that is written over. Its first commit is made at once: until then a power cut could bring back
 /// the old log, which is older than the database now.
 fn begin_log_anew(writer: &Connection) -> Result<(), StoreError> {
-    writer.execute_batch(writer::FULL).at("choose the durability")?;
-    writer::without_waiting(writer, TRUNCATE_LOG)?;
+    writer.execute_batch(FULL).at("choose the durability")?;
+    without_waiting(writer, TRUNCATE_LOG)?;
     generation::begin_log_alone(writer).at("begin a log")
 }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 mod begun;
+mod checkpoint;
 mod cleanup;
 pub(crate) mod clock;
 mod columns;
@@ -37,6 +38,7 @@ mod readers;
 mod requests;
 mod reserve;
 mod room;
+mod shared;
 pub(crate) mod spans;
 mod strays;
 mod tx;
@@ -79,10 +81,11 @@ use open::OpenFile;
 use open::log::Lost;
 pub use open::{OpenError, StoreOpenError};
 use room::Room;
+use shared::Shared;
 pub use tx::{TransactionError, Tx};
 pub use types::DeadLetter;
 pub(crate) use types::*;
-use writer::{Begin, Message, Shared, Thread, Writer};
+use writer::{Begin, Message, Thread, Writer};
 
 /// Jobs that may wait for the writer; who comes after them waits for a place.
 const QUEUE_JOBS: usize = 1_024;
@@ -408,7 +411,7 @@ fn spawn(thread: Thread, path: &Path) -> Result<JoinHandle<()>, StoreError> {
 fn record_cut(conn: &Connection, now_ms: u64, cut: &LogCut, path: &Path) -> Result<(), StoreError> {
     audit::note(conn, now_ms, LogCut::ACTION, path, cut)?;
     // What is left of those transactions is not to be found again, once they are on record. Where somebody reads the file, it may be.
-    let _ = conn.query_row(open::TRUNCATE_LOG, [], |_| Ok(()));
+    let _ = conn.query_row(checkpoint::TRUNCATE_LOG, [], |_| Ok(()));
     tracing::warn!(path = %path.display(), "{cut}");
     Ok(())
 }
@@ -426,10 +429,10 @@ fn start_clock(
     if clock.is_due(clock.now_ms(), true) && meta::owner(conn)?.is_some() {
         let note = clock.note(false);
         // No fsync: of what a power cut takes, it takes the boot too, and a time that was noted earlier counts less.
-        let noted = conn.execute_batch(writer::NORMAL).at("choose the durability");
+        let noted = conn.execute_batch(file::NORMAL).at("choose the durability");
         let noted = noted
             .and_then(|()| clock::rows::begin(conn, &note, &clock.segments(), gap.missing_ms()));
-        conn.execute_batch(writer::FULL).at("choose the durability")?;
+        conn.execute_batch(file::FULL).at("choose the durability")?;
         match noted {
             Ok(()) => clock.noted(&note),
             // A full disk above all: it is tried again with what is written next.

@@ -16,6 +16,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use scheduled_thread_pool::ScheduledThreadPool;
 
+use crate::store::checkpoint::TRUNCATE_LOG;
 use crate::store::disk::{beside, lacks_room, remove_unfinished};
 use crate::store::filesystem::{filesystem, is_mounted_alone, is_remote};
 use crate::store::lock::{FileLock, Holder, LockError, lock_path};
@@ -62,7 +63,6 @@ const START_BYTES: u64 = 128 * 1024;
 /// How long a read waits for a free connection.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(in crate::store) const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 const COUNT_META: &str = "SELECT count(*) FROM waypost_meta";
 /// Name, what is set, and what SQLite then says it is.
 type Setting = (&'static str, &'static str, &'static str);

@@ -1,30 +1,29 @@
 //! All writing: what waits is committed as one transaction, then all are answered. [`thread`] is who does it, but for single receipts where
 //! nothing else is to be written.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
+use super::checkpoint::{TRUNCATE_LOG, without_waiting};
 use super::cleanup;
-use super::clock::{self, Clock};
+use super::clock;
 use super::error::StoreError;
 use super::fault::{self, At};
-use super::file::{File, Identity};
+use super::file::{FULL, File, Identity, NORMAL};
 use super::guard::Guard;
 use super::job::{Group, Job, Settings};
 use super::ledger::Ledger;
 use super::lock::FileLock;
-use super::mailbox::Mailbox;
-use super::open::{self, Readers, TRUNCATE_LOG, generation};
-use super::room::{Room, Seen, Whose};
+use super::open::{self, generation};
+use super::room::{Room, Whose};
+use super::shared::Shared;
 use super::spans;
 use super::types::Notice;
-use crate::condition::{Health, Tally};
 use crate::config::Durability;
-use crate::metering::{Fsync, Meter, Stopwatch};
-use crate::reason::Reason;
+use crate::metering::{Fsync, Stopwatch};
 
 mod alone;
 mod recovery;
@@ -33,7 +32,6 @@ mod thread;
 
 pub(super) use alone::Alone;
 use space::GivenWay;
-pub(super) use space::without_waiting;
 pub(super) use thread::Thread;
 
 /// How often the file's place on the disk and the wall clock are looked at, and a failed file is tried again.
@@ -48,93 +46,12 @@ const LOOK_AFTER_BYTES: usize = 512 * 1024;
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
-pub(super) const FULL: &str = "PRAGMA synchronous = FULL";
-pub(super) const NORMAL: &str = "PRAGMA synchronous = NORMAL";
-/// How many pages the log holds, and how many of them are in the main file: does nothing.
-pub(super) const LOG_PAGES: &str = "PRAGMA wal_checkpoint(NOOP)";
-pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
-
 pub(super) enum Message {
     Job(Box<dyn Job>),
     Maintain(oneshot::Sender<Result<(), StoreError>>),
     /// Something came up that only the writer's thread deals with.
     Look,
     Close,
-}
-
-/// What the writer shares with everybody else.
-pub(super) struct Shared {
-    pub(super) path: std::path::PathBuf,
-    pub(super) clock: Clock,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) health: Mutex<Health>,
-    pub(super) seen: Arc<Seen>,
-    pub(super) meter: Arc<Meter>,
-    pub(super) tally: Arc<Tally>,
-    /// The damage that a reader has met since the file was opened.
-    pub(super) damage: Mutex<Option<Reason>>,
-    /// Who keeps the log from beginning again, while that lasts.
-    pub(super) held: Mutex<Option<Reason>>,
-    /// `None` once the store is closed.
-    pub(super) readers: RwLock<Option<Readers>>,
-    /// True once the file is closed and its lock released.
-    pub(super) done: watch::Sender<bool>,
-}
-
-impl Shared {
-    pub(super) fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A reader met a damaged page: told once. Writing goes on until it meets one too.
-    pub(super) fn tell_damage(&self, error: &StoreError) {
-        let before =
-            self.damage.lock().unwrap_or_else(PoisonError::into_inner).replace(
-                error.reason().unwrap_or_else(|| Reason::Broken { what: error.to_string() }),
-            );
-        if before.is_none() {
-            self.mailbox.put([Notice::StorageFailed(error.to_string())]);
-        }
-    }
-
-    pub(super) fn damage(&self) -> Option<Reason> {
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn held(&self) -> Option<Reason> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What of the clock goes with a commit that takes place at this time, or alone. Also while the disk is full: that can last for days, of
-    /// which none may be counted twice.
-    fn note_to_write(&self, now_ms: u64, committed: bool) -> Option<clock::Note> {
-        self.clock.is_due(now_ms, committed).then(|| self.clock.note(false))
-    }
-
-    /// Looks whether somebody has set the wall clock, and tells.
-    pub(super) fn look_at_clock(&self) {
-        if let Some(by_ms) = self.clock.look() {
-            tracing::warn!(by_ms, "the wall clock was set; the node goes on with its own");
-            self.mailbox.put([Notice::ClockJumped { by_ms }]);
-        }
-    }
-
-    /// Changes the state, and tells if it was another one.
-    fn set_health(&self, health: Health) {
-        let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.is_like(&health) {
-            return;
-        }
-        let notice = match &health {
-            Health::Healthy => Notice::StorageRecovered,
-            Health::Full => Notice::StorageFull,
-            Health::AtLimit(storage) => Notice::StorageLimitReached(*storage),
-            Health::Failed(reason) => Notice::StorageFailed(reason.to_string()),
-        };
-        *current = health;
-        drop(current);
-        self.mailbox.put([notice]);
-    }
 }
 
 /// Why nothing can be written now.
@@ -448,7 +365,7 @@ impl Writer {
             return;
         };
         if self.down.is_none()
-            && let Err(error) = space::without_waiting(&writer, TRUNCATE_LOG)
+            && let Err(error) = without_waiting(&writer, TRUNCATE_LOG)
         {
             tracing::warn!(%error, "the log was not emptied; the next start does it");
             open::leave_log(&writer);

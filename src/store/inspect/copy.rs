@@ -13,12 +13,13 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use super::{InspectError, Inspector};
+use crate::store::checkpoint::TRUNCATE_LOG;
 use crate::store::disk::{beside, lacks_room, remove_companions, remove_unfinished};
 use crate::store::lock::Holder;
 use crate::store::open::look::{
     self, BUSY_TIMEOUT, Depth, Found, Identity, bytes, identify, look, quick_check, resolve,
 };
-use crate::store::open::{OpenError, TRUNCATE_LOG, acquire, generation, sync_folder};
+use crate::store::open::{OpenError, acquire, generation, sync_folder};
 use crate::store::room::FREE_PAGES;
 
 /// A finished copy.

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Row};
 
-use super::{COPY_LOG, LOG_PAGES, Writer};
+use super::Writer;
 use crate::condition::{Health, StorageUse};
 use crate::config::{Durability, Overflow};
 use crate::protocol::laggard;
 use crate::reason::Reason;
+use crate::store::checkpoint::{COPY_LOG, LOG_PAGES, TRUNCATE_LOG, without_waiting};
 use crate::store::cleanup;
 use crate::store::error::StoreError;
 use crate::store::fault::{self, At};
 use crate::store::job::{Group, Job, Task};
 use crate::store::limits;
-use crate::store::open::{TRUNCATE_LOG, generation};
+use crate::store::open::generation;
 use crate::store::readers::reader_pids;
 use crate::store::room::{FREE_PAGES, PAGE_COUNT, Whose};
 use crate::store::types::Notice;
@@ -441,19 +442,6 @@ fn copy_log(conn: &Connection) -> Result<Copied, StoreError> {
     };
     conn.query_row(COPY_LOG, [], |row| Ok(Copied { all: pages(row, 1)?, copied: pages(row, 2)? }))
         .at("copy the log")
-}
-
-/// Runs one of the checkpoints that would wait for readers, without waiting.
-pub(in crate::store) fn without_waiting(
-    conn: &Connection,
-    checkpoint: &str,
-) -> Result<(), StoreError> {
-    let before: u64 =
-        conn.pragma_query_value(None, "busy_timeout", |row| row.get(0)).at("wait for nobody")?;
-    conn.busy_timeout(Duration::ZERO).at("wait for nobody")?;
-    let done = conn.query_row(checkpoint, [], |_| Ok(())).at("empty the log");
-    conn.busy_timeout(Duration::from_millis(before)).at("wait for others again")?;
-    done
 }
 
 /// Whether it is the file that failed, and not only this statement.

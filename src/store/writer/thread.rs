@@ -6,10 +6,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{LOOK_EVERY, Message, Shared, Writer};
+use super::{LOOK_EVERY, Message, Writer};
 use crate::condition::Health;
 use crate::reason::Reason;
 use crate::store::job::Job;
+use crate::store::shared::Shared;
 
 /// Most jobs that one transaction takes.
 const GROUP_JOBS: usize = 1_024;
