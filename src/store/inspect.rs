@@ -37,7 +37,6 @@ mod queue;
 mod records;
 mod restore;
 mod row;
-mod seals;
 mod story;
 mod times;
 

@@ -6,13 +6,15 @@ use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use super::queue::{Cursor, cursors};
-use super::{InspectError, Inspector, row, seals};
+use super::{InspectError, Inspector, row};
 use crate::message::{MessageId, TopicId};
 use crate::store::crc::Stored;
 use crate::store::disk::beside;
 use crate::store::migrate::user_version;
 use crate::store::open::log::{self, Lost};
 use crate::store::open::{OpenError, schema};
+
+pub(super) mod seals;
 
 /// What is checked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -353,7 +355,7 @@ fn is_intact(row: &Row<'_>, id: MessageId, topic: i64) -> rusqlite::Result<bool>
 }
 
 /// Whether it is what the row holds that could not be read, and not the row.
-pub(super) fn is_of_the_row(error: &rusqlite::Error) -> bool {
+fn is_of_the_row(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_none()
 }
 

@@ -165,7 +165,7 @@ fn every_statement_fits_the_schema() {
         check::REFERENCES,
         check::COUNT,
         check::MESSAGES,
-        seals::LETTERS,
+        check::seals::LETTERS,
         check::IS_THERE,
         check::PLACES,
         check::TOPICS,

@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, Row};
 
-use super::check::{Report, Stage, is_of_the_row};
-use super::row;
+use super::{Report, Stage, is_of_the_row};
 use crate::store::crc::StoredLetter;
+use crate::store::inspect::row;
 use crate::store::migrate::user_version;
 use crate::store::{clock, election, inbox};
 
-pub(super) const LETTERS: &str =
+pub(in crate::store) const LETTERS: &str =
     "SELECT receiver, seq, id, channel, lane, created_ms, kind, headers, encoding, payload, crc
     FROM waypost_dead_letters";
 
