@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::TopicId;
-use super::delivery::Settled;
 use crate::message::{MessageId, NodeId};
 
 /// A run of a topic's messages that ended in the same way for one receiver.
@@ -19,6 +18,14 @@ pub struct Run {
     pub how: Settled,
     /// By the file's clock.
     pub at_ms: u64,
+}
+
+/// How a message ended for a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    Acknowledged,
+    Expired,
+    Dead { reason: String },
 }
 
 /// Where a receiver stands in a topic.

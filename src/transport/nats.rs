@@ -12,6 +12,7 @@
 //! blocking thread that no runtime can interrupt: end the runtime with `shutdown_timeout`, not with a plain drop.
 
 mod echo;
+mod error;
 mod files;
 mod life;
 mod options;
@@ -34,9 +35,9 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use self::echo::{Echo, Token};
+pub use self::error::ConnectError;
 use self::files::Problem;
 use self::life::{Life, Seen};
-pub use self::options::ConnectError;
 use self::outbox::{Counts, Outbox, Size};
 use self::signals::{Signals, Trouble};
 use super::{

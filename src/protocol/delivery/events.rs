@@ -6,7 +6,7 @@ use super::Head;
 use crate::message::{MessageId, Priority, TopicId};
 use crate::protocol::frame::Verdict;
 use crate::protocol::origin::Judgement;
-use crate::protocol::settling::Position;
+use crate::protocol::settling::{Position, Settled};
 
 /// How the record of an attempt begins that the receiver's handler has failed.
 pub const HANDLER_FAILED: &str = "the handler failed: ";
@@ -138,13 +138,6 @@ pub enum Action<B> {
     WentBack { newest: MessageId },
     /// An answer that fits nothing.
     Unmatched,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    Acknowledged,
-    Expired,
-    Dead { reason: String },
 }
 
 /// A frame that is likely to go out next.

@@ -21,7 +21,8 @@ mod queue;
 mod readers;
 mod sending;
 
-pub use events::{Action, Event, Foreseen, HANDLER_FAILED, Reply, Settled, Unsent};
+pub use super::settling::Settled;
+pub use events::{Action, Event, Foreseen, HANDLER_FAILED, Reply, Unsent};
 pub use queue::Head;
 use queue::Queue;
 pub use readers::Readers;
