@@ -1,7 +1,7 @@
 //! How a run can fail.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use waypost::error::{ChannelError, NodeError, SendError, StartError, StoreError};
@@ -113,5 +113,13 @@ impl From<SendError> for BenchError {
             SendError::Storage(StoreError::Full { path }) => Self::Full { path },
             other => Self::Send(other),
         }
+    }
+}
+
+/// What the disk says of this folder or file.
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> BenchError {
+    match error.kind() {
+        io::ErrorKind::StorageFull => BenchError::Full { path: path.to_owned() },
+        _ => BenchError::Folder { path: path.to_owned(), reason: error.to_string() },
     }
 }

@@ -14,6 +14,7 @@ mod options;
 mod pace;
 mod part;
 mod payload;
+mod places;
 mod process;
 mod progress;
 mod proxy;
@@ -53,7 +54,7 @@ pub enum Run {
 /// # Errors
 /// No server, one that went away, a folder that cannot be written or is full, or a node that fails.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Run, BenchError> {
-    let targets = results::Places::check(&options)?;
+    let targets = places::Places::check(&options)?;
     let started = std::time::SystemTime::now();
     let (stage, mut lost) = Stage::set(options).await?;
     let ended = tokio::select! {

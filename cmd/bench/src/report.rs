@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::error::BenchError;
+use crate::error::{BenchError, unusable};
 use crate::results::Results;
-use crate::stage::unusable;
 
 mod page;
 mod plots;

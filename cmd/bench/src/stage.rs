@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use waypost::{Config, Node, NodeId};
 
 use crate::anchors::jetstream::JetStream;
-use crate::error::BenchError;
+use crate::error::{BenchError, unusable};
 use crate::machine::Machine;
 use crate::options::{Options, Sizes};
 use crate::payload::Payloads;
@@ -217,11 +217,4 @@ fn folder(dir: Option<&Path>) -> Result<TempDir, BenchError> {
     let parent = dir.map_or_else(std::env::temp_dir, Path::to_owned);
     let made = tempfile::Builder::new().prefix("waypost-bench-").tempdir_in(&parent);
     made.map_err(|error| unusable(&parent, &error))
-}
-
-pub(crate) fn unusable(path: &Path, error: &std::io::Error) -> BenchError {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull => BenchError::Full { path: path.to_owned() },
-        _ => BenchError::Folder { path: path.to_owned(), reason: error.to_string() },
-    }
 }

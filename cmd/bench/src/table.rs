@@ -3,11 +3,18 @@
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle, presets};
 
 use crate::record::{Figure, Judgement, Record, Unit, Verdict};
-use crate::results::Standing;
+use crate::results::{Results, Standing};
 use crate::stats::Spread;
 
 const STYLE: TableStyle =
     presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+
+impl Results {
+    /// Tables for people: all figures, then all ratios.
+    pub fn tables(&self) -> String {
+        all(&self.scenarios, self.standing)
+    }
+}
 
 /// All figures, then all ratios with their verdicts.
 pub(crate) fn all(records: &[Record], standing: Standing) -> String {

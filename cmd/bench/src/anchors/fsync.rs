@@ -5,9 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::error::BenchError;
+use crate::error::{BenchError, unusable};
 use crate::pace;
-use crate::stage::unusable;
 
 /// What is appended before each.
 pub(crate) const APPEND_BYTES: usize = 4_096;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::error::BenchError;
 use crate::pace;
 use crate::payload::Payloads;
-use crate::stage::Stage;
+use crate::server::Server;
 use crate::window::{PATIENCE, Window};
 
 /// A pair of clients, each with a connection of its own.
@@ -30,10 +30,14 @@ impl Requests {
     ///
     /// # Errors
     /// No server, or no answer.
-    pub(crate) async fn open(stage: &Stage) -> Result<Self, BenchError> {
-        let subject: Subject = stage.own_subject("request").into();
-        let (asking, other) = (stage.server.client().await?, stage.server.client().await?);
-        let url = stage.server.url().to_owned();
+    pub(crate) async fn open(
+        server: &Server,
+        subject: String,
+        payloads: &Arc<Payloads>,
+    ) -> Result<Self, BenchError> {
+        let subject: Subject = subject.into();
+        let (asking, other) = (server.client().await?, server.client().await?);
+        let url = server.url().to_owned();
         let fail = |error: &dyn std::fmt::Display| failed(&url, error);
         let mut questions = other.subscribe(subject.clone()).await.map_err(|e| fail(&e))?;
         let mut answering = JoinSet::new();
@@ -44,7 +48,7 @@ impl Requests {
                 }
             }
         });
-        let payloads = Arc::clone(&stage.payloads);
+        let payloads = Arc::clone(payloads);
         let requests = Self { url, asking, subject, payloads, _answering: answering };
         requests.heard().await?;
         Ok(requests)

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use waypost::inspect::Inspector;
 use waypost::{Config, Mode};
 
-use super::batched::batching;
-use super::flight::{Tune, plain, unbounded};
+use super::flight::{Tune, batching, plain, unbounded};
 use crate::crowd::{CHANNEL, Crowd, fill};
 use crate::error::BenchError;
 use crate::part::Part;

@@ -1,11 +1,8 @@
 //! Frames of many messages, beside JetStream (target 3).
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use waypost::{Batching, Config};
-
-use super::flight::{sending, unbounded};
+use super::flight::{batching, sending, unbounded};
 use crate::anchors::jetstream::{BATCH, JetStream, WINDOW};
 use crate::crowd::Crowd;
 use crate::error::BenchError;
@@ -21,11 +18,6 @@ const LONGEST_WINDOWS: u32 = 5;
 const LIVE: &str = "waypost, batching, live";
 const LIVE_DEFAULT: &str = "JetStream live";
 const LIVE_ALWAYS: &str = "JetStream live, sync_interval: always";
-
-/// Frames of as many messages as JetStream's batches hold, and no waiting for a frame to fill.
-pub(super) fn batching(config: &mut Config) {
-    config.batching = Batching::up_to(NonZeroUsize::new(BATCH).expect("above zero"));
-}
 
 /// Target 3, live.
 pub(super) async fn live(stage: &Stage, record: &mut Record) -> Result<(), BenchError> {

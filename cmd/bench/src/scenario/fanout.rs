@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use waypost::Node;
 
-use super::batched::{SENDING_TASKS, batching};
-use super::flight::{FASTEST_BATCHED, backlog, plain, sending, unbounded};
+use super::batched::SENDING_TASKS;
+use super::flight::{FASTEST_BATCHED, backlog, batching, plain, sending, unbounded};
 use crate::crowd::{CHANNEL, Pace, Senders};
 use crate::error::BenchError;
 use crate::flow::Flow;

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use waypost::Config;
+use waypost::{Batching, Config};
 
+use crate::anchors::jetstream::BATCH;
 use crate::anchors::request::Requests;
 use crate::crowd::{Crowd, Hands, Pace};
 use crate::error::BenchError;
 use crate::record::{Bound, Plot, Record, Unit};
-use crate::scenario::batched::batching;
 use crate::stage::Stage;
 use crate::window::Window;
 
@@ -27,10 +27,16 @@ const BACKLOG: &str = "waypost, one in flight, a backlog";
 const ON_RUNTIME: &str = "waypost, one in flight, a backlog, the handler on a runtime";
 const SENDING: &str = "waypost, one in flight, 64 tasks sending";
 
+/// Frames of as many messages as JetStream's batches hold, and no waiting for a frame to fill.
+pub(super) fn batching(config: &mut Config) {
+    config.batching = Batching::up_to(NonZeroUsize::new(BATCH).expect("above zero"));
+}
+
 /// Target 1.
 pub(super) async fn one(stage: &Stage, record: &mut Record) -> Result<(), BenchError> {
     for _ in 0..stage.sizes.runs {
-        let requests = Requests::open(stage).await?;
+        let requests =
+            Requests::open(&stage.server, stage.own_subject("request"), &stage.payloads).await?;
         let before = half(stage, &requests, 1, ANCHOR).await?;
         stage.progress.step(format!("one: {BACKLOG}"));
         let waiting = backlog(stage, 1, FASTEST_ONE, plain).await?;
@@ -60,7 +66,8 @@ pub(super) async fn many(stage: &Stage, record: &mut Record) -> Result<(), Bench
     let anchor = format!("async-nats request/reply, {AT_ONCE} at once");
     let total = format!("waypost, one in flight, {receivers} receivers, deliveries in all");
     for _ in 0..stage.sizes.runs {
-        let requests = Requests::open(stage).await?;
+        let requests =
+            Requests::open(&stage.server, stage.own_subject("request"), &stage.payloads).await?;
         let before = half(stage, &requests, AT_ONCE, &anchor).await?;
         stage.progress.step(format!("many: {total}"));
         let rate = backlog(stage, receivers, FASTEST_MANY, plain).await?;

@@ -168,7 +168,8 @@ impl Scene {
     ) -> Result<([Vec<Duration>; 4], Option<String>), BenchError> {
         let turn = stage.sizes.window.mul_f64(2.0 / f64::from(stage.sizes.turns));
         let count = WARM_UP + (turn.as_secs_f64() * f64::from(A_SECOND)) as u32;
-        let requests = Requests::open(stage).await?;
+        let requests =
+            Requests::open(&stage.server, stage.own_subject("request"), &stage.payloads).await?;
         let (mut all, mut why) = ([const { Vec::new() }; 4], None);
         for _ in 0..stage.sizes.turns {
             let stream = match &stage.jetstream {

@@ -4,8 +4,8 @@ use waypost::{Config, Durability};
 
 use crate::error::BenchError;
 use crate::record::{Record, Unit};
-use crate::scenario::batched::{SENDING_TASKS, batching};
-use crate::scenario::flight::sending;
+use crate::scenario::batched::SENDING_TASKS;
+use crate::scenario::flight::{batching, sending};
 use crate::scenario::senders::committed;
 use crate::stage::Stage;
 

@@ -28,7 +28,7 @@ pub(super) async fn run(stage: &Stage, record: &mut Record) -> Result<(), BenchE
     for round in 0..stage.sizes.runs {
         stage.progress.step("outage: the server away");
         let proxy = Proxy::start(address.clone()).await;
-        let proxy = proxy.map_err(|error| crate::stage::unusable("a port".as_ref(), &error))?;
+        let proxy = proxy.map_err(|error| crate::error::unusable("a port".as_ref(), &error))?;
         let told = one(stage, &proxy).await?;
         record.add("outage, wire whole to next delivery", Unit::Seconds, told.resumed);
         record.add("outage, wire whole to nothing waiting", Unit::Seconds, told.caught_up);
