@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
-use crate::web::is_token;
 use clap::{CommandFactory, Parser};
 use waypost_process::environment;
 
@@ -183,6 +182,12 @@ fn parse_origin(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a token can stand in an address and a cookie as it is.
+fn is_token(token: &str) -> bool {
+    (8..=128).contains(&token.len())
+        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
 fn parse_election(text: &str) -> Result<Election, String> {
     match text {
         "visible" => Ok(Election::Visible),
@@ -232,6 +237,11 @@ mod tests {
         assert!(check(&["--web-token", "short"]).is_err());
         assert!(check(&["--nats", "http://x:1"]).is_err());
         assert!(check(&["--prefix", "a b"]).is_err());
+    }
+
+    #[test]
+    fn a_token_is_long_enough_and_plain() {
+        assert!(is_token("secret-token") && !is_token("short") && !is_token("with space"));
     }
 
     #[test]

@@ -21,7 +21,6 @@ mod socket;
 mod wire;
 
 use guard::Guard;
-pub(crate) use guard::is_token;
 
 use crate::args::Args;
 use crate::hub::Hub;
