@@ -31,12 +31,11 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use crate::event::ElectionEvent;
+pub use crate::event::election::ElectionEvent;
 pub use crate::message::{NotAToken, TOKEN_HEADER, Term, TermTooHigh, Token};
+pub use crate::policy::{MAX_VOTERS, SettingsError};
 use crate::protocol::election::State;
-pub use crate::protocol::election::{
-    Accession, Deposed, MAX_VOTERS, Refused, SettingsError, StaleToken, Version,
-};
+pub use crate::protocol::election::{Accession, Deposed, Refused, StaleToken, Version};
 pub use crate::protocol::report::{ElectionInfo, Role};
 pub use crate::store::Fence;
 

@@ -10,9 +10,9 @@ use crate::condition::{Health, LogCut, StorageUse};
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId, Priority};
 use crate::reason::{Reason, size};
 
-mod election;
+pub(crate) mod election;
 
-pub use election::ElectionEvent;
+use election::ElectionEvent;
 
 /// Something that happened in a node. Events are hints for people and monitors: a slow listener misses the oldest,
 /// and nothing that matters is known from events alone.

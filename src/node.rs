@@ -15,6 +15,8 @@ use crate::management::{
     Account, ChannelInfo, Flushed, Lost, PeerInfo, Statistics, Topology, Waiting,
 };
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt};
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::reason::{self, Reason};
 use crate::refusal::{ChannelError, NodeError};
 use crate::shared::Shared;
@@ -130,8 +132,8 @@ impl Node {
 
     /// What the node counts and measures, as Prometheus text.
     #[cfg(feature = "metrics")]
-    pub fn metrics(&self) -> crate::Metrics {
-        crate::Metrics::new(self.shared.clone())
+    pub fn metrics(&self) -> Metrics {
+        Metrics::new(self.shared.clone())
     }
 
     /// Waits until the state is as asked for.

@@ -10,7 +10,8 @@ use tokio::sync::{broadcast, watch};
 use crate::condition::Tally;
 use crate::config::Config;
 use crate::driver::{Line, Standing};
-use crate::event::{ElectionEvent, Event, Status};
+use crate::event::election::ElectionEvent;
+use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::NodeId;
 #[cfg(feature = "metrics")]

@@ -2,8 +2,10 @@
 
 use rusqlite::Connection;
 
-use super::{AuditEntry, DeadLetter, Failure, InspectError, Inspector, QueueRow, Story, Summary};
-use crate::inspect::{InboxSpan, Oldest, ReceiverState, ReceiverStory};
+use super::{
+    AuditEntry, DeadLetter, Failure, InboxSpan, InspectError, Inspector, Oldest, QueueRow,
+    ReceiverState, ReceiverStory, Story, Summary,
+};
 use crate::protocol::life::{Life, Shown};
 use crate::store::clock::{self, TimeSource as _};
 use crate::store::meta::last_created_ms;
