@@ -34,7 +34,7 @@ impl Joined {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(super) async fn command(&mut self, command: Command) {
+    pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Join { channel, mode, start, reply } => {
                 if let Err(error) = self.may_join(&channel) {
@@ -53,35 +53,34 @@ impl<T: Transport> Driver<T> {
                     held: false,
                     consumers: Vec::new(),
                 };
-                let store = self.store.clone();
-                self.jobs.push(Box::pin(async move {
-                    let result = store.join(channel.clone()).await;
-                    Completion::Joined { channel, joined, result, reply }
-                }));
+                let answer = self.store.join(channel.clone());
+                self.await_job(answer, |result| Completion::Joined {
+                    channel,
+                    joined,
+                    result,
+                    reply,
+                });
             }
             Command::Leave { channel, reply } => {
                 if !self.channels.contains_key(&channel) {
                     let _ = reply.send(Err(ChannelError::NotJoined { channel }));
                     return;
                 }
-                let store = self.store.clone();
-                self.jobs.push(Box::pin(async move {
-                    let result = store.leave(vec![channel.clone()]).await;
-                    Completion::Left { channel, result, reply }
-                }));
+                let answer = self.store.leave(vec![channel.clone()]);
+                self.await_job(answer, |result| Completion::Left { channel, result, reply });
             }
             Command::Pause { channel, paused, reply } => {
-                let result = self.change(channel, |joined| joined.paused = paused).await;
+                let result = self.change(channel, |joined| joined.paused = paused);
                 let _ = reply.send(result);
             }
             Command::Attach { channel, consumer, reply } => {
-                let result = self.attach(channel, consumer).await;
+                let result = self.attach(channel, consumer);
                 let _ = reply.send(result);
             }
             Command::Detach { channel, consumer } => {
                 let gone = |joined: &mut Joined| joined.consumers.retain(|(id, _)| *id != consumer);
                 // It may have been left before.
-                let _ = self.change(channel, gone).await;
+                let _ = self.change(channel, gone);
             }
             Command::Reasons { reply } => self.ask_for_reasons(reply),
             Command::Topology { reply } => {
@@ -99,28 +98,25 @@ impl<T: Transport> Driver<T> {
             }
             Command::Forget { node, reply } => self.forget(node, Some(reply)),
             Command::Purge { node, channel, reply } => {
-                self.stand_still(node.clone());
-                let store = self.store.clone();
-                self.jobs.push(Box::pin(async move {
-                    let result = store.purge(node.clone(), channel).await;
-                    Completion::Purged { node, result, reply }
-                }));
+                self.outbound.stand_still(node.clone());
+                let answer = self.store.purge(node.clone(), channel);
+                self.await_job(answer, |result| Completion::Purged { node, result, reply });
             }
             Command::Order { to, task, within, reply } => {
-                self.give_order(to, task, within, reply).await;
+                self.give_order(to, task, within, reply);
             }
-            Command::Ask { to, within, reply } => self.ask_about(to, within, reply).await,
-            Command::SetState { change, reply } => self.set_state(change, reply).await,
-            Command::HandOver { to, reply } => self.hand_over(to, reply).await,
+            Command::Ask { to, within, reply } => self.ask_about(to, within, reply),
+            Command::SetState { change, reply } => self.set_state(change, reply),
+            Command::HandOver { to, reply } => self.hand_over(to, reply),
             Command::Register { callback, reply } => {
                 self.register(callback);
                 let _ = reply.send(());
             }
-            Command::Shutdown { deadline, reply } => self.stop(deadline, reply).await,
+            Command::Shutdown { deadline, reply } => self.stop(deadline, reply),
         }
     }
 
-    async fn attach(
+    fn attach(
         &mut self,
         channel: ChannelName,
         consumer: Consumer,
@@ -130,12 +126,12 @@ impl<T: Transport> Driver<T> {
         if self.channels.get(&channel).is_some_and(|joined| !joined.mode.reads()) {
             return Err(ChannelError::NotAReader { channel });
         }
-        self.change(channel, |joined| joined.consumers.push((id, consumer))).await?;
+        self.change(channel, |joined| joined.consumers.push((id, consumer)))?;
         Ok(id)
     }
 
     /// Changes a joined channel, and lets the inbox and the peers know.
-    async fn change(
+    fn change(
         &mut self,
         channel: ChannelName,
         change: impl FnOnce(&mut Joined),
@@ -146,12 +142,12 @@ impl<T: Transport> Driver<T> {
         let before = joined.is_ready();
         change(joined);
         if joined.is_ready() != before {
-            self.announce(channel).await;
+            self.announce(channel);
         }
         Ok(())
     }
 
-    pub(super) async fn announce(&mut self, channel: ChannelName) {
+    pub(super) fn announce(&mut self, channel: ChannelName) {
         let consumer =
             self.channels.get(&channel).filter(|joined| joined.mode.reads()).map(|joined| {
                 match joined.is_ready() {
@@ -159,11 +155,11 @@ impl<T: Transport> Driver<T> {
                     false => inbox::Consumer::Paused,
                 }
             });
-        self.receive(inbox::Event::Consumer { channel, consumer }).await;
-        self.meet(membership::Event::Changed).await;
+        self.receive(inbox::Event::Consumer { channel, consumer });
+        self.meet(membership::Event::Changed);
     }
 
-    pub(super) async fn joined(&mut self, channel: ChannelName, mut joined: Joined) {
+    pub(super) fn joined(&mut self, channel: ChannelName, mut joined: Joined) {
         self.left.remove(&channel);
         self.parting.remove(&channel);
         joined.held = self.gate.look().draining.is_some();
@@ -177,13 +173,13 @@ impl<T: Transport> Driver<T> {
         }
         let writes = joined.mode.writes();
         self.channels.insert(channel.clone(), joined);
-        self.announce(channel.clone()).await;
+        self.announce(channel.clone());
         if writes {
             self.subscribe_known(&channel);
         }
     }
 
-    pub(super) async fn has_left(&mut self, channel: ChannelName) {
+    pub(super) fn has_left(&mut self, channel: ChannelName) {
         self.channels.remove(&channel);
         self.left.insert(channel.clone());
         if self.inbox.works_for(&channel) {
@@ -193,16 +189,16 @@ impl<T: Transport> Driver<T> {
             // Who has not heard of this one by now learns it from a refusal, and an operator can purge.
             self.left.pop_first();
         }
-        self.announce(channel).await;
+        self.announce(channel);
     }
 
     /// Says which channels were left for good, once nothing of theirs is in work any more: senders purge what has no answer by then.
-    pub(super) async fn part(&mut self) {
+    pub(super) fn part(&mut self) {
         let before = self.parting.len();
         let inbox = &self.inbox;
         self.parting.retain(|channel| inbox.works_for(channel));
         if self.parting.len() < before {
-            self.meet(membership::Event::Changed).await;
+            self.meet(membership::Event::Changed);
         }
     }
 
@@ -211,11 +207,8 @@ impl<T: Transport> Driver<T> {
         node: crate::message::NodeId,
         reply: Option<super::command::Reply<Result<u64, crate::refusal::NodeError>>>,
     ) {
-        self.stand_still(node.clone());
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move {
-            let result = store.forget(node.clone()).await;
-            Completion::Forgotten { node, result, reply }
-        }));
+        self.outbound.stand_still(node.clone());
+        let answer = self.store.forget(node.clone());
+        self.await_job(answer, |result| Completion::Forgotten { node, result, reply });
     }
 }

@@ -305,7 +305,7 @@ impl Office {
 
 impl<T: Transport> Driver<T> {
     /// Says this to the election, and does what it decides.
-    pub(super) async fn elect(&mut self, event: Event) {
+    pub(super) fn elect(&mut self, event: Event) {
         let now = Now { mono: clock::now(), file_ms: self.store.now_ms() };
         let Some(office) = &mut self.office else { return };
         let mut actions = Vec::new();
@@ -313,23 +313,20 @@ impl<T: Transport> Driver<T> {
         office.show();
         let wake_at = office.election.wake_at();
         for action in actions {
-            self.perform_election(action).await;
+            self.perform_election(action);
         }
         self.arm(Timer::Election, wake_at.map(clock::timer_at));
     }
 
-    async fn perform_election(&mut self, action: Action) {
+    fn perform_election(&mut self, action: Action) {
         let Some(office) = &mut self.office else { return };
         match action {
             Action::Persist { seq, record } => {
                 let entries = office.record_of_state(&self.me, &record).into_iter().collect();
-                let store = self.store.clone();
-                self.jobs.push(Box::pin(async move {
-                    let result = store.save_election(record, entries).await;
-                    Completion::ElectionSaved { seq, result }
-                }));
+                let answer = self.store.save_election(record, entries);
+                self.await_job(answer, move |result| Completion::ElectionSaved { seq, result });
             }
-            Action::Send(frame) => self.say_election(frame).await,
+            Action::Send(frame) => self.say_election(frame),
             Action::Notice(notice) => self.election_notice(notice),
             Action::SetDone { ticket, version } => office.answer(ticket, Ok(version)),
             Action::SetFailed { ticket, why } => office.answer(ticket, Err(why.into())),
@@ -345,7 +342,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// A lost one is made good: whatever matters is said again.
-    async fn say_election(&mut self, frame: Frame) {
+    fn say_election(&mut self, frame: Frame) {
         if self.conflict || !self.link {
             return;
         }
@@ -357,7 +354,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    pub(super) async fn heard_election(&mut self, frame: Frame) {
+    pub(super) fn heard_election(&mut self, frame: Frame) {
         if frame.from == self.me && frame.incarnation == self.incarnation {
             return;
         }
@@ -366,7 +363,7 @@ impl<T: Transport> Driver<T> {
         if asks && !self.membership.is_peer(&frame.from) {
             return;
         }
-        self.elect(Event::Frame(frame)).await;
+        self.elect(Event::Frame(frame));
     }
 
     fn election_notice(&mut self, notice: Notice) {
@@ -393,14 +390,13 @@ impl<T: Transport> Driver<T> {
         }
         let _ = office.events.send(event.clone());
         if let Some(entry) = entry {
-            let store = self.store.clone();
-            self.jobs
-                .push(Box::pin(async move { Completion::Noted(store.enter(vec![entry]).await) }));
+            let answer = self.store.enter(vec![entry]);
+            self.await_job(answer, Completion::Noted);
         }
         self.tell(NodeEvent::Election(event));
     }
 
-    pub(super) async fn election_saved(&mut self, seq: u64, result: Result<(), StoreError>) {
+    pub(super) fn election_saved(&mut self, seq: u64, result: Result<(), StoreError>) {
         let event = match result {
             Ok(()) => Event::Persisted { seq },
             Err(error) => {
@@ -408,11 +404,11 @@ impl<T: Transport> Driver<T> {
                 Event::PersistFailed { seq }
             }
         };
-        self.elect(event).await;
+        self.elect(event);
     }
 
     /// The peers have changed.
-    pub(super) async fn look_around(&mut self) {
+    pub(super) fn look_around(&mut self) {
         let Some(office) = &mut self.office else { return };
         if !office.visible {
             return;
@@ -420,11 +416,11 @@ impl<T: Transport> Driver<T> {
         let electors: BTreeSet<NodeId> = self.membership.electors().cloned().collect();
         if electors != office.electors {
             office.electors.clone_from(&electors);
-            self.elect(Event::Visible(electors)).await;
+            self.elect(Event::Visible(electors));
         }
     }
 
-    pub(super) async fn set_state(
+    pub(super) fn set_state(
         &mut self,
         change: Change,
         reply: Reply<Result<Version, SetStateError>>,
@@ -451,10 +447,10 @@ impl<T: Transport> Driver<T> {
         office.last_call += 1;
         let ticket = office.last_call;
         office.calls.insert(ticket, reply);
-        self.elect(Event::SetState { ticket, json: Arc::from(json) }).await;
+        self.elect(Event::SetState { ticket, json: Arc::from(json) });
     }
 
-    pub(super) async fn hand_over(
+    pub(super) fn hand_over(
         &mut self,
         to: Option<NodeId>,
         reply: Reply<Result<NodeId, HandOverError>>,
@@ -473,7 +469,7 @@ impl<T: Transport> Driver<T> {
         }
         office.handing.push(reply);
         if office.handing.len() == 1 {
-            self.elect(Event::HandOver { to }).await;
+            self.elect(Event::HandOver { to });
         }
     }
 
@@ -489,7 +485,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// The program is told first, and keeps the role as long as it needs it.
-    pub(super) async fn leave_office(&mut self) {
+    pub(super) fn leave_office(&mut self) {
         let Some(office) = &mut self.office else { return };
         let token = office.election.token(clock::now());
         match office.callbacks.shutting_down(Stopping { token }) {
@@ -498,7 +494,7 @@ impl<T: Transport> Driver<T> {
                 let _ = done.await;
                 Completion::ToldOfShutdown
             })),
-            None => self.elect(Event::Stop).await,
+            None => self.elect(Event::Stop),
         }
     }
 

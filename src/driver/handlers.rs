@@ -220,7 +220,7 @@ impl Batch {
                 *result = Ok(Done::Committed);
             }
         };
-        self.store.accept_then(advance, committed).await;
+        self.store.accept_then(advance, committed);
     }
 }
 
@@ -255,16 +255,16 @@ impl<T: Transport> Driver<T> {
         None
     }
 
-    pub(super) async fn handled(&mut self, Ended { run, results }: Ended) {
+    pub(super) fn handled(&mut self, Ended { run, results }: Ended) {
         let Some(Run { source, .. }) = self.handlers.runs.remove(&run) else { return };
         let taken =
             |result: &Result<Done, String>| matches!(result, Ok(Done::Handled | Done::Committed));
         if !results.iter().all(|(_, result)| taken(result)) {
             // Where the file failed it, the message must not come again before the inbox knows.
-            self.take_notices().await;
+            self.take_notices();
         }
         self.count(&source, &results);
-        self.receive(inbox::Event::Finished { source, results }).await;
+        self.receive(inbox::Event::Finished { source, results });
     }
 
     pub(super) fn count(&self, source: &Source, results: &Results) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tracing::Instrument;
 
 use super::{Completion, Driver, Timer};
 use crate::condition::{Link, Outage};
@@ -31,14 +30,14 @@ const HELD_EACH: usize = 1024;
 const MEET_FIRST: Duration = Duration::from_millis(250);
 
 impl<T: Transport> Driver<T> {
-    pub(super) async fn transport_event(&mut self, event: TransportEvent) {
+    pub(super) fn transport_event(&mut self, event: TransportEvent) {
         match event {
             TransportEvent::Up { server, max_payload } => {
                 self.max_frame = max_payload;
-                self.link_up(server).await;
+                self.link_up(server);
             }
-            TransportEvent::Down { reason, outage } => self.link_down(reason, outage).await,
-            TransportEvent::Unauthorized { reason } => self.unauthorized(reason).await,
+            TransportEvent::Down { reason, outage } => self.link_down(reason, outage),
+            TransportEvent::Unauthorized { reason } => self.unauthorized(reason),
             TransportEvent::Denied { reason } => {
                 if !self.link && !self.conflict {
                     let outage = Outage::Refused;
@@ -47,16 +46,16 @@ impl<T: Transport> Driver<T> {
                 self.denied(reason.clone());
                 self.tell(Event::Denied { reason });
             }
-            TransportEvent::Room => self.send_unsent().await,
+            TransportEvent::Room => self.send_unsent(),
             TransportEvent::Slow => {
                 tracing::warn!(node = %self.me, "too slow for the frames that arrive; some were dropped");
             }
             TransportEvent::Stray => self.refuse(None, "a subject that is none of ours".to_owned()),
-            TransportEvent::Frame { from, bytes } => self.frame(from, &bytes).await,
+            TransportEvent::Frame { from, bytes } => self.frame(from, &bytes),
         }
     }
 
-    async fn frame(&mut self, subject: Subject, bytes: &Bytes) {
+    fn frame(&mut self, subject: Subject, bytes: &Bytes) {
         let sender = subject.from().clone();
         let frame = match Frame::decode(bytes) {
             Ok(frame) => frame,
@@ -72,39 +71,39 @@ impl<T: Transport> Driver<T> {
         match (subject, frame) {
             (Subject::Message { .. }, Frame::Messages(frame)) if frame.to == self.me => {
                 let span = spans::receive(&self.me, &frame);
-                self.messages(frame).instrument(span).await;
+                span.in_scope(|| self.messages(frame));
             }
             (Subject::Ack { .. }, Frame::Answer(answer)) if answer.to == self.me => {
                 self.membership.spoke(self.now(), &answer.from);
                 let span = spans::ack(&answer);
-                self.answered(answer).instrument(span).await;
+                span.in_scope(|| self.answered(answer));
             }
             (Subject::Keepalive { .. }, Frame::Keepalive(keepalive)) => {
                 if keepalive.from != self.me {
                     self.tally.keepalives_received.add(1);
                 }
-                self.meet(membership::Event::Keepalive(keepalive)).await;
+                self.meet(membership::Event::Keepalive(keepalive));
             }
             (
                 Subject::Management { to: Audience::Node(_), .. },
                 Frame::Hello { nonce, keepalive },
             ) => {
-                self.meet(membership::Event::Hello { nonce, keepalive }).await;
+                self.meet(membership::Event::Hello { nonce, keepalive });
             }
             (
                 Subject::Management { to: Audience::Node(_), .. },
                 Frame::Welcome { nonce, keepalive },
             ) => {
-                self.meet(membership::Event::Welcome { nonce, keepalive }).await;
+                self.meet(membership::Event::Welcome { nonce, keepalive });
             }
-            (Subject::Election { .. }, Frame::Election(frame)) => self.heard_election(frame).await,
+            (Subject::Election { .. }, Frame::Election(frame)) => self.heard_election(frame),
             (Subject::Management { to, .. }, Frame::Query(mut query)) => {
                 // One question to all is not to bring all states.
                 query.state &= to != Audience::All;
                 self.report(&query);
             }
             (Subject::Order { .. }, Frame::Order(order)) if order.to == self.me => {
-                self.ordered(order).await;
+                self.ordered(order);
             }
             // An operator on this machine asks under our name, and hears it as well.
             (Subject::Management { to: Audience::Node(_), .. }, Frame::Report(report)) => {
@@ -118,24 +117,24 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn messages(&mut self, frame: MessageFrame) {
+    fn messages(&mut self, frame: MessageFrame) {
         let source = Source { sender: frame.from, store: frame.store, stream: frame.stream };
         let Some(first) = frame.messages.first().map(|message| message.id) else { return };
         let now = self.now();
         if self.membership.is_in_doubt() {
             // Another node may have taken our place, and handle this as well.
             let retry_ms = MEET_FIRST.as_millis() as u64;
-            return self.answer(source, first, Verdict::Busy { retry_ms }, None).await;
+            return self.answer(source, first, Verdict::Busy { retry_ms }, None);
         }
         let online = self.membership.spoke(now, &source.sender);
         if !self.membership.is_peer(&source.sender) {
             let retry_ms = MEET_FIRST.as_millis() as u64;
             let sender = source.sender.clone();
-            self.answer(source, first, Verdict::Busy { retry_ms }, None).await;
-            return self.meet(membership::Event::Unknown(sender)).await;
+            self.answer(source, first, Verdict::Busy { retry_ms }, None);
+            return self.meet(membership::Event::Unknown(sender));
         }
         if !online {
-            self.meet(membership::Event::Unknown(source.sender.clone())).await;
+            self.meet(membership::Event::Unknown(source.sender.clone()));
         }
         let mut messages = Vec::with_capacity(frame.messages.len());
         for message in frame.messages {
@@ -147,7 +146,7 @@ impl<T: Transport> Driver<T> {
                 Err(reason) => {
                     self.refuse(Some(source.sender.clone()), reason.clone());
                     let verdict = Verdict::Refused { detail: detail(&reason) };
-                    return self.answer(source, id, verdict, None).await;
+                    return self.answer(source, id, verdict, None);
                 }
             }
         }
@@ -158,7 +157,7 @@ impl<T: Transport> Driver<T> {
             ack_timeout: Duration::from_millis(frame.ack_timeout_ms),
             messages,
         });
-        self.receive(event).await;
+        self.receive(event);
     }
 
     fn content(
@@ -210,23 +209,23 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Says this to the inbox, and does what it decides.
-    pub(super) async fn receive(&mut self, event: inbox::Event<Held>) {
+    pub(super) fn receive(&mut self, event: inbox::Event<Held>) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let mut actions = Vec::new();
             self.inbox.handle(self.now(), event, &mut actions);
             for action in actions {
-                events.extend(self.perform_inbox(action).await);
+                events.extend(self.perform_inbox(action));
             }
         }
         let wake_at = self.inbox.wake_at();
         self.arm(Timer::Inbox, wake_at);
         if !self.parting.is_empty() {
-            self.part().await;
+            self.part();
         }
     }
 
-    async fn perform_inbox(&mut self, action: Action<Held>) -> Option<inbox::Event<Held>> {
+    fn perform_inbox(&mut self, action: Action<Held>) -> Option<inbox::Event<Held>> {
         match action {
             Action::Handle { source, messages, note } => {
                 if let (Some((slot, ends)), [(first, _), ..], Some((last, _))) =
@@ -245,7 +244,6 @@ impl<T: Transport> Driver<T> {
                 None
             }
             Action::Commit { source, id } => {
-                let store = self.store.clone();
                 let Source { sender, store: store_id, stream } = source.clone();
                 let advance = InboxAdvance {
                     sender,
@@ -255,17 +253,15 @@ impl<T: Transport> Driver<T> {
                     lane: stream.lane,
                     id,
                 };
-                if self.handlers.is_idle() && store.accept_alone(&advance) {
+                if self.handlers.is_idle() && self.store.accept_alone(&advance) {
                     return Some(inbox::Event::Committed { source, id });
                 }
-                self.jobs.push(Box::pin(async move {
-                    let result = store.accept(advance).await;
-                    Completion::Committed { source, id, result }
-                }));
+                let answer = self.store.accept(advance);
+                self.await_job(answer, move |result| Completion::Committed { source, id, result });
                 None
             }
             Action::Answer { source, id, verdict, last } => {
-                self.answer(source, id, verdict, last).await;
+                self.answer(source, id, verdict, last);
                 None
             }
             Action::Gap { source, gap } => {
@@ -287,13 +283,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn answer(
-        &mut self,
-        source: Source,
-        id: MessageId,
-        verdict: Verdict,
-        last: Option<MessageId>,
-    ) {
+    fn answer(&mut self, source: Source, id: MessageId, verdict: Verdict, last: Option<MessageId>) {
         match verdict {
             Verdict::Ack => self.tally.acks_sent.add(1),
             Verdict::Working => {}

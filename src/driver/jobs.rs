@@ -15,10 +15,11 @@ use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::orders::Order;
+use crate::protocol::outbound::{Outbound, PageRequest};
 use crate::protocol::{delivery, membership};
 use crate::refusal::{ChannelError, NodeError};
 use crate::store::clock::NOTE_ALONE_MS;
-use crate::store::{Attempt, Forgotten, Page, PageRequest, Pending, StoreError, again};
+use crate::store::{Attempt, Forgotten, Page, Pending, StoreError, again};
 use crate::transport::Transport;
 
 /// How often it is noted when peers were last heard. Together with the clock, in one commit: an idle node must not wear out a memory card.
@@ -120,17 +121,28 @@ pub(super) enum Completion {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(super) async fn completed(&mut self, completion: Completion) {
+    /// Has the loop take what comes of a job that the store has been given.
+    pub(super) fn await_job<R>(
+        &mut self,
+        answer: impl Future<Output = Result<R, StoreError>> + 'static,
+        completion: impl FnOnce(Result<R, StoreError>) -> Completion + 'static,
+    ) {
+        self.jobs.push(Box::pin(async move { completion(answer.await) }));
+    }
+
+    /// What the store told with its commits came before its answers, and is taken first.
+    pub(super) fn completed(&mut self, completion: Completion) {
+        self.take_notices();
         match completion {
-            Completion::Page { age, request, page } => self.page_read(age, request, page).await,
+            Completion::Page { age, request, page } => self.page_read(age, request, page),
             Completion::Settled { result, attempts, waiters } => {
-                self.settled(result, attempts, waiters).await;
+                self.settled(result, attempts, waiters);
             }
             Completion::NewStore { from, result } => match result {
-                Ok(store) => self.new_store(from, store).await,
+                Ok(store) => self.new_store(from, store),
                 Err(error) => {
                     // The next answer that proves it tries again.
-                    self.going_back = false;
+                    self.outbound.no_new_store();
                     self.complain("take a new store id", &error);
                 }
             },
@@ -142,7 +154,7 @@ impl<T: Transport> Driver<T> {
                         inbox::Event::CommitFailed { source, id }
                     }
                 };
-                self.receive(event).await;
+                self.receive(event);
             }
             Completion::Joined { channel, joined, result, reply } => {
                 let result = match result.map_err(Into::into).and_then(|at| {
@@ -150,7 +162,7 @@ impl<T: Transport> Driver<T> {
                     self.may_join(&channel).map(|()| at)
                 }) {
                     Ok(joined_ms) => {
-                        self.joined(channel, Joined { joined_ms, ..joined }).await;
+                        self.joined(channel, Joined { joined_ms, ..joined });
                         Ok(())
                     }
                     Err(error @ ChannelError::Kicked { .. }) => {
@@ -163,7 +175,7 @@ impl<T: Transport> Driver<T> {
             }
             Completion::Left { channel, result, reply } => {
                 if result.is_ok() {
-                    self.has_left(channel).await;
+                    self.has_left(channel);
                 }
                 let _ = reply.send(result.map_err(Into::into));
             }
@@ -171,32 +183,32 @@ impl<T: Transport> Driver<T> {
                 self.subscribed(node, channel, result);
             }
             Completion::Unsubscribed { node, channel, result } => {
-                self.unsubscribed(node, channel, result).await;
+                self.unsubscribed(node, channel, result);
             }
             Completion::Purged { node, result, reply } => {
-                self.given_up(&[node]).await;
+                self.with_outbound(|it, around| it.given_up(around, &node));
                 let _ = reply.send(result);
             }
             Completion::Forgotten { node, result, reply } => {
-                self.forgotten(node, result, reply).await;
+                self.forgotten(node, result, reply);
             }
             Completion::Noted(Err(error)) => self.complain("note a peer", &error),
             Completion::ClockNoted(Err(error)) => self.complain("note the file's clock", &error),
             Completion::Noted(Ok(())) | Completion::ClockNoted(Ok(())) => {}
-            Completion::OrderNoted { order, result } => self.order_noted(*order, result).await,
-            Completion::ElectionSaved { seq, result } => self.election_saved(seq, result).await,
-            Completion::ToldOfShutdown => self.elect(election::Event::Stop).await,
+            Completion::OrderNoted { order, result } => self.order_noted(*order, result),
+            Completion::ElectionSaved { seq, result } => self.election_saved(seq, result),
+            Completion::ToldOfShutdown => self.elect(election::Event::Stop),
             Completion::CleanedUp => {
                 let next = Instant::now() + self.config.cleanup_interval;
                 self.arm(Timer::CleanUp, Some(next));
             }
-            Completion::Obeyed(obeyed) => self.obeyed(obeyed).await,
+            Completion::Obeyed(obeyed) => self.obeyed(obeyed),
             Completion::Waiting(waiting) => self.still_waiting(waiting),
             Completion::Laggards(found) => self.found_laggards(found),
             Completion::Lapsed { took, next_ms } => self.looked_for_lapses(took, next_ms),
             Completion::Pending(pending) => self.found_pending(pending),
             Completion::Report { report, pending, about } => {
-                self.send_report(*report, pending, about.as_ref()).await;
+                self.send_report(*report, pending, about.as_ref());
             }
         }
     }
@@ -210,7 +222,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn settled(
+    fn settled(
         &mut self,
         result: Result<Written, StoreError>,
         attempts: Vec<Attempt>,
@@ -222,9 +234,7 @@ impl<T: Transport> Driver<T> {
             Ok(Written::Nothing) => {}
             Ok(Written::Some) => {
                 self.settled.send_modify(|changes| *changes += 1);
-                // Where the file did not take a run, that was told before this answer came.
-                self.take_notices().await;
-                self.recorded().await;
+                self.with_outbound(Outbound::recorded);
             }
             Err(error) => {
                 self.complain("note what has been settled", error);
@@ -244,7 +254,7 @@ impl<T: Transport> Driver<T> {
             || self.settling.runs().is_urgent()
             || (self.settled.receiver_count() > 0
                 && !self.settling.is_empty()
-                && !self.receivers.values().any(|delivery| delivery.is_busy()));
+                && !self.outbound.is_busy());
         if is_wanted && !failed {
             self.settle();
         } else if !self.settling.is_empty() {
@@ -268,13 +278,13 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Timers stand still while the machine is suspended, and what expires doesn't.
-    pub(super) async fn watch_clock(&mut self) {
+    pub(super) fn watch_clock(&mut self) {
         let (now, counted) = (Instant::now(), clock::now());
         let (awake, all) = (now - self.compared.0, counted - self.compared.1);
         self.compared = (now, counted);
         if all > awake + SUSPENDED {
             tracing::info!(node = %self.me, suspended = ?(all - awake), "the machine was suspended");
-            self.deliver_all(|| delivery::Event::Woke).await;
+            self.deliver_all(|| delivery::Event::Woke);
             self.wake_for_lapses();
         }
         let is_due = self.peers_noted.elapsed() >= NOTE_PEERS;
@@ -282,21 +292,21 @@ impl<T: Transport> Driver<T> {
             self.peers_noted = now;
             self.note_peers(None);
         }
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move { Completion::ClockNoted(store.watch_clock().await) }));
+        let answer = self.store.watch_clock();
+        self.await_job(answer, Completion::ClockNoted);
         self.arm(Timer::Clock, Some(now + WATCH_CLOCK));
     }
 
-    async fn forgotten(
+    fn forgotten(
         &mut self,
         node: NodeId,
         result: Result<Forgotten, StoreError>,
         reply: Option<Reply<Result<u64, NodeError>>>,
     ) {
-        self.given_up(std::slice::from_ref(&node)).await;
+        self.with_outbound(|it, around| it.given_up(around, &node));
         if let Ok(forgotten) = &result {
             self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
-            self.meet(membership::Event::Forget(node.clone())).await;
+            self.meet(membership::Event::Forget(node.clone()));
             self.tell(Event::PeerForgotten { node, pending: forgotten.pending });
             self.settled.send_modify(|changes| *changes += 1);
         } else if let Err(error) = &result {

@@ -65,11 +65,9 @@ impl<T: Transport> Driver<T> {
         self.laggards.looked = Some(Instant::now());
         self.laggards.looking = true;
         self.settle();
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move {
-            let found = async { Ok((store.accounts().await?, store.storage().await?)) };
-            Completion::Laggards(found.await)
-        }));
+        let (accounts, storage) = (self.store.accounts(), self.store.storage());
+        let found = async { Ok((accounts.await?, storage.await?)) };
+        self.await_job(found, Completion::Laggards);
     }
 
     pub(super) fn found_laggards(&mut self, found: Result<(Vec<Account>, StorageUse), StoreError>) {

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::giving_up::Leaving;
+use super::leaving::Leaving;
 use super::{Completion, Driver, Keepalive, LOOK, OBJECTION, Timer};
 use crate::clock;
 use crate::condition::{Link, Outage};
 use crate::event::Event;
-use crate::message::{ChannelName, Incarnation, NodeId, StartAt, TopicId};
+use crate::message::{ChannelName, Incarnation, NodeId, StartAt};
 use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
 use crate::protocol::membership::{self, Action, Departure, Known, News};
+use crate::protocol::outbound::Outbound;
 use crate::protocol::{delivery, election, inbox};
 use crate::refusal::StartError;
 use crate::store::{Peer, Start, StoreError};
@@ -49,7 +50,7 @@ fn noted(known: Known) -> Peer {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(super) async fn link_up(&mut self, server: ServerInfo) {
+    pub(super) fn link_up(&mut self, server: ServerInfo) {
         self.sessions += 1;
         if self.sessions > 1 {
             self.tally.reconnects.add(1);
@@ -67,12 +68,12 @@ impl<T: Transport> Driver<T> {
         if self.contact.is_some() {
             self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
         }
-        self.meet(membership::Event::LinkUp).await;
-        self.elect(election::Event::LinkUp).await;
-        self.deliver_all(|| delivery::Event::LinkUp).await;
+        self.meet(membership::Event::LinkUp);
+        self.elect(election::Event::LinkUp);
+        self.deliver_all(|| delivery::Event::LinkUp);
     }
 
-    pub(super) async fn link_down(&mut self, reason: String, outage: Outage) {
+    pub(super) fn link_down(&mut self, reason: String, outage: Outage) {
         let told = matches!(
             self.status.borrow().link,
             Link::Disconnected { .. } | Link::Unauthorized { .. }
@@ -84,36 +85,35 @@ impl<T: Transport> Driver<T> {
             self.set_link(Link::Disconnected { reason: reason.clone(), outage });
         }
         if was_up || !told {
-            self.lost_link().await;
+            self.lost_link();
         }
         self.tell(Event::Disconnected { reason });
     }
 
-    pub(super) async fn unauthorized(&mut self, reason: String) {
+    pub(super) fn unauthorized(&mut self, reason: String) {
         self.link = false;
         self.set_link(Link::Unauthorized { reason: reason.clone() });
-        self.lost_link().await;
+        self.lost_link();
         self.tell(Event::Unauthorized { reason });
     }
 
-    async fn lost_link(&mut self) {
+    fn lost_link(&mut self) {
         self.link = false;
-        self.unsent.clear();
-        self.meet(membership::Event::LinkDown).await;
-        self.elect(election::Event::LinkDown).await;
-        self.deliver_all(|| delivery::Event::LinkDown).await;
+        self.meet(membership::Event::LinkDown);
+        self.elect(election::Event::LinkDown);
+        self.with_outbound(Outbound::link_down);
         self.made_contact(Ok(()));
     }
 
     /// Frozen or suspended, we would not notice that another node has taken our place.
-    pub(super) async fn look_whether_we_stood_still(&mut self) {
+    pub(super) fn look_whether_we_stood_still(&mut self) {
         let stood_still = self.is_late();
         self.look_at = clock::now() + LOOK;
         self.arm(Timer::Look, self.link.then(|| Instant::now() + LOOK));
         if stood_still && self.link {
-            self.meet(membership::Event::StoodStill).await;
+            self.meet(membership::Event::StoodStill);
             if self.membership.is_in_doubt() {
-                self.receive(inbox::Event::Doubted).await;
+                self.receive(inbox::Event::Doubted);
             }
         }
     }
@@ -124,7 +124,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Says this to the membership, and does what it decides.
-    pub(super) async fn meet(&mut self, event: membership::Event) {
+    pub(super) fn meet(&mut self, event: membership::Event) {
         let mut actions = Vec::new();
         let mut peers_changed = matches!(event, membership::Event::Forget(_));
         self.membership.handle(self.now(), event, &mut actions);
@@ -134,10 +134,10 @@ impl<T: Transport> Driver<T> {
                 Action::Offline { .. } | Action::Expired { .. } => true,
                 _ => false,
             };
-            self.perform_membership(action).await;
+            self.perform_membership(action);
         }
         if peers_changed {
-            self.look_around().await;
+            self.look_around();
         }
         let wake_at = self.membership.wake_at();
         self.arm(Timer::Membership, wake_at);
@@ -147,26 +147,26 @@ impl<T: Transport> Driver<T> {
         });
     }
 
-    async fn perform_membership(&mut self, action: Action) {
+    fn perform_membership(&mut self, action: Action) {
         match action {
-            Action::Beat { rival } => self.beat(rival, false).await,
+            Action::Beat { rival } => self.beat(rival, false),
             Action::Hello { to, nonce } => {
                 let keepalive = self.keepalive(None, false);
-                self.say(to, Frame::Hello { nonce, keepalive }).await;
+                self.say(to, Frame::Hello { nonce, keepalive });
             }
             Action::Welcome { to, nonce } => {
                 let keepalive = self.keepalive(None, false);
-                self.say(to, Frame::Welcome { nonce, keepalive }).await;
+                self.say(to, Frame::Welcome { nonce, keepalive });
             }
-            Action::Heard { node, news, keepalive } => self.heard(node, news, *keepalive).await,
+            Action::Heard { node, news, keepalive } => self.heard(node, news, *keepalive),
             Action::Offline { node, why } => {
                 self.note_peers(Some(&node));
-                self.deliver(&node, delivery::Event::Offline).await;
+                self.deliver(&node, delivery::Event::Offline);
                 self.tell(Event::PeerOffline { node, goodbye: why == Departure::Goodbye });
             }
             Action::Expired { node } => self.forget(node, None),
             Action::Conflict { host, incarnation, stop } => {
-                self.rival(host, incarnation, stop).await;
+                self.rival(host, incarnation, stop);
             }
             Action::Full { refused } => {
                 tracing::warn!(node = %self.me, %refused, "no room for another peer: raise max_peers");
@@ -175,36 +175,34 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn rival(&mut self, host: String, incarnation: Incarnation, stop: bool) {
+    fn rival(&mut self, host: String, incarnation: Incarnation, stop: bool) {
         if !stop {
             tracing::error!(node = %self.me, host, %incarnation, "another node with our id is alive");
         }
         self.tell(Event::Conflict { host: host.clone(), incarnation, stopped: stop });
         if stop {
-            let (store, detail) = (self.store.clone(), format!("on {host}, run {incarnation}"));
-            let me = self.me.to_string();
-            self.jobs.push(Box::pin(async move {
-                Completion::Noted(store.audit("stand back for another node", me, detail).await)
-            }));
+            let (me, detail) = (self.me.to_string(), format!("on {host}, run {incarnation}"));
+            let answer = self.store.audit("stand back for another node", me, detail);
+            self.await_job(answer, Completion::Noted);
             self.conflict = true;
             self.link = false;
             // Its name has a vote, and the other one uses it.
-            self.elect(election::Event::LinkDown).await;
-            self.elect(election::Event::Stop).await;
+            self.elect(election::Event::LinkDown);
+            self.elect(election::Event::Stop);
             self.set_link(Link::Conflict { host: host.clone() });
-            self.deliver_all(|| delivery::Event::LinkDown).await;
+            self.deliver_all(|| delivery::Event::LinkDown);
             let id = self.me.clone();
             self.made_contact(Err(StartError::DuplicateNode { id, host, incarnation }));
         }
     }
 
-    async fn say(&mut self, to: NodeId, frame: Frame) {
+    fn say(&mut self, to: NodeId, frame: Frame) {
         let to = Subject::Management { to: Audience::Node(to), from: self.me.clone() };
         // A lost one is made good by the next keepalive.
         let _ = self.transport.try_publish(&to, frame.encode());
     }
 
-    pub(super) async fn beat(&mut self, rival: Option<Incarnation>, goodbye: bool) {
+    pub(super) fn beat(&mut self, rival: Option<Incarnation>, goodbye: bool) {
         if self.conflict {
             return;
         }
@@ -235,7 +233,7 @@ impl<T: Transport> Driver<T> {
         Keepalive {
             from: self.me.clone(),
             incarnation: self.incarnation,
-            store: self.origin.current(),
+            store: self.outbound.store(),
             counter: self.keepalives,
             session: self.sessions,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -261,7 +259,7 @@ impl<T: Transport> Driver<T> {
         told.take(MAX_CHANNELS).take_while(fits).cloned().collect()
     }
 
-    async fn heard(&mut self, node: NodeId, news: News, keepalive: Keepalive) {
+    fn heard(&mut self, node: NodeId, news: News, keepalive: Keepalive) {
         if news.first || news.restarted || news.other_store {
             self.note_peers(Some(&node));
         }
@@ -279,26 +277,11 @@ impl<T: Transport> Driver<T> {
         for presence in &keepalive.channels {
             self.subscribe(&node, presence);
         }
-        let mut topics: Vec<TopicId> =
-            self.receivers.get(&node).map(|d| d.topics().collect()).unwrap_or_default();
-        // A receiver that takes messages again gets the urgent ones first.
-        topics.sort_by_key(|topic| self.topics.get(topic).map(|topic| topic.lane));
-        for topic in topics {
-            if let Some(active) = self.is_active(&node, topic) {
-                self.deliver(&node, delivery::Event::Activity { topic, active }).await;
-            }
+        if news.online || news.restarted {
+            let restarted = news.restarted;
+            self.tell(Event::PeerOnline { node: node.clone(), restarted });
         }
-        if news.online {
-            self.tell(Event::PeerOnline { node: node.clone(), restarted: news.restarted });
-            self.deliver(&node, delivery::Event::Online).await;
-        } else if news.restarted {
-            self.tell(Event::PeerOnline { node: node.clone(), restarted: true });
-            self.deliver(&node, delivery::Event::Restarted).await;
-        } else if news.reconnected {
-            self.deliver(&node, delivery::Event::Restarted).await;
-        } else {
-            self.deliver(&node, delivery::Event::Heard).await;
-        }
+        self.with_outbound(|it, around| it.heard(around, &node, &news));
     }
 
     /// It is back in a channel that it left just before: its leaving is carried out first, or it would take the new subscription.
@@ -314,14 +297,6 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    /// Whether the peer takes this topic's messages, by its last word; none where it has said nothing in this run.
-    pub(super) fn is_active(&self, node: &NodeId, topic: TopicId) -> Option<bool> {
-        let channel = &self.topics.get(&topic)?.channel;
-        let peer = self.membership.peer(node)?;
-        let takes = |c: &ChannelPresence| c.name == *channel && c.mode.reads() && !c.paused;
-        Some(peer.iter().any(takes))
-    }
-
     /// Brings into the file what has changed of all peers or of one: when they were last heard, and what they said.
     pub(super) fn note_peers(&mut self, only: Option<&NodeId>) {
         let peers = self.membership.note_due(self.now(), only);
@@ -329,18 +304,15 @@ impl<T: Transport> Driver<T> {
             return;
         }
         let peers = peers.into_iter().map(noted).collect();
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move { Completion::Noted(store.know_peers(peers).await) }));
+        let answer = self.store.know_peers(peers);
+        self.await_job(answer, Completion::Noted);
     }
 
     /// A peer reads a channel of ours that the file does not know it to read: it gets a cursor.
     fn subscribe(&mut self, node: &NodeId, presence: &ChannelPresence) {
         let channel = &presence.name;
         let ours = self.channels.get(channel).is_some_and(|joined| joined.mode.writes())
-            || self
-                .topics
-                .values()
-                .any(|topic| topic.channel == *channel && topic.target.is_none());
+            || self.outbound.sends_to_readers_of(channel);
         let key = (node.clone(), channel.clone());
         if !ours
             || !presence.mode.reads()
@@ -360,11 +332,12 @@ impl<T: Transport> Driver<T> {
                 Start::Since { age_ms: age_ms.saturating_add(presence.age_ms) }
             }
         };
-        let (store, node, channel) = (self.store.clone(), node.clone(), channel.clone());
-        self.jobs.push(Box::pin(async move {
-            let result = store.subscribe(node.clone(), channel.clone(), start).await.map(|_| ());
+        let (node, channel) = (node.clone(), channel.clone());
+        let answer = self.store.subscribe(node.clone(), channel.clone(), start);
+        self.await_job(answer, |result| {
+            let result = result.map(drop);
             Completion::Subscribed { node, channel, result }
-        }));
+        });
     }
 
     /// We write a channel now: its readers that we know of get their cursors.
@@ -406,21 +379,18 @@ impl<T: Transport> Driver<T> {
     }
 
     pub(super) fn unsubscribe(&mut self, node: NodeId, channel: ChannelName) {
-        self.stand_still(node.clone());
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move {
-            let result = store.unsubscribe(node.clone(), channel.clone()).await;
-            Completion::Unsubscribed { node, channel, result }
-        }));
+        self.outbound.stand_still(node.clone());
+        let answer = self.store.unsubscribe(node.clone(), channel.clone());
+        self.await_job(answer, |result| Completion::Unsubscribed { node, channel, result });
     }
 
-    pub(super) async fn unsubscribed(
+    pub(super) fn unsubscribed(
         &mut self,
         node: NodeId,
         channel: ChannelName,
         result: Result<u64, StoreError>,
     ) {
-        self.given_up(std::slice::from_ref(&node)).await;
+        self.with_outbound(|it, around| it.given_up(around, &node));
         match result {
             Ok(purged) => {
                 self.settled.send_modify(|changes| *changes += 1);

@@ -13,17 +13,17 @@ use crate::condition::{Link, Tally};
 use crate::config::Config;
 use crate::event::{Event, Status};
 use crate::gate::Gate;
-use crate::message::{ChannelName, Entry, Incarnation, MessageId, NodeId, Priority, TopicId};
+use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::metering::Flights;
-use crate::protocol::delivery::{self, Delivery, Readers};
+use crate::protocol::delivery;
 use crate::protocol::inbox::Inbox;
 use crate::protocol::lapse::Lapses;
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::orders::{Asked, Orders};
-use crate::protocol::origin::Origin;
+use crate::protocol::outbound::Outbound;
 use crate::protocol::{Now, frame::Keepalive};
 use crate::refusal::StartError;
-use crate::store::{Notes, Notices, Opened, Store, StoreError, Topic};
+use crate::store::{Notes, Notices, Opened, Store, StoreError};
 use crate::transport::{Transport, TransportEvent};
 
 mod callbacks;
@@ -31,7 +31,6 @@ mod channels;
 mod command;
 mod election;
 mod frames;
-mod giving_up;
 mod handlers;
 mod inbound;
 mod inline;
@@ -39,6 +38,7 @@ mod inside;
 mod jobs;
 mod laggards;
 mod lapses;
+mod leaving;
 mod line;
 mod members;
 mod orders;
@@ -58,14 +58,14 @@ pub(crate) use line::{Commands, Line, line};
 
 use channels::Joined;
 use election::Office;
-use frames::{Ahead, Waiting};
-use giving_up::{Hold, Leaving};
+use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
 use laggards::Laggards;
+use leaving::Leaving;
 use orders::Asking;
-use pages::Pages;
+use outbound::Body;
 use settling::Settling;
 use stalls::Stalls;
 use stopping::Stopping;
@@ -159,18 +159,10 @@ pub(crate) struct Driver<T> {
     dead_letters_untold: u64,
     reports_told: (Instant, u32),
 
-    origin: Origin,
-    going_back: bool,
-    topics: HashMap<TopicId, Topic>,
-    topic_names: HashMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
-    readers: Readers,
-    receivers: BTreeMap<NodeId, Delivery<Arc<Entry>>>,
+    outbound: Outbound<Body>,
     ahead: Ahead,
-    unsent: Waiting,
     flights: Flights,
-    pages: Pages,
     settling: Settling,
-    holds: BTreeMap<NodeId, Hold>,
     leaving: VecDeque<Leaving>,
     settle_running: bool,
     /// The last time failed: it is not to be hurried.
@@ -225,22 +217,22 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Clock, Some(Instant::now() + WATCH_CLOCK));
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
         self.look_for_stalls();
-        self.elect(crate::protocol::election::Event::Woke).await;
+        self.elect(crate::protocol::election::Event::Woke);
         self.go_on_draining();
         loop {
             let input = self.next().await;
             if self.is_late() {
                 // Before anything is handled: another may have taken our place.
-                self.look_whether_we_stood_still().await;
+                self.look_whether_we_stood_still();
             }
             match input {
-                Input::Transport(event) => self.transport_event(event).await,
-                Input::Notices => self.take_notices().await,
-                Input::Command(Some(command)) => self.command(command).await,
+                Input::Transport(event) => self.transport_event(event),
+                Input::Notices => self.take_notices(),
+                Input::Command(Some(command)) => self.command(command),
                 Input::Command(None) => return self.cancel().await,
-                Input::Completed(completion) => self.completed(completion).await,
-                Input::Handled(ended) => self.handled(ended).await,
-                Input::Timer(timer) => self.fired(timer).await,
+                Input::Completed(completion) => self.completed(completion),
+                Input::Handled(ended) => self.handled(ended),
+                Input::Timer(timer) => self.fired(timer),
             }
             if let Some(reply) = self.stopped() {
                 return self.finish(reply).await;
@@ -252,7 +244,7 @@ impl<T: Transport> Driver<T> {
     /// made.
     async fn next(&mut self) -> Input {
         while let Some((heard, _, _)) = self.leaving.front() {
-            if heard.elapsed() < giving_up::PATIENCE
+            if heard.elapsed() < leaving::PATIENCE
                 && let Some(input) = self.wait().now_or_never()
             {
                 return input;
@@ -317,18 +309,18 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    async fn fired(&mut self, timer: Timer) {
+    fn fired(&mut self, timer: Timer) {
         match timer {
-            Timer::Receiver(node) => self.deliver(&node, delivery::Event::Woke).await,
-            Timer::Inbox => self.receive(crate::protocol::inbox::Event::Woke).await,
-            Timer::Membership => self.meet(membership::Event::Woke).await,
-            Timer::Election => self.elect(crate::protocol::election::Event::Woke).await,
+            Timer::Receiver(node) => self.deliver(&node, delivery::Event::Woke),
+            Timer::Inbox => self.receive(crate::protocol::inbox::Event::Woke),
+            Timer::Membership => self.meet(membership::Event::Woke),
+            Timer::Election => self.elect(crate::protocol::election::Event::Woke),
             Timer::Settle => self.settle(),
             Timer::CleanUp => self.clean_up(),
-            Timer::Clock => self.watch_clock().await,
+            Timer::Clock => self.watch_clock(),
             Timer::Contact => self.look_for_objections(),
-            Timer::Look => self.look_whether_we_stood_still().await,
-            Timer::Orders => self.look_at_orders().await,
+            Timer::Look => self.look_whether_we_stood_still(),
+            Timer::Orders => self.look_at_orders(),
             Timer::Drain => self.look_whether_drained(),
             Timer::Laggards => self.look_for_laggards(),
             Timer::Lapses => self.look_for_lapses(),
@@ -389,8 +381,3 @@ impl<T: Transport> Driver<T> {
 
 /// The first clean-up comes early: a node that runs for minutes at a time has to clean up too.
 const CLEAN_UP_FIRST: Duration = Duration::from_secs(60);
-
-/// Id and count of the newest message of some heads.
-fn newest(heads: &[delivery::Head<Arc<Entry>>]) -> Option<MessageId> {
-    heads.last().map(|head| head.id)
-}

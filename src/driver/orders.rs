@@ -69,13 +69,13 @@ pub(super) struct Obeyed {
 
 impl<T: Transport> Driver<T> {
     /// An order came, by the subject of whom it names.
-    pub(super) async fn ordered(&mut self, order: Order) {
+    pub(super) fn ordered(&mut self, order: Order) {
         let by_master =
             self.office.as_ref().is_some_and(|office| office.obeys(&order.from, order.term));
         match self.orders.judge(Instant::now(), &order, by_master) {
             Ruling::Obey => self.note_order(order),
-            Ruling::Refuse(reason) => self.refuse_order(&order, reason).await,
-            Ruling::Repeat(verdict) => self.say_outcome(order.from, order.order, verdict).await,
+            Ruling::Refuse(reason) => self.refuse_order(&order, reason),
+            Ruling::Repeat(verdict) => self.say_outcome(order.from, order.order, verdict),
             Ruling::Ignore => {}
         }
     }
@@ -87,20 +87,18 @@ impl<T: Transport> Driver<T> {
         // The highest term that was obeyed is on disk before anything is done: a master of before is not obeyed any more, whatever is killed.
         let token = order.term.filter(|_| self.config.management == Management::MasterOnly);
         let token = token.map(|term| Token { term, node: order.from.clone() });
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move {
-            let result = store.note_order(token, row.into_iter().collect()).await;
-            Completion::OrderNoted { order: Box::new(order), result }
-        }));
+        let answer = self.store.note_order(token, row.into_iter().collect());
+        let order = Box::new(order);
+        self.await_job(answer, |result| Completion::OrderNoted { order, result });
     }
 
-    pub(super) async fn order_noted(
+    pub(super) fn order_noted(
         &mut self,
         order: Order,
         result: Result<Result<(), StaleToken>, StoreError>,
     ) {
         let reason = match result {
-            Ok(Ok(())) => return self.obey(order).await,
+            Ok(Ok(())) => return self.obey(order),
             Ok(Err(stale)) => stale.to_string(),
             Err(error) => {
                 self.complain("note an order", &error);
@@ -109,31 +107,30 @@ impl<T: Transport> Driver<T> {
         };
         let verdict = Verdict::Refused(detail(&reason));
         self.orders.obeyed(&order.from, order.order, verdict.clone());
-        self.say_outcome(order.from, order.order, verdict).await;
+        self.say_outcome(order.from, order.order, verdict);
     }
 
-    async fn refuse_order(&mut self, order: &Order, reason: String) {
-        let store = self.store.clone();
+    fn refuse_order(&mut self, order: &Order, reason: String) {
         let row = format!("{}: refused, {reason}", order.task);
         let row = entry(ACTION, &order.from, order.term, row);
         if self.config.audit.management {
-            self.jobs
-                .push(Box::pin(async move { Completion::Noted(store.enter(vec![row]).await) }));
+            let answer = self.store.enter(vec![row]);
+            self.await_job(answer, Completion::Noted);
         }
         let (by, task) = (order.from.clone(), order.task.to_string());
         self.tell(Event::OrderRefused { by, task, reason: reason.clone() });
         let verdict = Verdict::Refused(detail(&reason));
-        self.say_outcome(order.from.clone(), order.order, verdict).await;
+        self.say_outcome(order.from.clone(), order.order, verdict);
     }
 
-    async fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: Order) {
         let Order { from, order, term, task, .. } = order;
         let before = self.gate.look().clone();
-        let Some(channels) = self.begin(&from, &task).await else {
+        let Some(channels) = self.begin(&from, &task) else {
             let reason = format!("it is kept out of {MAX_CHANNELS} channels already: readmit it");
             let verdict = Verdict::Refused(reason);
             self.orders.obeyed(&from, order, verdict.clone());
-            return self.say_outcome(from, order, verdict).await;
+            return self.say_outcome(from, order, verdict);
         };
         let forgotten = match &task {
             Task::Forget { node } => {
@@ -144,10 +141,10 @@ impl<T: Transport> Driver<T> {
             _ => None,
         };
         let held: Vec<NodeId> = match task {
-            Task::PurgeQueue | Task::PurgeAll => self.receivers.keys().cloned().collect(),
+            Task::PurgeQueue | Task::PurgeAll => self.outbound.receivers().cloned().collect(),
             _ => Vec::new(),
         };
-        held.iter().for_each(|receiver| self.stand_still(receiver.clone()));
+        held.iter().for_each(|receiver| self.outbound.stand_still(receiver.clone()));
         // What is under way to the file counts as settled, and neither waits nor is purged.
         let before_ms = self.store.now_ms();
         let (reply, settled) = oneshot::channel();
@@ -181,7 +178,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// What holds from the moment of the order on. Which channels are to be left; none where the order cannot be kept.
-    async fn begin(&mut self, by: &NodeId, task: &Task) -> Option<Vec<ChannelName>> {
+    fn begin(&mut self, by: &NodeId, task: &Task) -> Option<Vec<ChannelName>> {
         match task {
             Task::Kick => {
                 self.gate.change().kicked = Some(by.clone());
@@ -206,13 +203,13 @@ impl<T: Transport> Driver<T> {
             Task::Drain => {
                 self.gate.change().draining = Some(by.clone());
                 self.show_gate();
-                self.hold().await;
+                self.hold();
             }
             Task::Readmit => {
                 *self.gate.change() = Closed::default();
                 self.show_gate();
                 self.arm(Timer::Drain, None);
-                self.hold().await;
+                self.hold();
             }
             _ => {}
         }
@@ -220,29 +217,31 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Takes messages in no channel while the node is being drained, and in all again afterwards.
-    async fn hold(&mut self) {
+    fn hold(&mut self) {
         let held = self.gate.look().draining.is_some();
         let channels: Vec<ChannelName> = self.channels.keys().cloned().collect();
         for channel in channels {
             if let Some(joined) = self.channels.get_mut(&channel) {
                 joined.held = held;
             }
-            self.announce(channel).await;
+            self.announce(channel);
         }
-        self.meet(membership::Event::Changed).await;
+        self.meet(membership::Event::Changed);
     }
 
-    pub(super) async fn obeyed(&mut self, obeyed: Obeyed) {
+    pub(super) fn obeyed(&mut self, obeyed: Obeyed) {
         let Obeyed { from, order, task, channels, before, held, result } = obeyed;
-        self.given_up(&held).await;
+        for receiver in &held {
+            self.with_outbound(|it, around| it.given_up(around, receiver));
+        }
         let verdict = match result {
             Ok(done) => {
-                self.follow(&from, &task, channels).await;
+                self.follow(&from, &task, channels);
                 Verdict::Done(done)
             }
             Err(error) => {
                 self.complain("obey an order", &error);
-                self.give_up(&task, before).await;
+                self.give_up(&task, before);
                 // Not the error itself, in which the file's path stands.
                 Verdict::Refused(FILE_FAILED.to_owned())
             }
@@ -250,13 +249,13 @@ impl<T: Transport> Driver<T> {
         self.settled.send_modify(|changes| *changes += 1);
         self.tell_stalls();
         self.orders.obeyed(&from, order, verdict.clone());
-        self.say_outcome(from, order, verdict).await;
+        self.say_outcome(from, order, verdict);
     }
 
     /// What follows from an order that was obeyed.
-    async fn follow(&mut self, by: &NodeId, task: &Task, channels: Vec<ChannelName>) {
+    fn follow(&mut self, by: &NodeId, task: &Task, channels: Vec<ChannelName>) {
         for channel in channels {
-            self.has_left(channel).await;
+            self.has_left(channel);
         }
         let by = by.clone();
         match task {
@@ -296,7 +295,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// The file did not take it: nobody is kept out by an order that failed.
-    async fn give_up(&mut self, task: &Task, mut before: Closed) {
+    fn give_up(&mut self, task: &Task, mut before: Closed) {
         match task {
             Task::Kick => self.gate.change().kicked = before.kicked,
             Task::KickChannel { channel } => {
@@ -308,11 +307,11 @@ impl<T: Transport> Driver<T> {
             }
             Task::Drain => {
                 self.gate.change().draining = before.draining;
-                self.hold().await;
+                self.hold();
             }
             Task::Readmit => {
                 *self.gate.change() = before;
-                self.hold().await;
+                self.hold();
                 self.look_whether_drained();
             }
             _ => {}
@@ -322,8 +321,8 @@ impl<T: Transport> Driver<T> {
 
     pub(super) fn look_whether_drained(&mut self) {
         self.settle();
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move { Completion::Waiting(store.waiting().await) }));
+        let answer = self.store.waiting();
+        self.await_job(answer, Completion::Waiting);
     }
 
     pub(super) fn still_waiting(&mut self, waiting: Result<u64, StoreError>) {
@@ -349,12 +348,11 @@ impl<T: Transport> Driver<T> {
 
     /// The file has it as joined, and it is not.
     pub(super) fn stay_out(&mut self, channel: ChannelName) {
-        let store = self.store.clone();
-        self.jobs
-            .push(Box::pin(async move { Completion::Noted(store.leave(vec![channel]).await) }));
+        let answer = self.store.leave(vec![channel]);
+        self.await_job(answer, Completion::Noted);
     }
 
-    async fn say_outcome(&mut self, to: NodeId, order: u64, result: Verdict) {
+    fn say_outcome(&mut self, to: NodeId, order: u64, result: Verdict) {
         let outcome = Outcome { node: self.me.clone(), to: to.clone(), order, result };
         if to == self.me && self.asking.contains_key(&order) {
             return self.outcome_came(outcome);
@@ -364,7 +362,7 @@ impl<T: Transport> Driver<T> {
         let _ = self.transport.try_publish(&to, Frame::Outcome(outcome).encode());
     }
 
-    pub(super) async fn give_order(
+    pub(super) fn give_order(
         &mut self,
         to: NodeId,
         task: Task,
@@ -384,13 +382,13 @@ impl<T: Transport> Driver<T> {
         let number = order.order;
         let (frame, answer) = (Frame::Order(order.clone()), Answer::Outcome(reply));
         let is_mine = to == self.me;
-        self.ask(number, Asking { to: subject, node: to, frame, within, answer }).await;
+        self.ask(number, Asking { to: subject, node: to, frame, within, answer });
         if is_mine && self.asking.contains_key(&number) {
             self.note_order(order);
         }
     }
 
-    pub(super) async fn ask_about(
+    pub(super) fn ask_about(
         &mut self,
         node: NodeId,
         within: Duration,
@@ -401,14 +399,14 @@ impl<T: Transport> Driver<T> {
         let to = Subject::Management { to: Audience::Node(node.clone()), from: self.me.clone() };
         let (frame, answer) = (Frame::Query(query.clone()), Answer::Report(reply));
         let is_mine = node == self.me;
-        self.ask(query.query, Asking { to, node, frame, within, answer }).await;
+        self.ask(query.query, Asking { to, node, frame, within, answer });
         if is_mine && self.asking.contains_key(&query.query) {
             self.report(&query);
         }
     }
 
     /// Says it for the first time; to this node itself it is not said.
-    async fn ask(&mut self, number: u64, asking: Asking) {
+    fn ask(&mut self, number: u64, asking: Asking) {
         let node = asking.node.clone();
         let is_mine = node == self.me;
         if !self.asked.has_room() {
@@ -429,7 +427,7 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Orders, wake_at);
     }
 
-    pub(super) async fn look_at_orders(&mut self) {
+    pub(super) fn look_at_orders(&mut self) {
         let due = self.asked.woke(Instant::now());
         for number in due.again {
             let Some(asking) = self.asking.get(&number) else { continue };

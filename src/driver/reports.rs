@@ -72,7 +72,7 @@ impl<T: Transport> Driver<T> {
             node,
             query: query.query,
             incarnation: self.incarnation,
-            store: self.origin.current(),
+            store: self.outbound.store(),
             host: self.host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -110,7 +110,7 @@ impl<T: Transport> Driver<T> {
         }));
     }
 
-    pub(super) async fn send_report(
+    pub(super) fn send_report(
         &mut self,
         mut report: Report,
         pending: Result<Vec<Pending>, StoreError>,

@@ -9,23 +9,23 @@ use tokio::sync::watch;
 
 use super::callbacks::Callbacks;
 use super::election::Office;
-use super::frames::{Ahead, Waiting};
+use super::frames::Ahead;
 use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
 use super::members::known;
-use super::pages::Pages;
+use super::outbound::delivery_limits;
 use super::{Driver, Parts};
 use crate::clock;
 use crate::message::MessageId;
 use crate::metering::Flights;
 use crate::protocol::Now;
-use crate::protocol::delivery::Readers;
 use crate::protocol::election::Election;
 use crate::protocol::frame::{MAX_CHANNELS, Stream};
 use crate::protocol::inbox::{self, Inbox, Source};
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
+use crate::protocol::outbound::Outbound;
 use crate::store::{InboxRow, Opened, Restored};
 use crate::transport::Transport;
 
@@ -36,7 +36,7 @@ pub(super) fn received(row: InboxRow) -> (Source, MessageId) {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(crate) async fn new(parts: Parts, transport: T) -> Self {
+    pub(crate) fn new(parts: Parts, transport: T) -> Self {
         let Parts {
             config,
             opened,
@@ -120,18 +120,14 @@ impl<T: Transport> Driver<T> {
             dead_letter_told: None,
             dead_letters_untold: 0,
             reports_told: (now.mono, 0),
-            origin: Origin::new(stores, last_id),
-            going_back: false,
-            topics: HashMap::new(),
-            topic_names: HashMap::new(),
-            readers: Readers::default(),
-            receivers: BTreeMap::new(),
+            outbound: Outbound::new(
+                delivery_limits(&config),
+                fastrand::u64(..),
+                Origin::new(stores, last_id),
+            ),
             ahead: Ahead::default(),
-            unsent: Waiting::default(),
             flights: Flights::default(),
-            pages: Pages::default(),
             settling: super::Settling::new(store.under_way()),
-            holds: BTreeMap::new(),
             leaving: VecDeque::new(),
             settle_running: false,
             settle_retries: false,
@@ -164,11 +160,11 @@ impl<T: Transport> Driver<T> {
         };
         driver.take_up(noted);
         for topic in topics {
-            driver.know_topic(topic);
+            driver.outbound.know_topic(topic.topic, topic.into());
         }
         driver.look_at_restored(&cursors);
         for cursor in cursors {
-            driver.open(cursor).await;
+            driver.with_outbound(|it, around| it.open(around, cursor.into()));
         }
         driver
     }

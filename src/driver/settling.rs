@@ -21,7 +21,7 @@ impl Settling {
         Self { runs, attempts: Vec::new() }
     }
 
-    /// Held for a moment only: the store's writer may want it.
+    /// Held while something is decided, and never while anything is waited for: the store's writer may want it.
     pub(super) fn runs(&self) -> MutexGuard<'_, settling::Settling> {
         self.runs.lock()
     }

@@ -50,8 +50,8 @@ impl<T: Transport> Driver<T> {
 
     fn count_pending(&mut self) {
         if !std::mem::replace(&mut self.stalls.counting, true) {
-            let store = self.store.clone();
-            self.jobs.push(Box::pin(async move { Completion::Pending(store.pending().await) }));
+            let answer = self.store.pending();
+            self.await_job(answer, Completion::Pending);
         }
     }
 
@@ -197,10 +197,7 @@ impl<T: Transport> Driver<T> {
         match channels.iter().find(|presence| presence.name == *channel && presence.mode.reads()) {
             None => Standing::NotJoined,
             Some(presence) if presence.paused => Standing::Paused,
-            Some(_) => self
-                .receivers
-                .get(receiver)
-                .map_or(Standing::Moving, |delivery| delivery.standing(topic)),
+            Some(_) => self.outbound.standing(receiver, topic),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Stopping {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(super) async fn stop(&mut self, deadline: Duration, reply: Reply<()>) {
+    pub(super) fn stop(&mut self, deadline: Duration, reply: Reply<()>) {
         if self.stopping.is_some() {
             // The first one gets the answer; the channel's closing tells the others that it is done.
             return;
@@ -35,20 +35,18 @@ impl<T: Transport> Driver<T> {
         self.stopping = Some(Stopping { overdue: false, handed_over, reply });
         self.arm(Timer::Stop, Some(Instant::now() + deadline));
         self.handlers.stop();
-        self.receive(inbox::Event::Stop).await;
-        self.meet(membership::Event::Changed).await;
+        self.receive(inbox::Event::Stop);
+        self.meet(membership::Event::Changed);
         // Whoever gave an order learns that there will be no answer.
         self.asking.clear();
-        self.take_notices().await;
-        self.leave_office().await;
+        self.take_notices();
+        self.leave_office();
     }
 
     /// Whether there is nothing left to wait for; then, who waits for that.
     pub(super) fn stopped(&mut self) -> Option<Reply<()>> {
         let stopping = self.stopping.as_ref()?;
-        let busy = !stopping.handed_over
-            || self.inbox.busy() > 0
-            || self.receivers.values().any(|d| d.is_busy());
+        let busy = !stopping.handed_over || self.inbox.busy() > 0 || self.outbound.is_busy();
         if busy && !stopping.overdue {
             return None;
         }
@@ -63,12 +61,12 @@ impl<T: Transport> Driver<T> {
         }
         for (source, results) in done {
             self.count(&source, &results);
-            self.receive(inbox::Event::Finished { source, results }).await;
+            self.receive(inbox::Event::Finished { source, results });
         }
         let commits = async {
             while self.inbox.committing() > 0 {
                 let Some(completion) = self.jobs.next().await else { return };
-                self.completed(completion).await;
+                self.completed(completion);
             }
         };
         if tokio::time::timeout(COMMITS, commits).await.is_err() {
@@ -93,7 +91,7 @@ impl<T: Transport> Driver<T> {
         self.abort_handlers().await;
         self.begun.begin_anew(&self.inbox.noted_at_end());
         if goodbye.is_some() {
-            self.beat(None, true).await;
+            self.beat(None, true);
         }
         let (settlements, attempts) = self.settling.take();
         if let Err(error) = self.store.settle(settlements, attempts).await {

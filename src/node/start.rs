@@ -156,7 +156,7 @@ fn drive(parts: Parts) {
         let node = parts.opened.restored.node.clone();
         let role = Role::Node { elects: parts.config.election != Election::Off };
         match NatsTransport::connect(&parts.config, &node, role).await {
-            Ok(transport) => Driver::new(parts, transport).await.run().await,
+            Ok(transport) => Driver::new(parts, transport).run().await,
             Err(error) => {
                 parts.opened.store.close().await;
                 let _ = parts.contact.send(Err(StartError::Connect(error)));

@@ -41,7 +41,7 @@ fn run(network: &MemoryNetwork, folder: &TempDir, id: &str) -> Running {
     let (shared, parts, _) = start::assemble(config, opened, "host".to_owned(), incarnation);
     let transport = network.connect(&shared.id, Role::Node { elects: true });
     let driver = tokio::task::spawn_local(async move {
-        Driver::new(parts, transport).await.run().await;
+        Driver::new(parts, transport).run().await;
     });
     Running { node: Node { shared: Arc::new(shared) }, driver }
 }

@@ -19,6 +19,7 @@ pub mod life;
 pub mod membership;
 pub mod orders;
 pub mod origin;
+pub mod outbound;
 pub mod report;
 pub mod settling;
 pub mod stalls;

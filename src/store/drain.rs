@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::Store;
 use super::columns::parsed;
 use super::error::StoreError;
 use super::fault::At;
 use super::job::Group;
+use super::{Answer, Store};
 use crate::config::Durability;
 use crate::message::NodeId;
 
@@ -22,7 +22,7 @@ pub(super) fn load(conn: &Connection) -> Result<Option<NodeId>, StoreError> {
 
 impl Store {
     /// The node is being drained at this one's order; `None`: no more. Fsynced.
-    pub(crate) async fn set_draining(&self, by: Option<NodeId>) -> Result<(), StoreError> {
+    pub(crate) fn set_draining(&self, by: Option<NodeId>) -> Answer<()> {
         let set = move |group: &mut Group<'_>| {
             let changed = match &by {
                 Some(by) => group
@@ -33,6 +33,6 @@ impl Store {
             };
             changed.at("note a drain").map(|_| ())
         };
-        self.run(Durability::Full, set).await
+        self.run(Durability::Full, set)
     }
 }

@@ -65,7 +65,8 @@ pub(super) struct Task<R, E, F> {
     ran: bool,
     durability: Durability,
     pub(super) bytes: usize,
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// What it takes up until it is answered.
+    pub(super) permits: Vec<OwnedSemaphorePermit>,
     result: Option<Result<R, E>>,
     reply: Reply<R, E>,
 }
@@ -98,7 +99,7 @@ where
             ran: false,
             durability,
             bytes: 0,
-            permit: None,
+            permits: Vec::new(),
             result: None,
             reply: Box::new(reply),
         }
@@ -153,14 +154,14 @@ where
     }
 
     fn answer(self: Box<Self>) {
-        let Self { result, reply, permit, .. } = *self;
-        drop(permit);
+        let Self { result, reply, permits, .. } = *self;
+        drop(permits);
         reply(result.unwrap_or_else(|| Err(E::from_store(StoreError::Unanswered))));
     }
 
     fn fail(self: Box<Self>, error: StoreError) {
-        let Self { reply, permit, .. } = *self;
-        drop(permit);
+        let Self { reply, permits, .. } = *self;
+        drop(permits);
         reply(Err(E::from_store(error)));
     }
 }

@@ -49,8 +49,10 @@ mod writer;
 mod tests;
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -87,7 +89,8 @@ pub use types::DeadLetter;
 pub(crate) use types::*;
 use writer::{Begin, Message, Thread, Writer};
 
-/// Jobs that may wait for the writer; who comes after them waits for a place.
+/// Messages and transactions of the program that may wait for the writer; later ones wait for a place. Questions and what the node itself has to
+/// write wait for none.
 const QUEUE_JOBS: usize = 1_024;
 /// What the payloads that wait for the writer may take together, in units of a KiB.
 const QUEUE_KIB: usize = 64 * 1024;
@@ -95,19 +98,21 @@ const KIB: usize = 1_024;
 
 /// The node's file, open. A cheap clone.
 ///
-/// A future of one of its methods that is dropped before its job was queued has done nothing; afterwards, the job is done
-/// all the same.
+/// A method that is no `async fn` has queued its job when it returns, behind all earlier ones: the order of the calls is the order of the writes,
+/// and dropping what it returns changes nothing. A future of one of the others that is dropped before its job was queued has done nothing;
+/// afterwards, the job is done all the same.
 #[derive(Clone)]
 pub(crate) struct Store {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    jobs: mpsc::Sender<Message>,
+    jobs: mpsc::UnboundedSender<Message>,
     writer: Arc<Mutex<Writer>>,
     shared: Arc<Shared>,
     closed: AtomicBool,
     intake_stopped: AtomicBool,
+    places: Arc<Semaphore>,
     room: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
     done: watch::Receiver<bool>,
@@ -189,7 +194,7 @@ impl Store {
             readers: RwLock::new(Some(readers)),
             done,
         });
-        let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
+        let (jobs, queue) = mpsc::unbounded_channel();
         let under_way = UnderWay::default();
         let settings = settings(&options, &under_way);
         let begin = Begin { shared: Arc::clone(&shared), settings, ledger, guard, file, room };
@@ -201,6 +206,7 @@ impl Store {
             shared,
             closed: AtomicBool::new(false),
             intake_stopped: AtomicBool::new(false),
+            places: Arc::new(Semaphore::new(QUEUE_JOBS)),
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
             thread: Mutex::new(Some(thread)),
             done: is_done,
@@ -225,13 +231,17 @@ impl Store {
     }
 
     /// Looks whether somebody has set the wall clock, and notes the file's time where nothing else was written for long.
-    pub(crate) async fn watch_clock(&self) -> Result<(), StoreError> {
+    pub(crate) fn watch_clock(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
         let shared = &self.inner.shared;
         shared.look_at_clock();
-        if !shared.clock.is_due(shared.clock.now_ms(), false) {
-            return Ok(());
+        let is_due = shared.clock.is_due(shared.clock.now_ms(), false);
+        let noted = is_due.then(|| self.run(Durability::Normal, |_| Ok(())));
+        async move {
+            match noted {
+                Some(noted) => noted.await,
+                None => Ok(()),
+            }
         }
-        self.run(Durability::Normal, |_| Ok(())).await
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -275,12 +285,12 @@ impl Store {
         self.inner.intake_stopped.store(true, Ordering::SeqCst);
     }
 
-    /// Refuses what comes from now on, does what waits, empties the log, closes the file and releases its lock; afterwards no
+    /// Refuses what comes from now on and what waits for a place, does what is queued, empties the log, closes the file and releases its lock; afterwards no
     /// thread is left. May be called again, and cancelled: the file closes all the same.
     pub(crate) async fn close(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
         // It can only fail if the writer is closing already.
-        let _ = self.inner.jobs.send(Message::Close).await;
+        let _ = self.inner.jobs.send(Message::Close);
         let mut done = self.inner.done.clone();
         let _ = done.wait_for(|done| *done).await;
         let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -294,25 +304,26 @@ impl Store {
     /// The same for a caller that may block. To be called once, with nothing else under way.
     fn close_blocking(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
-        // Its queue is empty.
-        let _ = self.inner.jobs.try_send(Message::Close);
+        let _ = self.inner.jobs.send(Message::Close);
         let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's writer panicked");
         }
     }
 
-    /// Has the writer do this in its next transaction, and waits for the commit.
-    async fn run<R, E, F>(&self, durability: Durability, work: F) -> Result<R, E>
+    /// Has the writer do this in one of its next transactions, behind all that was asked of it before.
+    fn run<R, E, F>(&self, durability: Durability, work: F) -> Answer<R, E>
     where
         R: Send + 'static,
         E: JobError,
         F: FnMut(&mut Group<'_>) -> Result<R, E> + Send + 'static,
     {
         let (task, answer) = Task::new(durability, work);
-        self.submit(task, answer).await
+        self.hand_over(Box::new(task));
+        Answer(answer)
     }
 
+    /// The same for a job of the program's: waits for a place in the queue first, and for room for what it brings.
     async fn submit<R, E, F>(
         &self,
         mut task: Task<R, E, F>,
@@ -323,24 +334,27 @@ impl Store {
         E: JobError,
         F: FnMut(&mut Group<'_>) -> Result<R, E> + Send + 'static,
     {
-        let closed = || E::from_store(StoreError::Closed);
+        let closed = |_| E::from_store(StoreError::Closed);
+        // Room first: what brings nothing must not wait behind what waits for room.
         if task.bytes > 0 {
             let kib = task.bytes.div_ceil(KIB).min(QUEUE_KIB);
             let kib = u32::try_from(kib).expect("not above the constant");
             let room = Arc::clone(&self.inner.room).acquire_many_owned(kib).await;
-            task.permit = Some(room.map_err(|_| closed())?);
+            task.permits.push(room.map_err(closed)?);
         }
-        self.hand_over(Box::new(task)).await;
-        answer.await.unwrap_or_else(|_| Err(E::from_store(StoreError::Unanswered)))
+        let place = Arc::clone(&self.inner.places).acquire_owned().await.map_err(closed)?;
+        task.permits.push(place);
+        self.hand_over(Box::new(task));
+        Answer(answer).await
     }
 
     /// Gives the writer a job, or answers it in its place where there is none any more.
-    async fn hand_over(&self, job: Box<dyn Job>) {
+    fn hand_over(&self, job: Box<dyn Job>) {
         if self.inner.closed.load(Ordering::SeqCst) {
             return job.fail(StoreError::Closed);
         }
         if let Err(mpsc::error::SendError(Message::Job(job))) =
-            self.inner.jobs.send(Message::Job(job)).await
+            self.inner.jobs.send(Message::Job(job))
         {
             job.fail(StoreError::Closed);
         }
@@ -349,7 +363,7 @@ impl Store {
     /// Outside of any transaction: see [`cleanup::maintain`].
     async fn maintain(&self) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.inner.jobs.send(Message::Maintain(reply)).await;
+        let sent = self.inner.jobs.send(Message::Maintain(reply));
         sent.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Unanswered)?
     }
@@ -384,6 +398,19 @@ impl Store {
         let store = self.clone();
         let read = tokio::task::spawn_blocking(move || store.read(work)).await;
         read.unwrap_or(Err(StoreError::Unanswered))
+    }
+}
+
+/// What will come of a job that the writer has. Cancel-safe; dropped, the job is done all the same.
+#[must_use = "a job may fail"]
+pub(crate) struct Answer<R, E = StoreError>(oneshot::Receiver<Result<R, E>>);
+
+impl<R, E: JobError> Future for Answer<R, E> {
+    type Output = Result<R, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.0).poll(context);
+        answer.map(|answer| answer.unwrap_or_else(|_| Err(E::from_store(StoreError::Unanswered))))
     }
 }
 

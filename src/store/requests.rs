@@ -1,4 +1,4 @@
-//! What the rest of the crate asks of the store. Every write is committed when its method returns `Ok`.
+//! What the rest of the crate asks of the store. Every write is committed when what its method returns gives `Ok`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +17,8 @@ use super::types::{
 };
 use super::writer::{Alone, Message};
 use super::{
-    Entry, Store, audit, cursors, dead_letters, election, inbox, members, meta, outbox, pager,
-    strays,
+    Answer, Entry, Store, audit, cursors, dead_letters, election, inbox, members, meta, outbox,
+    pager, strays,
 };
 use crate::condition::StorageUse;
 use crate::config::Durability;
@@ -66,9 +66,9 @@ impl Store {
     }
 
     /// Notes that a message is done with. Durable as the node's `inbox_durability` says.
-    pub(crate) async fn accept(&self, advance: InboxAdvance) -> Result<(), StoreError> {
+    pub(crate) fn accept(&self, advance: InboxAdvance) -> Answer<()> {
         let durability = self.inner.inbox_durability;
-        self.run(durability, move |group| inbox::advance(group, &advance).map(drop)).await
+        self.run(durability, move |group| inbox::advance(group, &advance).map(drop))
     }
 
     /// The same at once, in the caller's thread, where that needs no fsync and nobody else is writing. `false`: it has to be asked for
@@ -84,21 +84,21 @@ impl Store {
         let committed = writer.commit_alone(advance);
         drop(writer);
         if let Some(Alone { look: true }) = committed {
-            // If its queue is full, it has enough to do that it looks by itself.
-            let _ = self.inner.jobs.try_send(Message::Look);
+            // Where it is gone, there is nothing to look after.
+            let _ = self.inner.jobs.send(Message::Look);
         }
         committed.is_some()
     }
 
-    /// The same; `done` is called on the writer's thread with how it ended, and this returns once the writer has the job.
-    pub(crate) async fn accept_then(
+    /// The same; `done` is called on the writer's thread with how it ended.
+    pub(crate) fn accept_then(
         &self,
         advance: InboxAdvance,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
         let durability = self.inner.inbox_durability;
         let work = move |group: &mut Group<'_>| inbox::advance(group, &advance).map(drop);
-        self.hand_over(Box::new(Task::replying(durability, work, done))).await;
+        self.hand_over(Box::new(Task::replying(durability, work, done)));
     }
 
     /// The same as `accept`, together with what the closure writes; always fsynced. If it was noted before, the closure is not run.
@@ -144,11 +144,11 @@ impl Store {
     /// Takes over how messages ended and what went wrong. Runs that the file knows already are ignored. Acknowledgements are not fsynced: one
     /// that is lost costs a repetition, which the receiver recognises. What ended otherwise is nowhere else on record, and is as
     /// durable as a message.
-    pub(crate) async fn settle(
+    pub(crate) fn settle(
         &self,
         settlements: Vec<Settlement>,
         attempts: Vec<Attempt>,
-    ) -> Result<(), StoreError> {
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
         let acknowledged = |settlement: &Settlement| settlement.outcome == Outcome::Acknowledged;
         let durability = match settlements.iter().all(acknowledged) {
             true => Durability::Normal,
@@ -157,26 +157,30 @@ impl Store {
         let (settlements, attempts) = (Arc::new(settlements), Arc::new(attempts));
         let (runs, failed) = (Arc::clone(&settlements), Arc::clone(&attempts));
         let all = move |group: &mut Group<'_>| cursors::settle(group, &runs, &failed);
-        match self.run(durability, all).await {
-            Err(error) if error.is_no_room() && settlements.len() > 1 => {}
-            settled => return settled,
+        let (settled, store) = (self.run(durability, all), self.clone());
+        async move {
+            match settled.await {
+                Err(error) if error.is_no_room() && settlements.len() > 1 => {}
+                settled => return settled,
+            }
+            // In steps that fit into a small log. What is taken over now is known the next time.
+            for step in settlements.chunks(SETTLE_STEP) {
+                let step = step.to_vec();
+                store.run(durability, move |group| cursors::settle(group, &step, &[])).await?;
+            }
+            store.run(durability, move |group| cursors::settle(group, &[], &attempts)).await
         }
-        // In steps that fit into a small log. What is taken over now is known the next time.
-        for step in settlements.chunks(SETTLE_STEP) {
-            let step = step.to_vec();
-            self.run(durability, move |group| cursors::settle(group, &step, &[])).await?;
-        }
-        self.run(durability, move |group| cursors::settle(group, &[], &attempts)).await
     }
 
     /// How much of the disk the node's files take, and may take.
-    pub(crate) async fn storage(&self) -> Result<StorageUse, StoreError> {
+    pub(crate) fn storage(&self) -> impl Future<Output = Result<StorageUse, StoreError>> + use<> {
         let free = |group: &mut Group<'_>| {
             let free = group.conn.query_row(FREE_PAGES, [], |row| row.get::<_, u64>(0));
             free.at("count free pages")
         };
-        let free = self.run(Durability::Normal, free).await?;
-        Ok(self.inner.shared.seen.in_use(free))
+        let (free, seen) =
+            (self.run(Durability::Normal, free), Arc::clone(&self.inner.shared.seen));
+        async move { Ok(seen.in_use(free.await?)) }
     }
 
     /// Where the driver leaves what it knows to be settled until it is on record.
@@ -184,68 +188,60 @@ impl Store {
         self.inner.under_way.clone()
     }
 
-    pub(crate) async fn know_peers(&self, peers: Vec<Peer>) -> Result<(), StoreError> {
+    pub(crate) fn know_peers(&self, peers: Vec<Peer>) -> Answer<()> {
         let work = move |group: &mut Group<'_>| {
             peers.iter().try_for_each(|peer| members::know_peer(group, peer))
         };
-        self.run(Durability::Normal, work).await
+        self.run(Durability::Normal, work)
     }
 
     /// From now on the node is a receiver of the channel. Returns the cursors that were opened for it; those of topics to
     /// come are told by notices, as these are.
-    pub(crate) async fn subscribe(
+    pub(crate) fn subscribe(
         &self,
         node: NodeId,
         channel: ChannelName,
         start: Start,
-    ) -> Result<Vec<Cursor>, StoreError> {
+    ) -> Answer<Vec<Cursor>> {
         let work = move |group: &mut Group<'_>| members::subscribe(group, &node, &channel, start);
-        self.run(self.inner.durability, work).await
+        self.run(self.inner.durability, work)
     }
 
     /// The node has left the channel. Returns how many messages waited for it there, and are purged. What the driver knows to be settled is taken
     /// over first, with the durability that it has in `settle`; so do the next three.
-    pub(crate) async fn unsubscribe(
-        &self,
-        node: NodeId,
-        channel: ChannelName,
-    ) -> Result<u64, StoreError> {
+    pub(crate) fn unsubscribe(&self, node: NodeId, channel: ChannelName) -> Answer<u64> {
         let work = move |group: &mut Group<'_>| members::unsubscribe(group, &node, &channel);
-        self.run(self.inner.durability, work).await
+        self.run(self.inner.durability, work)
     }
 
     /// Forgets a peer, with what it read and what waited for it.
-    pub(crate) async fn forget(&self, node: NodeId) -> Result<Forgotten, StoreError> {
-        self.run(self.inner.durability, move |group| members::forget(group, &node)).await
+    pub(crate) fn forget(&self, node: NodeId) -> Answer<Forgotten> {
+        self.run(self.inner.durability, move |group| members::forget(group, &node))
     }
 
     /// Gives up what waits for a receiver, in one channel or in all. Returns how many messages that were.
-    pub(crate) async fn purge(
-        &self,
-        receiver: NodeId,
-        channel: Option<ChannelName>,
-    ) -> Result<u64, StoreError> {
+    pub(crate) fn purge(&self, receiver: NodeId, channel: Option<ChannelName>) -> Answer<u64> {
         let work = move |group: &mut Group<'_>| cursors::purge(group, &receiver, channel.as_ref());
-        self.run(self.inner.durability, work).await
+        self.run(self.inner.durability, work)
     }
 
     /// The same for all receivers that are known.
-    pub(crate) async fn purge_queue(&self) -> Result<u64, StoreError> {
-        self.run(self.inner.durability, cursors::purge_queue).await
+    pub(crate) fn purge_queue(&self) -> Answer<u64> {
+        self.run(self.inner.durability, cursors::purge_queue)
     }
 
     /// How many messages wait, for all receivers together, and for first readers.
-    pub(crate) async fn waiting(&self) -> Result<u64, StoreError> {
+    pub(crate) fn waiting(&self) -> Answer<u64> {
         let counted = |group: &mut Group<'_>| {
             let accounts = cursors::accounts(group).into_iter();
             Ok::<u64, StoreError>(accounts.map(|(account, _)| account.pending).sum())
         };
-        self.run(Durability::Normal, counted).await
+        self.run(Durability::Normal, counted)
     }
 
     /// What waits in each topic, by receiver. Where a channel has no reader, what waits for a first one.
-    pub(crate) async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
-        self.run(Durability::Normal, |group| Ok::<_, StoreError>(group.ledger.all_pending())).await
+    pub(crate) fn pending(&self) -> Answer<Vec<Pending>> {
+        self.run(Durability::Normal, |group| Ok::<_, StoreError>(group.ledger.all_pending()))
     }
 
     /// Whether a little can be written beside the file.
@@ -256,43 +252,43 @@ impl Store {
     }
 
     /// This node has joined the channel. Returns since when, which is earlier if it had joined it before.
-    pub(crate) async fn join(&self, channel: ChannelName) -> Result<u64, StoreError> {
-        self.run(self.inner.durability, move |group| members::join(group, &channel)).await
+    pub(crate) fn join(&self, channel: ChannelName) -> Answer<u64> {
+        self.run(self.inner.durability, move |group| members::join(group, &channel))
     }
 
     /// This node has left all of these, or none.
-    pub(crate) async fn leave(&self, channels: Vec<ChannelName>) -> Result<(), StoreError> {
+    pub(crate) fn leave(&self, channels: Vec<ChannelName>) -> Answer<()> {
         let leave = move |group: &mut Group<'_>| {
             channels.iter().try_for_each(|channel| members::leave(group, channel))
         };
-        self.run(Durability::Normal, leave).await
+        self.run(Durability::Normal, leave)
     }
 
-    /// Lets messages with an id above this one travel under a new store id. Fsynced.
-    pub(crate) async fn new_store(&self, from_id: MessageId) -> Result<StoreId, StoreError> {
-        self.run(Durability::Full, move |group| meta::new_store(group, from_id)).await
-    }
-
-    /// No message gets an id at or below this one from now on, unless it lies too far in the future to be true. Fsynced.
-    pub(crate) async fn raise_last_id(&self, id: MessageId) -> Result<(), StoreError> {
-        let raise = move |group: &mut Group<'_>| {
-            group.raise_last_id(id);
-            Ok(())
-        };
-        self.run(Durability::Full, raise).await
+    /// Lets messages with an id above `from_id` travel under a new store id, and gives no message an id at or below `newest` from now on, unless
+    /// that lies too far in the future to be true. Fsynced.
+    pub(crate) fn new_store(&self, from_id: MessageId, newest: MessageId) -> Answer<StoreId> {
+        self.run(Durability::Full, move |group| {
+            group.raise_last_id(newest);
+            meta::new_store(group, from_id)
+        })
     }
 
     /// The account of promise P2 for every receiver. An age that is not found soon is left out.
-    pub(crate) async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
-        let counted = self.run(Durability::Normal, accounts).await?;
-        let places = counted.iter().flat_map(|(_, waiting)| waiting).copied().collect();
-        let end = Instant::now() + OLDEST_TIME;
-        let times = self.read_aside(move |conn| pager::first_times(conn, places, end)).await?;
-        let aged = counted.into_iter().map(|(account, waiting)| {
-            let oldest = waiting.iter().filter_map(|place| times.get(place)).min();
-            Account { oldest_pending_ms: oldest.copied(), ..account }
-        });
-        Ok(aged.collect())
+    pub(crate) fn accounts(
+        &self,
+    ) -> impl Future<Output = Result<Vec<Account>, StoreError>> + use<> {
+        let (counted, store) = (self.run(Durability::Normal, accounts), self.clone());
+        async move {
+            let counted = counted.await?;
+            let places = counted.iter().flat_map(|(_, waiting)| waiting).copied().collect();
+            let end = Instant::now() + OLDEST_TIME;
+            let times = store.read_aside(move |conn| pager::first_times(conn, places, end)).await?;
+            let aged = counted.into_iter().map(|(account, waiting)| {
+                let oldest = waiting.iter().filter_map(|place| times.get(place)).min();
+                Account { oldest_pending_ms: oldest.copied(), ..account }
+            });
+            Ok(aged.collect())
+        }
     }
 
     /// The same without the ages, which cost a look at the log.
@@ -314,52 +310,49 @@ impl Store {
         ttl_ms: Option<u64>,
     ) -> Result<MessageId, RedriveError> {
         let work = move |group: &mut Group<'_>| dead_letters::redrive(group, &receiver, id, ttl_ms);
-        self.run(self.inner.durability, work).await
+        let (task, answer) = Task::new(self.inner.durability, work);
+        self.submit(task, answer).await
     }
 
-    pub(crate) async fn audit(
+    pub(crate) fn audit(
         &self,
         action: &'static str,
         subject: String,
         detail: String,
-    ) -> Result<(), StoreError> {
-        self.enter(vec![Entry { action, subject, detail, term: None }]).await
+    ) -> Answer<()> {
+        self.enter(vec![Entry { action, subject, detail, term: None }])
     }
 
     /// Puts these on record, in one commit.
-    pub(crate) async fn enter(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
+    pub(crate) fn enter(&self, entries: Vec<Entry>) -> Answer<()> {
         let enter = move |group: &mut Group<'_>| {
             entries.iter().try_for_each(|entry| audit::write(group, entry))
         };
-        self.run(Durability::Normal, enter).await
+        self.run(Durability::Normal, enter)
     }
 
     /// Puts an order on record before it is obeyed. One with a token is refused where a higher one was seen before; that this is the highest is
     /// fsynced.
-    pub(crate) async fn note_order(
+    pub(crate) fn note_order(
         &self,
         token: Option<Token>,
         entries: Vec<Entry>,
-    ) -> Result<Result<(), StaleToken>, StoreError> {
+    ) -> Answer<Result<(), StaleToken>> {
         let durability = if token.is_some() { Durability::Full } else { Durability::Normal };
         let note =
             move |group: &mut Group<'_>| election::note_order(group, token.as_ref(), &entries);
-        self.run(durability, note).await
+        self.run(durability, note)
     }
 
     /// Keeps what this node promises in an election, and puts `entries` on record, in one commit. Fsynced, whatever the node's durability:
     /// what is said next rests on it.
-    pub(crate) async fn save_election(
-        &self,
-        record: Record,
-        entries: Vec<Entry>,
-    ) -> Result<(), StoreError> {
-        self.run(Durability::Full, move |group| election::save(group, &record, &entries)).await
+    pub(crate) fn save_election(&self, record: Record, entries: Vec<Entry>) -> Answer<()> {
+        self.run(Durability::Full, move |group| election::save(group, &record, &entries))
     }
 
     /// Puts messages back into their topics. Fsynced, if the node's durability is `Full`.
-    pub(crate) async fn put_back(&self, strays: Vec<Stray>) -> Result<(), StoreError> {
-        self.run(self.inner.durability, move |group| strays::put_back(group, &strays)).await
+    pub(crate) fn put_back(&self, strays: Vec<Stray>) -> Answer<()> {
+        self.run(self.inner.durability, move |group| strays::put_back(group, &strays))
     }
 
     /// Reads a page of a backlog. Blocks.

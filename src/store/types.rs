@@ -12,6 +12,7 @@ use crate::message::{
 use crate::protocol::delivery::Settled;
 use crate::protocol::election::Durable;
 use crate::protocol::frame::ChannelPresence;
+pub(crate) use crate::protocol::outbound::PageRequest;
 use crate::protocol::settling::{Run, Settling};
 
 #[derive(Debug, Clone)]
@@ -184,7 +185,7 @@ impl From<Run> for Settlement {
 pub(crate) struct UnderWay(Arc<Mutex<Settling>>);
 
 impl UnderWay {
-    /// Held for a moment only: the other thread may want it.
+    /// Held by the driver while it decides something, by the writer for a moment.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Settling> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -272,15 +273,6 @@ pub(crate) struct Cleaned {
     pub(crate) expired_unclaimed: u64,
     /// Rows of settlements, attempts, audit and dead letters past the retention, and dead letters beyond their number.
     pub(crate) records: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct PageRequest {
-    pub(crate) lane: Priority,
-    /// Topics of that lane, and the seq after which each is wanted.
-    pub(crate) topics: Vec<(TopicId, u64)>,
-    pub(crate) max_messages: usize,
-    pub(crate) max_bytes: usize,
 }
 
 #[derive(Debug)]

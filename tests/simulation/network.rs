@@ -12,6 +12,7 @@ use waypost::protocol::delivery::Unsent;
 use waypost::protocol::frame::Frame;
 
 use crate::process::Input;
+use crate::process::MESSAGE_BYTES;
 use crate::world::{Event, World};
 
 /// What a subject is about.
@@ -76,6 +77,8 @@ pub(crate) struct Connection {
     pub(crate) server: usize,
     /// Nothing passes, and the client has not noticed.
     pub(crate) broken: bool,
+    /// The client takes no messages before it says that there is room.
+    pub(crate) full: bool,
     /// Taken by the client while broken.
     buffered: Vec<Rc<Sent>>,
     /// On their way to a node whose connection is broken.
@@ -104,6 +107,7 @@ impl Network {
             state: State::Off,
             server: 0,
             broken: false,
+            full: false,
             buffered: Vec::new(),
             held: Vec::new(),
         };
@@ -126,6 +130,20 @@ impl Network {
 }
 
 impl World {
+    /// Whether the node's client takes messages.
+    pub(crate) fn has_room(&self, node: usize) -> bool {
+        !self.network.connections[node].full
+    }
+
+    fn fill(&mut self, node: usize) {
+        let connection = &mut self.network.connections[node];
+        if !std::mem::replace(&mut connection.full, true) {
+            let number = connection.number;
+            let at = self.now + self.dice.micros(10, 20_000);
+            self.schedule(at, Event::Room { node, number });
+        }
+    }
+
     /// Hands a frame to the node's client.
     pub(crate) fn publish(&mut self, node: usize, mut sent: Sent) -> Result<(), Unsent> {
         let weather = self.network.weather;
@@ -133,8 +151,20 @@ impl World {
         if connection.state != State::Up {
             return Err(Unsent::NotConnected);
         }
-        if self.dice.permille(weather.busy) {
+        let is_message = sent.kind == Kind::Message;
+        if (is_message && connection.full) || self.dice.permille(weather.busy) {
+            if is_message {
+                self.fill(node);
+            }
             return Err(Unsent::Busy);
+        }
+        if let Frame::Messages(frame) = &sent.frame
+            && frame.messages.len() > self.plan.most
+        {
+            // As large as the process takes them for.
+            let bytes = |messages: usize| messages * MESSAGE_BYTES;
+            let (size, limit) = (bytes(frame.messages.len()), bytes(self.plan.most));
+            return Err(Unsent::TooLarge { size, limit });
         }
         log!(self, "{} publishes {}", sent.from, brief(&sent));
         if sent.kind == Kind::Message {
@@ -252,6 +282,7 @@ impl World {
 
     pub(crate) fn hang_up(&mut self, node: usize) {
         let connection = &mut self.network.connections[node];
+        connection.full = false;
         connection.number += 1;
         connection.state = State::Off;
         connection.broken = false;
@@ -271,6 +302,7 @@ impl World {
         connection.number += 1;
         connection.state = State::Proving;
         connection.broken = false;
+        connection.full = false;
         let number = connection.number;
         let stale = std::mem::take(&mut connection.buffered);
         stale.into_iter().for_each(|sent| self.route(node, sent));

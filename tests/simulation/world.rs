@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use waypost::protocol::TopicId;
 use waypost::protocol::inbox::{Done, Source};
+use waypost::protocol::outbound::PageRequest;
 use waypost::protocol::settling::Run;
-use waypost::{MessageId, NodeId, Priority};
+use waypost::{MessageId, NodeId};
 
 use crate::dice::Dice;
 use crate::file::{Answer, Notice, Row, Work};
@@ -41,6 +42,10 @@ pub(crate) enum Event {
         number: u64,
     },
     Down {
+        node: usize,
+        number: u64,
+    },
+    Room {
         node: usize,
         number: u64,
     },
@@ -106,6 +111,7 @@ impl Event {
             Self::Arrive { node, .. }
             | Self::Noticed { node, .. }
             | Self::Down { node, .. }
+            | Self::Room { node, .. }
             | Self::Connect { node, .. }
             | Self::Proven { node, .. }
             | Self::Written { node, .. }
@@ -212,6 +218,12 @@ impl World {
                 self.input(node, Input::LinkDown);
             }
             Event::Down { .. } => {}
+            Event::Room { node, number } => {
+                let connection = &mut self.network.connections[node];
+                if connection.number == number && std::mem::take(&mut connection.full) {
+                    self.input(node, Input::Room);
+                }
+            }
             Event::Connect { node, number } => self.connect(node, number),
             Event::Proven { node, number } => self.proven(node, number),
             Event::Written { node, run } if self.is_run(node, run) => self.written(node),
@@ -311,15 +323,8 @@ impl World {
     }
 
     /// Reads a page of a backlog, on a connection of its own.
-    pub(crate) fn read_page(
-        &mut self,
-        node: usize,
-        receiver: NodeId,
-        token: u64,
-        lane: Priority,
-        topics: Vec<(TopicId, u64)>,
-        max_messages: usize,
-    ) {
+    pub(crate) fn read_page(&mut self, node: usize, age: u64, request: PageRequest) {
+        let PageRequest { lane, ref topics, max_messages, .. } = request;
         let machine = &self.machines[node];
         let tables = &machine.file.current;
         let lowest = topics.iter().map(|(_, after)| *after).min().unwrap_or(0);
@@ -336,7 +341,7 @@ impl World {
         let scanned_to = if end { tables.end_seq.max(lowest) } else { last };
         let readable = !machine.writer.down && !self.dice.permille(self.plan.unreadable);
         let rows = readable.then_some((page, scanned_to, end));
-        let page = Page { receiver, token, topics, rows };
+        let page = Page { age, request, rows };
         let at = self.now + self.dice.micros(50, 3_000);
         self.schedule(at, Event::Page { node, run: self.run_of(node), page });
     }

@@ -148,18 +148,3 @@ pub struct Foreseen<B> {
     pub previous: Option<MessageId>,
     pub skipped: u64,
 }
-
-impl<B> Foreseen<B> {
-    /// Whether it is the first sending of these messages that was foreseen.
-    pub fn is(
-        &self,
-        topic: TopicId,
-        heads: &[Head<B>],
-        attempt: u32,
-        (previous, skipped): (Option<MessageId>, u64),
-    ) -> bool {
-        attempt == 1
-            && (topic, previous, skipped) == (self.topic, self.previous, self.skipped)
-            && heads.iter().map(|head| head.id).eq(self.heads.iter().map(|head| head.id))
-    }
-}

@@ -222,6 +222,12 @@ impl<B: Clone> Delivery<B> {
         self.flight.as_ref().map_or(0, |flight| flight.heads.len())
     }
 
+    /// Whether the frame that has no answer yet is the one of this topic that begins with this message.
+    pub fn is_in_flight(&self, topic: TopicId, first: MessageId) -> bool {
+        let begins = |flight: &Flight<B>| flight.heads.first().map(|head| head.id) == Some(first);
+        self.flight.as_ref().is_some_and(|flight| flight.topic == topic && begins(flight))
+    }
+
     /// Whether something could be sent to the receiver now, or is on its way.
     pub fn is_busy(&self) -> bool {
         self.online

@@ -77,7 +77,7 @@ fn note(store: &Store) -> Result<Result<u64, u64>, StoreError> {
     let (to, from) = mpsc::channel();
     let reply = move |noted: Result<(), StoreError>| drop(to.send(noted));
     let task = Box::new(Task::replying(Durability::Full, work, reply));
-    store.inner.jobs.try_send(Message::Job(task)).map_err(|_| StoreError::Closed)?;
+    store.inner.jobs.send(Message::Job(task)).map_err(|_| StoreError::Closed)?;
     from.recv().unwrap_or(Err(StoreError::Unanswered))?;
     Ok(Ok(ahead_ms))
 }

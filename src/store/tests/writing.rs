@@ -149,8 +149,8 @@ async fn ids_of_messages_that_are_gone_are_not_given_out_again() {
     let bench = Bench::new();
     let id = bench.send("c", "x").await;
     let far = MessageId::from_u128(id.as_u128() + (1 << 90));
-    bench.store.raise_last_id(far).await.expect("raised");
-    bench.store.raise_last_id(id).await.expect("no step back");
+    bench.store.new_store(id, far).await.expect("raised");
+    bench.store.new_store(id, id).await.expect("no step back");
     let bench = bench.reopened().await;
     assert_eq!(bench.restored.last_id, far);
     assert!(bench.send("c", "y").await > far);
@@ -160,7 +160,7 @@ async fn ids_of_messages_that_are_gone_are_not_given_out_again() {
 async fn a_new_store_id_counts_from_the_message_after() {
     let bench = Bench::new();
     let id = bench.send("c", "x").await;
-    let new = bench.store.new_store(id).await.expect("a store id");
+    let new = bench.store.new_store(id, id).await.expect("a store id");
     let bench = bench.reopened().await;
     let stores = &bench.restored.stores;
     assert_eq!(stores.len(), 2);
@@ -364,10 +364,10 @@ async fn an_id_from_the_far_future_is_not_taken_over() {
     };
     let near = id(START_MS + 366 * DAY_MS);
     for far in [MessageId::from_u128(u128::MAX), id(START_MS + 366 * DAY_MS + 1)] {
-        bench.store.raise_last_id(far).await.expect("ignored");
+        bench.store.new_store(MessageId::ZERO, far).await.expect("ignored");
         assert_eq!(last_id().await, MessageId::ZERO);
     }
-    bench.store.raise_last_id(near).await.expect("raised");
+    bench.store.new_store(MessageId::ZERO, near).await.expect("raised");
     assert_eq!(last_id().await, near);
     assert!(bench.send("c", "x").await > near);
 }

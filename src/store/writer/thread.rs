@@ -16,7 +16,7 @@ use crate::store::shared::Shared;
 const GROUP_JOBS: usize = 1_024;
 
 pub(in crate::store) struct Thread {
-    jobs: mpsc::Receiver<Message>,
+    jobs: mpsc::UnboundedReceiver<Message>,
     writer: Arc<Mutex<Writer>>,
     group_bytes: usize,
     /// Keeps the time while the file is down or the disk full; has no thread of its own.
@@ -37,7 +37,10 @@ impl Drop for Ended {
 }
 
 impl Thread {
-    pub(in crate::store) fn new(jobs: mpsc::Receiver<Message>, writer: Arc<Mutex<Writer>>) -> Self {
+    pub(in crate::store) fn new(
+        jobs: mpsc::UnboundedReceiver<Message>,
+        writer: Arc<Mutex<Writer>>,
+    ) -> Self {
         let group_bytes = writer.lock().unwrap_or_else(PoisonError::into_inner).group_bytes();
         Self { jobs, writer, group_bytes, timer: None }
     }

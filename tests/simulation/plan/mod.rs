@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) wire: Wire,
     /// Pages that cannot be read, in thousandths.
     pub(crate) unreadable: u32,
+    /// Most messages in a frame that the servers take.
+    pub(crate) most: usize,
     /// Accounts are checked after every so manyth commit.
     pub(crate) audit_every: u64,
     /// How many times as busy as usual a node may be.
@@ -159,6 +161,7 @@ impl Plan {
             acts: Vec::new(),
             wire: Wire::Bytes,
             unreadable: if dice.permille(300) { 100 } else { 0 },
+            most: [usize::MAX, 1, 2, usize::MAX][(seed / 4 % 4) as usize],
             audit_every: 1,
             busy_factor: 1,
             faults_end,

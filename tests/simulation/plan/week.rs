@@ -34,6 +34,7 @@ impl Plan {
             acts: (0..=READERS).map(|node| (Duration::ZERO, Act::Start(node))).collect(),
             wire: Wire::Values,
             unreadable: 0,
+            most: usize::MAX,
             audit_every: 5_000,
             busy_factor: 1_000,
             faults_end: 7 * DAY,

@@ -46,7 +46,7 @@ impl Process {
             }
             Command::Forget(node) => self.forget(world, node),
             Command::Purge(node, channel) => {
-                self.stand_still(node.clone());
+                self.outbound.stand_still(node.clone());
                 world.submit(self.me, Work::Purge(node, channel));
             }
             Command::Stop { within } => self.stop(world, within),
@@ -109,7 +109,7 @@ impl Process {
     }
 
     pub(super) fn forget(&mut self, world: &mut World, node: waypost::NodeId) {
-        self.stand_still(node.clone());
+        self.outbound.stand_still(node.clone());
         world.submit(self.me, Work::Forget(node));
     }
 }

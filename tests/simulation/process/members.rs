@@ -1,9 +1,9 @@
 //! Membership: the connection's ups and downs, keepalives, who reads what.
 
-use waypost::protocol::TopicId;
 use waypost::protocol::delivery;
 use waypost::protocol::frame::{ChannelPresence, Frame, Keepalive};
 use waypost::protocol::membership::{self, Action, News};
+use waypost::protocol::outbound::Outbound;
 use waypost::{ChannelName, Incarnation, NodeId, StartAt};
 
 use super::{Process, Timer, host};
@@ -22,7 +22,7 @@ impl Process {
     pub(super) fn link_down(&mut self, world: &mut World) {
         self.link = false;
         self.meet(world, membership::Event::LinkDown);
-        self.deliver_all(world, || delivery::Event::LinkDown);
+        self.with_outbound(world, Outbound::link_down);
     }
 
     /// Says this to the membership, and does what it decides.
@@ -94,7 +94,7 @@ impl Process {
         Keepalive {
             from: self.id.clone(),
             incarnation: self.incarnation,
-            store: self.origin.current(),
+            store: self.outbound.store(),
             counter: self.keepalives,
             session: self.sessions,
             uptime_ms: (world.now - self.started).as_millis() as u64,
@@ -116,37 +116,14 @@ impl Process {
         for channel in keepalive.left {
             let joined = keepalive.channels.iter().any(|presence| presence.name == channel);
             if !joined && self.subscriptions.remove(&(node.clone(), channel.clone())) {
-                self.stand_still(node.clone());
+                self.outbound.stand_still(node.clone());
                 world.submit(self.me, Work::Unsubscribe(node.clone(), channel));
             }
         }
         for presence in &keepalive.channels {
             self.subscribe(world, &node, presence);
         }
-        let mut topics: Vec<TopicId> =
-            self.receivers.get(&node).map(|d| d.topics().collect()).unwrap_or_default();
-        topics.sort_by_key(|topic| self.topics.get(topic).map(|topic| topic.lane));
-        for topic in topics {
-            if let Some(active) = self.is_active(&node, topic) {
-                self.deliver(world, &node, delivery::Event::Activity { topic, active });
-            }
-        }
-        let event = if news.online {
-            delivery::Event::Online
-        } else if news.restarted || news.reconnected {
-            delivery::Event::Restarted
-        } else {
-            delivery::Event::Heard
-        };
-        self.deliver(world, &node, event);
-    }
-
-    /// Whether the peer takes this topic's messages, by its last word; none where it has said nothing in this run.
-    pub(super) fn is_active(&self, node: &NodeId, topic: TopicId) -> Option<bool> {
-        let channel = &self.topics.get(&topic)?.channel;
-        let peer = self.membership.peer(node)?;
-        let takes = |c: &ChannelPresence| c.name == *channel && c.mode.reads() && !c.paused;
-        Some(peer.iter().any(takes))
+        self.with_outbound(world, |it, around| it.heard(around, &node, &news));
     }
 
     /// Brings what has changed of all peers or of one into the file.
@@ -160,7 +137,7 @@ impl Process {
     fn subscribe(&mut self, world: &mut World, node: &NodeId, presence: &ChannelPresence) {
         let channel = &presence.name;
         let ours = self.channels.get(channel).is_some_and(|joined| joined.mode.writes())
-            || self.topics.values().any(|t| t.channel == *channel && t.target.is_none());
+            || self.outbound.sends_to_readers_of(channel);
         let key = (node.clone(), channel.clone());
         if !ours
             || !presence.mode.reads()

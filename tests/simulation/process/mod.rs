@@ -1,4 +1,4 @@
-//! One run of a node: the machines of `protocol`, composed as the driver composes them.
+//! One run of a node: the machines of `protocol`. Sending is the node's own `Outbound`; the others are composed as the driver composes them.
 //!
 //! What `src/driver` does with tokio, this does with a scheduler: one input at a time, then the actions in their order, each of which can be
 //! the last one before a crash. A machine that joins later gets a field, a timer, and an arm in `frame` and `fired`.
@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use waypost::protocol::delivery::{self, Delivery, Readers};
+use waypost::protocol::Now;
+use waypost::protocol::delivery;
 use waypost::protocol::frame::{Frame, Stream};
 use waypost::protocol::inbox::{self, Done, Inbox, Source};
 use waypost::protocol::membership::{self, Membership};
 use waypost::protocol::origin::Origin;
+use waypost::protocol::outbound::{Outbound, PageRequest, Topic};
 use waypost::protocol::settling::Settling;
-use waypost::protocol::{Now, TopicId};
-use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, Priority, StartAt};
+use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt};
 
-use crate::file::{Answer, Restored, Row, TopicRow, Work};
+use crate::file::{Answer, Restored, Row, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
 
@@ -27,6 +28,7 @@ mod outbound;
 
 use channels::Joined;
 pub(crate) use inbound::Content;
+pub(crate) use outbound::MESSAGE_BYTES;
 
 /// Settlements reach the store at most this often where they are many, and few of them after the longer time.
 const SETTLE_EVERY: Duration = Duration::from_millis(50);
@@ -68,9 +70,8 @@ pub(crate) enum Command {
 /// A page of a backlog.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) receiver: NodeId,
-    pub(crate) token: u64,
-    pub(crate) topics: Vec<(TopicId, u64)>,
+    pub(crate) age: u64,
+    pub(crate) request: PageRequest,
     /// `None`: it could not be read.
     pub(crate) rows: Option<(Vec<Rc<Row>>, u64, bool)>,
 }
@@ -78,11 +79,17 @@ pub(crate) struct Page {
 pub(crate) enum Input {
     LinkUp,
     LinkDown,
+    /// The connection takes messages again.
+    Room,
     Frame(Rc<Sent>),
     Notices,
     Completed(Work, Answer),
     Page(Page),
-    Handled { source: Source, id: MessageId, result: Result<Done, String> },
+    Handled {
+        source: Source,
+        id: MessageId,
+        result: Result<Done, String>,
+    },
     Timer(Timer, Duration),
     Command(Command),
 }
@@ -97,15 +104,9 @@ pub(crate) struct Process {
     link: bool,
     sessions: u64,
     keepalives: u64,
-    origin: Origin,
-    going_back: bool,
-    topics: BTreeMap<TopicId, TopicRow>,
-    topic_names: BTreeMap<(ChannelName, Option<NodeId>, Priority), TopicId>,
-    readers: Readers,
-    receivers: BTreeMap<NodeId, Delivery<Rc<Row>>>,
+    outbound: Outbound<Rc<Row>>,
     settling: Settling,
     settle_running: bool,
-    holds: BTreeMap<NodeId, outbound::Hold>,
     membership: Membership,
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
     subscribing: BTreeSet<(NodeId, ChannelName)>,
@@ -141,15 +142,13 @@ impl Process {
             link: false,
             sessions: 0,
             keepalives: 0,
-            origin: Origin::new(restored.stores, restored.last_id),
-            going_back: false,
-            topics: BTreeMap::new(),
-            topic_names: BTreeMap::new(),
-            readers: Readers::default(),
-            receivers: BTreeMap::new(),
+            outbound: Outbound::new(
+                settings.delivery.clone(),
+                world.dice.draw(),
+                Origin::new(restored.stores, restored.last_id),
+            ),
             settling: Settling::default(),
             settle_running: false,
-            holds: BTreeMap::new(),
             membership,
             subscriptions: restored.subscriptions.into_iter().collect(),
             subscribing: BTreeSet::new(),
@@ -164,10 +163,10 @@ impl Process {
         let noted = std::mem::take(&mut world.machines[me].notes).into_values().collect();
         world.machines[me].notes = process.inbox.noted(noted).into_iter().collect();
         for (topic, row) in restored.topics {
-            process.know_topic(topic, row);
+            process.outbound.know_topic(topic, row.into());
         }
         for cursor in restored.cursors {
-            process.open(world, cursor);
+            process.with_outbound(world, |it, around| it.open(around, cursor.into()));
         }
         let first_clean_up = process.settings.cleanup_interval.min(Duration::from_secs(60));
         process.arm(world, Timer::CleanUp, Some(world.now + first_clean_up));
@@ -179,6 +178,7 @@ impl Process {
         match input {
             Input::LinkUp => self.link_up(world),
             Input::LinkDown => self.link_down(world),
+            Input::Room => self.send_unsent(world),
             Input::Frame(sent) => self.frame(world, &sent),
             Input::Notices => self.take_notices(world),
             Input::Completed(work, answer) => self.completed(world, work, answer),
@@ -247,7 +247,13 @@ impl Process {
         }
     }
 
+    fn given_up(&mut self, world: &mut World, node: &NodeId) {
+        self.with_outbound(world, |it, around| it.given_up(around, node));
+    }
+
+    /// What the file told with its commits came before its answers, and is taken first.
     fn completed(&mut self, world: &mut World, work: Work, answer: Answer) {
+        self.take_notices(world);
         let failed = matches!(answer, Answer::Failed);
         match work {
             Work::Accept { source, id, by_handler: false, .. } => {
@@ -286,11 +292,11 @@ impl Process {
             Work::Leave(channel) if !failed => self.has_left(world, channel),
             Work::RaiseLastId { from, .. } => match failed {
                 false => world.submit(self.me, Work::NewStore { from }),
-                true => self.going_back = false,
+                true => self.outbound.no_new_store(),
             },
             Work::NewStore { from } => match answer {
                 Answer::Store(store) => self.new_store(world, from, store),
-                _ => self.going_back = false,
+                _ => self.outbound.no_new_store(),
             },
             Work::CleanUp => {
                 let next = world.now + self.settings.cleanup_interval;
@@ -314,7 +320,7 @@ impl Process {
 
     fn has_stopped(&self, world: &World) -> bool {
         let Some(deadline) = self.stopping else { return false };
-        let busy = self.inbox.busy() > 0 || self.receivers.values().any(Delivery::is_busy);
+        let busy = self.inbox.busy() > 0 || self.outbound.is_busy();
         !busy || deadline <= world.now
     }
 
@@ -327,9 +333,9 @@ impl Process {
 
     /// What it has in memory, for a story that ends badly.
     pub(crate) fn memory(&self) -> String {
-        let Self { id, receivers, settling, settle_running, armed, .. } = self;
+        let Self { id, outbound, settling, settle_running, armed, .. } = self;
         format!(
-            "{id}: {receivers:#?}\n{settling:#?}\nwriting them: {settle_running}, timers: {armed:?}"
+            "{id}: {outbound:#?}\n{settling:#?}\nwriting them: {settle_running}, timers: {armed:?}"
         )
     }
 
@@ -350,6 +356,6 @@ fn host() -> String {
 }
 
 /// The order that a topic's messages have for its receivers.
-fn stream_of(topic: &TopicRow) -> Stream {
+fn stream_of(topic: &Topic) -> Stream {
     Stream { channel: topic.channel.clone(), direct: topic.target.is_some(), lane: topic.lane }
 }
