@@ -1,11 +1,9 @@
 //! The judge of messages against logs in which something is wrong: each wrong is reported, and nothing else is.
 
-mod doctored;
-
 use std::fs;
 use std::process::Command;
 
-use doctored::{FED, PRINTED, Scene, id, printed};
+use crate::doctored::{FED, PRINTED, Scene, id, printed};
 use waypost_chaos::check::{Demands, Fault, Kind, judge};
 use waypost_chaos::journal::{DISK_FULL, Event};
 
