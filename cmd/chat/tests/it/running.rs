@@ -1,18 +1,14 @@
 //! How the program begins, goes on and ends: signals, what waits, slow readers, settings, the browser.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Stdio;
 
-use program::{Chat, NO_WEB, Run, pair};
+use crate::program::{Chat, NO_WEB, Run, pair};
+use crate::support::nats_server::NatsServer;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
-use support::nats_server::NatsServer;
 
 #[test]
 fn signals_end_it_cleanly_with_and_without_a_server() {
@@ -291,7 +287,7 @@ fn open_opens_the_page_in_the_browser() {
     let more = format!("--channel c --web {port} --open --web-token Sw0rdfish-83-Sw0rdfish");
     let chat = Run::node(folder.path(), "127.0.0.1:1", "alice", &more).env("PATH", &path).piped();
     let opened = folder.path().join("opened");
-    support::eventually(program::PATIENCE, "a browser is opened", || opened.exists());
+    crate::support::eventually(crate::program::PATIENCE, "a browser is opened", || opened.exists());
     let address = std::fs::read_to_string(opened).expect("a file");
     assert_eq!(address, format!("http://127.0.0.1:{port}/?token=Sw0rdfish-83-Sw0rdfish\n"));
     chat.expect(&format!("* web page: http://127.0.0.1:{port}/\n"));

@@ -1,12 +1,8 @@
 //! Conversations on pipes, through a real server.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
-use program::{Chat, NO_WEB, pair};
+use crate::program::{Chat, NO_WEB, pair};
+use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
-use support::nats_server::NatsServer;
 
 #[test]
 fn two_nodes_converse_edit_delete_and_react() {
@@ -149,7 +145,7 @@ fn a_master_is_elected_where_that_is_asked_for() {
     let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
     let mut alice =
         Chat::piped(folder.path(), &server.url(), "alice", "--web 0 --election visible");
-    let deadline = std::time::Instant::now() + program::PATIENCE;
+    let deadline = std::time::Instant::now() + crate::program::PATIENCE;
     while !alice.shown().contains("* this node leads, in term") {
         assert!(std::time::Instant::now() < deadline, "{}", alice.shown());
         let asked = alice.shown().matches("leads").count();

@@ -4,18 +4,14 @@
 //! commands and in what is shown alike; `scripts/nats` is told its port with `--port`. Times, days, lengths of time, host names and the numbers
 //! of `/stats` may be others, and what messages are called, as long as that is the same on every screen.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use program::{Chat, Run};
+use crate::program::{Chat, Run};
 
-const README: &str = include_str!("../../../README.md");
+const README: &str = include_str!("../../../../README.md");
 /// The ports of the README: of NATS and of the pages.
 const PORTS: [&str; 5] = ["4222", "8081", "8082", "8083", "8084"];
 

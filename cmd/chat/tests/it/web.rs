@@ -1,19 +1,15 @@
 //! The web page's files and its socket, spoken to as a browser does.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::program::{Chat, NO_WEB, PATIENCE};
+use crate::support::nats_server::NatsServer;
 use futures_util::{SinkExt, StreamExt};
-use program::{Chat, NO_WEB, PATIENCE};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::nats_server::NatsServer;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};

@@ -1,13 +1,9 @@
 //! The line editor, in a terminal.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
-use program::{Chat, NO_WEB, Run};
+use crate::program::{Chat, NO_WEB, Run};
+use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, tcgetattr};
-use support::nats_server::NatsServer;
 
 #[test]
 fn marks_change_in_place_and_the_line_being_typed_is_not_torn() {

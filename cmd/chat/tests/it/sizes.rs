@@ -1,13 +1,9 @@
 //! A terminal that wraps all lines anew when its size changes, as most do.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
-use program::{Chat, PATIENCE, Run};
-use support::nats_server::NatsServer;
+use crate::program::{Chat, PATIENCE, Run};
+use crate::support::nats_server::NatsServer;
 
 const LINE: &str = "half a line that was not sent yet, and quite a long one, so that it fills more than one row of all of these terminals but of one, which is very wide indeed";
 const ROWS: u16 = 40;
