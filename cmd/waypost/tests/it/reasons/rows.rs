@@ -29,13 +29,13 @@ macro_rules! rows {
 const ELSEWHERE: &[(&str, &str)] = &[
     ("broken", "store::tests::failures"),
     ("clock_wrong", "reason::tests"),
-    ("limit_near", "tests/promises_bounds.rs"),
+    ("limit_near", "tests/it/promises/bounds.rs"),
     ("no_trust", "transport::nats::tests::access, protocol::stalls::tests"),
     ("no_files", "a_limit_of_files_that_is_met_while_it_runs_is_named_and_it_goes_on_by_itself"),
     ("server_said", "a_servers_words_are_sorted_into_denials_limits_and_the_rest"),
-    ("file_failed", "tests/disk_faults.rs"),
+    ("file_failed", "tests/disk/faults.rs"),
     ("file_damaged", "store::tests::failures"),
-    ("disk_full", "tests/disk_full.rs, cmd/waypost/tests/full_disk.rs"),
+    ("disk_full", "tests/it/store/full_disk.rs, cmd/waypost/tests/it/full_disk.rs"),
 ];
 
 #[test]

@@ -1,22 +1,16 @@
 //! `--http`: metrics and health of the command's own node.
 
-#[path = "../../../tests/support/exposition.rs"]
-mod exposition;
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use program::{NOWHERE, PATIENCE, Program, Running};
+use crate::program::{NOWHERE, PATIENCE, Program, Running};
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::eventually;
-use support::nats_server::NatsServer;
 
 /// What was answered: the code, the header, the body.
 struct Answer {
@@ -87,7 +81,7 @@ fn a_receiver_serves_its_metrics_and_its_health() {
             "{}",
             answer.header
         );
-        exposition::read(&answer.body)
+        crate::exposition::read(&answer.body)
     };
     assert_eq!(metrics().value("waypost_messages_processed_total"), 0.0);
     let sent = here.feed("send orders --id alice --lines --wait", b"one\ntwo\n");
@@ -132,7 +126,7 @@ fn a_sender_that_waits_serves_too_and_is_ready_as_it_was_told() {
     assert_eq!((code, &body["ready"]), (503, &json!(false)));
     let reason = check(&body, "nats")["reason"].as_str().expect("a text").to_owned();
     assert!(reason.contains("messages wait"), "{reason}");
-    let page = exposition::read(&get(lenient, "/metrics").body);
+    let page = crate::exposition::read(&get(lenient, "/metrics").body);
     assert_eq!(page.value("waypost_messages_accepted_total"), 1.0);
     assert_eq!(page.get("waypost_queue_messages", &[("receiver", "nobody")]), Some(1.0));
     assert_eq!(page.value("waypost_connected"), 0.0);

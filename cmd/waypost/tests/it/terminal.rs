@@ -1,9 +1,5 @@
 //! What is different on a terminal: orders ask for confirmation, the topology is a tree.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -11,12 +7,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
-use program::{PATIENCE, Program};
+use crate::program::{PATIENCE, Program};
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use support::eventually;
-use support::nats_server::NatsServer;
 
 /// A run on a terminal of its own; killed when dropped.
 struct OnTerminal {

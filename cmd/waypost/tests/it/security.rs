@@ -1,19 +1,13 @@
 //! The command within the permissions of docs/security.md, what it keeps to itself, and whom its files are for.
 
-mod program;
-#[path = "../../../tests/support/security_page.rs"]
-mod security_page;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use program::{NOWHERE, Program, field};
-use security_page::{Guarded, Way, block};
+use crate::program::{NOWHERE, Program, field};
+use crate::security_page::{Guarded, Way, block};
+use crate::support::nats_server::NatsServer;
 use serde_json::Value;
-use support::nats_server::NatsServer;
 
 fn check<'a>(checks: &'a Value, name: &str) -> &'a Value {
     let mut rows = checks.as_array().expect("a list").iter();

@@ -1,17 +1,13 @@
 //! `waypost bench`, as its user runs it: what it measures, and how it ends when it cannot.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
-use program::*;
+use crate::program::*;
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::eventually;
-use support::nats_server::NatsServer;
 
 const SCENARIOS: [&str; 12] = [
     "one", "many", "live", "drain", "fanout", "latency", "backlog", "scale", "senders", "wear",

@@ -1,17 +1,12 @@
 //! Looking at running nodes and at files: peers, topology, stats, queue, why, db, doctor.
 
-mod program;
-mod reasons;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
-use program::{NOWHERE, Program, field, texts};
+use crate::program::{NOWHERE, Program, field, texts};
+use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::nats_server::NatsServer;
 
 /// Alice has sent two messages, of which bob has taken one and gone; alice is still there.
-fn alice_and_bob(here: &Program) -> (program::Running, [String; 2]) {
+fn alice_and_bob(here: &Program) -> (crate::program::Running, [String; 2]) {
     let mut alice = here.spawn("send chat --lines --id alice --wait 40s");
     let reader = here.spawn("recv chat --id bob --from all --json --count 1");
     alice.write(b"one\n");
@@ -107,9 +102,11 @@ fn queue_and_why_tell_the_same_of_a_running_node_and_of_one_that_stopped() {
         assert_eq!(story["receivers"][0]["state"], "next");
     };
     // A cursor is committed lazily, within a fraction of a second.
-    support::eventually(program::PATIENCE, "the acknowledgement is in the file", || {
-        here.run("queue --id alice --json").json()[0]["acknowledged"] == 1
-    });
+    crate::support::eventually(
+        crate::program::PATIENCE,
+        "the acknowledgement is in the file",
+        || here.run("queue --id alice --json").json()[0]["acknowledged"] == 1,
+    );
     look();
     alice.signal(Signal::TERM);
     alice.ended().expect_code(143);
@@ -122,12 +119,12 @@ fn queue_and_why_tell_the_same_of_a_running_node_and_of_one_that_stopped() {
 
 /// This run's wall clock shows a time that is off by this much.
 #[cfg(target_os = "linux")]
-fn at(here: &Program, off: &str, arguments: &str) -> program::Ended {
+fn at(here: &Program, off: &str, arguments: &str) -> crate::program::Ended {
     let mut faketime = std::process::Command::new("faketime");
     faketime.args(["-f", off, env!("CARGO_BIN_EXE_waypost")]);
     let mut command = here.wrap(faketime, arguments);
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    program::finish(command, b"")
+    crate::program::finish(command, b"")
 }
 
 /// A message of before the clock was set, and one of after, whichever way: both wait, both are as old as they are, and both arrive.
@@ -164,7 +161,7 @@ fn a_clock_that_is_set_takes_no_life_from_what_waits() {
 fn time_goes_on_between_runs_whatever_their_clocks_show() {
     let here = Program::new(NOWHERE).with("WAYPOST_MESSAGE_TTL", "1s");
     at(&here, "-10d", "send chat one --to bob --id alice --flush 0").expect_code(0);
-    support::eventually(program::PATIENCE, "it has expired", || {
+    crate::support::eventually(crate::program::PATIENCE, "it has expired", || {
         at(&here, "-20d", "send chat two --to zoe --id alice --flush 1ms");
         let rows = here.run("queue --id alice --json").expect_code(0).json();
         row(&rows, "receiver", "bob")["expired"] == 1
@@ -199,7 +196,7 @@ fn a_clock_is_believed_where_an_operator_says_so() {
     );
     let told = at(&here, "+500d", "audit --id alice").expect_code(0);
     assert!(told.text().contains("clock believed"), "{}", told.text());
-    support::eventually(program::PATIENCE, "both are too old", || {
+    crate::support::eventually(crate::program::PATIENCE, "both are too old", || {
         at(&here, "+500d", "send chat three --to zoe --id alice --flush 1ms").expect_code(0);
         row(&here.run("queue --id alice --json").json(), "receiver", "bob")["expired"] == 2
     });
@@ -240,7 +237,7 @@ fn a_reader_that_is_gone_is_forgotten_by_runs_that_are_short() {
     }
     alice.signal(Signal::TERM);
     alice.ended();
-    support::eventually(program::PATIENCE, "it is forgotten", || {
+    crate::support::eventually(crate::program::PATIENCE, "it is forgotten", || {
         here.run("send chat x --id alice --flush 500ms");
         let rows = here.run("queue --id alice --json").expect_code(0).json();
         rows.as_array().is_some_and(|rows| rows.iter().all(|row| row["receiver"] != "bob"))
@@ -354,7 +351,11 @@ fn the_doctor_tells_servers_that_are_no_cluster_from_a_cluster() {
         assert!(urls.iter().all(|url| found.contains(url)), "{found}");
         found.contains(&format!("{} (nodes: far)", urls[1]))
     };
-    support::eventually(program::PATIENCE, "the node at the other server is named", told);
+    crate::support::eventually(
+        crate::program::PATIENCE,
+        "the node at the other server is named",
+        told,
+    );
 
     // Twice the same one.
     let here = Program::new(format!("{},nats://localhost:{}", urls[0], one.port()));
@@ -379,7 +380,11 @@ fn the_doctor_tells_servers_that_are_no_cluster_from_a_cluster() {
         let servers = row_of(&checks);
         servers["verdict"] == "ok" && servers["found"].as_str().expect("a text").contains("field")
     };
-    support::eventually(program::PATIENCE, "the two have met, and are one cluster", settled);
+    crate::support::eventually(
+        crate::program::PATIENCE,
+        "the two have met, and are one cluster",
+        settled,
+    );
 }
 
 #[test]

@@ -1,14 +1,8 @@
 //! The command shows no credentials: not in its results, as text or JSON, nor on standard error however much it says, nor in files.
 
-#[path = "../../../tests/support/logins.rs"]
-mod logins;
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
-use logins::{Login, NOBODY, assert_silent};
-use program::{Ended, NOWHERE, Program};
-use support::nats_server::NatsServer;
+use crate::logins::{Login, NOBODY, assert_silent};
+use crate::program::{Ended, NOWHERE, Program};
+use crate::support::nats_server::NatsServer;
 
 /// What is run, beside a node that answers.
 const COMMANDS: [&str; 11] = [
@@ -67,7 +61,7 @@ fn run_all(login: &Login, here: &Program) {
 #[test]
 fn no_command_shows_credentials() {
     let keys = tempfile::tempdir().expect("a folder");
-    for (n, login) in logins::all(keys.path()).into_iter().enumerate() {
+    for (n, login) in crate::logins::all(keys.path()).into_iter().enumerate() {
         let mut server = NatsServer::with_config(&login.server);
         let here = program(&login, server.port(), n % 2 == 0);
         let mut node = here.spawn("send work --lines --json --wait 40s --id other -vvv");
@@ -87,7 +81,7 @@ fn no_command_shows_credentials() {
         let ended = node.ended();
         assert!(ended.err.contains("DEBUG") && ended.err.contains("WARN"), "{}", ended.err);
         is_silent(&login, "the node", &ended);
-        let files = logins::files(here.folder.path());
+        let files = crate::logins::files(here.folder.path());
         let ours = files.iter().filter(|(name, _)| name != "bob.toml");
         assert_silent(&login.secrets, ours.map(|(name, bytes)| (&name[..], &bytes[..])));
     }
@@ -109,7 +103,7 @@ fn what_is_refused_is_not_repeated() {
         std::fs::write(here.path("node.toml"), text).expect("a file");
         let mut command = here.command("send work hi --config node.toml -vvv");
         command.env_remove("WAYPOST_NATS");
-        let ended = program::finish(command, b"");
+        let ended = crate::program::finish(command, b"");
         assert!(matches!(ended.code, Some(1 | 2)), "{text} {ended:?}");
         assert_silent(&secrets, [("standard error", ended.err.as_bytes())]);
     }

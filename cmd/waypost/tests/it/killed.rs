@@ -1,18 +1,14 @@
 //! What is left when the command is killed with -9, and what it asks of the disk.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::collections::HashSet;
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{NOWHERE, PATIENCE, Program, Running, field, finish, numbered, texts};
+use crate::program::{NOWHERE, PATIENCE, Program, Running, field, finish, numbered, texts};
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use rustix::process::{Resource, Signal};
-use support::eventually;
-use support::nats_server::NatsServer;
 
 /// P1, P2, P3, P5: what was printed arrives, once and in order, whatever happened to the sender.
 #[test]

@@ -1,11 +1,7 @@
 //! Orders to running nodes: kick, kick-channel, purge, forget, drain, readmit; and the audit of them.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
-use program::{NOWHERE, Program};
-use support::nats_server::NatsServer;
+use crate::program::{NOWHERE, Program};
+use crate::support::nats_server::NatsServer;
 
 #[test]
 fn a_running_node_obeys_and_its_audit_says_so() {

@@ -1,14 +1,10 @@
 //! A disk that is full and then has room again, as somebody sees it who uses the command.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::process::Command;
 
-use program::*;
-use support::eventually;
-use support::nats_server::NatsServer;
+use crate::program::*;
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 
 /// A small disk of its own needs a mount, which not every container allows. `$0` is the program, run in a folder with `small` in it.
 fn on_a_small_disk(script: &str) -> Option<Command> {

@@ -1,13 +1,9 @@
 //! Who leads, from a terminal: `master`, `state`, and what `topology` and `audit` say of it.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
-use program::{PATIENCE, Program, Running};
+use crate::program::{PATIENCE, Program, Running};
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use serde_json::json;
-use support::eventually;
-use support::nats_server::NatsServer;
 
 fn voter(here: &Program, name: &str) -> Running {
     let mut node = here.spawn(&format!("send chat --lines --id {name} --to nobody --wait 60s"));

@@ -1,18 +1,14 @@
 //! `waypost send` and `waypost recv` through a real server.
 
-mod program;
-#[path = "send_and_recv/streams.rs"]
 mod streams;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use program::{NOWHERE, PATIENCE, Program, Running, field, numbered, texts};
+use crate::program::{NOWHERE, PATIENCE, Program, Running, field, numbered, texts};
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
-use support::eventually;
-use support::nats_server::NatsServer;
 
 #[test]
 fn every_line_arrives_once_and_in_order_whatever_it_holds() {
@@ -250,7 +246,7 @@ fn parallel_one_shot_sends_are_all_stored() {
 fn what_expires_is_told_at_the_sender() {
     let server = NatsServer::start();
     let here = Program::new(server.url());
-    let told = |ended: program::Ended, what: &str| {
+    let told = |ended: crate::program::Ended, what: &str| {
         assert!(ended.err.contains(what), "{what}: {}", ended.err);
     };
     let sent = here.run("send chat x --id alice --to bob --ttl 1s --wait 20s");

@@ -1,22 +1,18 @@
 //! `waypost top` on a terminal of its own, and printed once.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use program::{NOWHERE, PATIENCE, Program, Running};
+use crate::program::{NOWHERE, PATIENCE, Program, Running};
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
-use support::eventually;
-use support::nats_server::NatsServer;
 
 const ROWS: u16 = 24;
 const COLUMNS: u16 = 80;

@@ -1,13 +1,9 @@
 //! Options, settings, and what is refused.
 
-mod program;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::fs;
 
-use program::{NOWHERE, Program, has_content};
-use support::nats_server::NatsServer;
+use crate::program::{NOWHERE, Program, has_content};
+use crate::support::nats_server::NatsServer;
 use waypost::rusqlite::Connection;
 
 #[test]
@@ -136,7 +132,7 @@ fn wrong_names_and_values_are_refused_before_anything_is_created() {
     }
     let mut command = here.command("send");
     command.args(["a\nb", "hi"]);
-    program::finish(command, b"").says(2, "without control characters");
+    crate::program::finish(command, b"").says(2, "without control characters");
     assert_eq!(fs::read_dir(here.folder.path()).expect("a folder").count(), 0);
 }
 
