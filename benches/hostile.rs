@@ -96,7 +96,9 @@ struct Window {
 }
 
 fn main() -> ExitCode {
-    hostile::honest::run();
+    if nodes::child::role().is_some_and(|role| hostile::honest::run(&role)) {
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(measure(&Args::read()))
 }

@@ -15,6 +15,8 @@ use waypost::{Channel, Mode, Node};
 use crate::nodes::SOON;
 use crate::nodes::child::{self, Child, peak_kb, setting, write};
 
+/// What a process is started as.
+const ROLE: &str = "honest";
 /// Most messages that alice has waiting while she sends as fast as she can.
 const WAITING: usize = 500;
 /// She sends so many at once then.
@@ -31,7 +33,7 @@ struct Asked {
 impl Honest {
     /// Starts the node of this name: `alice` sends on the channel `work`, `bob` receives.
     pub fn start(url: &str, folder: impl AsRef<Path>, id: &str) -> Self {
-        Self(Mutex::new(Asked { child: Child::start("honest", url, folder, id), lines: 0 }))
+        Self(Mutex::new(Asked { child: Child::start(ROLE, url, folder, id), lines: 0 }))
     }
 
     /// Gives this order, and waits for the answer.
@@ -89,10 +91,10 @@ struct Log {
     turn: Mutex<()>,
 }
 
-/// Does what this process was started for; nothing in a process that was not started by [`Honest::start`].
-pub fn run() {
-    if std::env::var(child::ROLE).as_deref() != Ok("honest") {
-        return;
+/// Does what this process was started for, where [`Honest::start`] did it. `false`: it was started for something else.
+pub fn run(role: &str) -> bool {
+    if role != ROLE {
+        return false;
     }
     let log = Arc::new(Log::default());
     let (counted, before) = (log.clone(), std::panic::take_hook());
@@ -100,8 +102,8 @@ pub fn run() {
         counted.panics.fetch_add(1, SeqCst);
         before(info);
     }));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(obey(log));
+    child::block_on(obey(log));
+    true
 }
 
 async fn obey(log: Arc<Log>) {

@@ -14,9 +14,11 @@ use super::{SOON, builder_at};
 use crate::support::eventually;
 
 /// Every test program with children has an ignored test of this name.
-pub const NAME: &str = "child_process";
+const NAME: &str = "child_process";
 /// The environment variable that makes a process a child.
-pub const ROLE: &str = "WAYPOST_TEST_ROLE";
+const ROLE: &str = "WAYPOST_TEST_ROLE";
+/// The role of a process that runs one test alone.
+const ALONE: &str = "alone";
 /// Before each line of ours, to tell it from the test harness's.
 const MARK: &str = "> ";
 
@@ -133,13 +135,42 @@ impl Drop for Child {
     }
 }
 
-/// Does what this process was started for; nothing in a process that was not started by [`Child::start`].
-pub fn run() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(act(&role));
+/// What this process was started for; none in one that was not started by [`Child::start`].
+pub fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
+/// Does what a process in one of the roles that [`Child::start`] names is for.
+pub fn run(role: &str) {
+    block_on(act(role));
     // Until the parent kills us, or is gone.
     let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// Runs this on a runtime of its own, to its end.
+pub fn block_on(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future);
+}
+
+/// Runs a test in a process of its own, for what a process has once, like its subscriber to `tracing`. `true` in that process,
+/// where the test goes on; `false` in the one that started it, once it has passed there.
+pub fn is_alone(module: &str, test: &str) -> bool {
+    if role().is_some_and(|role| role == ALONE) {
+        return true;
+    }
+    let (_, module) = module.split_once("::").expect("a module of the program");
+    let output = Command::new(std::env::current_exe().expect("a running program has a path"))
+        .args(["--exact", &format!("{module}::{test}"), "--nocapture", "--test-threads=1"])
+        .env(ROLE, ALONE)
+        .stdin(Stdio::null())
+        .output()
+        .expect("this program can be started again");
+    let [out, errors] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let has_passed = output.status.success() && out.contains("test result: ok. 1 passed");
+    assert!(has_passed, "{}:\n{out}\n{errors}", output.status);
+    false
 }
 
 /// What the parent said: `URL`, `FOLDER`, `ID`.
