@@ -1,0 +1,1 @@
+//! No code. The package's Cargo.toml tells what it is for.
