@@ -1,7 +1,6 @@
 //! What the tests of power cuts and of failing disks share: a sender and a receiver that do a bit of everything, with a mark in the
 //! disk's log for each thing that they were told.
-// Each test program uses a part of this and would call the rest dead.
-#![allow(dead_code, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 pub mod expect;
 pub mod faults;

@@ -1,6 +1,5 @@
 //! `chat`, run as its user runs it: a process in a folder of its own, on pipes or in a terminal.
-// Each test program uses a part of this and would call the rest dead.
-#![allow(dead_code, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,6 +1,5 @@
 //! The command, run as its user runs it: a process in a folder of its own, without this process's settings.
-// Each test program uses a part of this and would call the rest dead.
-#![allow(dead_code, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
