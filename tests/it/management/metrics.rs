@@ -104,24 +104,25 @@ async fn an_outage_shows_and_passes() {
 async fn a_queue_that_refuses_messages_is_not_ready_and_expiry_without_a_reader_counts() {
     let server = NatsServer::start();
     let dir = tempfile::tempdir().expect("a folder");
-    let two = 2.try_into().expect("more than none");
-    let alice = begin(builder(&server, &dir, "alice").queue_limit(two)).await;
+    let three = 3.try_into().expect("more than none");
+    let alice = begin(builder(&server, &dir, "alice").queue_limit(three)).await;
     let orders = alice.join("orders", Mode::Writer).await.expect("joined");
     let to_bob = || NewMessage::text("x").to("bob");
     orders.send(to_bob()).await.expect("sent");
+    // Below half of the limit, from which on it is near.
     assert_eq!(reason(&alice.readiness().await, "queues"), "have room");
-    orders.send(to_bob()).await.expect("sent");
-    orders.send(to_bob()).await.expect_err("two wait for bob");
+    orders.send_all(vec![to_bob(), to_bob()]).await.expect("sent");
+    orders.send(to_bob()).await.expect_err("three wait for bob");
     let full = alice.readiness().await;
     assert_eq!(full.state(), CheckState::Failed);
-    assert!(reason(&full, "queues").starts_with("2 messages wait for bob, limit 2:"), "{full:?}");
-    assert_eq!(metrics(&alice).await.value("waypost_messages_accepted_total"), 2.0);
+    assert!(reason(&full, "queues").starts_with("3 messages wait for bob, limit 3:"), "{full:?}");
+    assert_eq!(metrics(&alice).await.value("waypost_messages_accepted_total"), 3.0);
     let brief = || NewMessage::text("x").ttl(Duration::from_millis(1));
     // As one transaction: they expire in the same millisecond.
-    orders.send_all(vec![brief(), brief()]).await.expect("sent");
+    orders.send_all(vec![brief(), brief(), brief()]).await.expect("sent");
     let expired = "they expired before there was a reader, and made room";
     eventually_async(SOON, expired, async || orders.send("x").await.is_ok()).await;
-    told(&alice, expired, |page| page.value("waypost_messages_expired_total") == 2.0).await;
+    told(&alice, expired, |page| page.value("waypost_messages_expired_total") == 3.0).await;
     alice.shutdown().await;
 }
 
