@@ -132,7 +132,14 @@ impl Transaction<'_> {
         }
         let mut over = Vec::new();
         for (waiting, (count, topics)) in more {
-            let pending = self.backlog(&waiting);
+            let mut pending = self.backlog(&waiting);
+            if pending + count > limit
+                && let Waiting::Node(node) = &waiting
+            {
+                // Nothing of what is known to be settled gives way.
+                self.take_over(node);
+                pending = self.backlog(&waiting);
+            }
             if pending + count <= limit {
                 continue;
             }
