@@ -14,6 +14,7 @@ mod args {
         pub(crate) prefix: Option<String>,
         pub(crate) creds: Option<PathBuf>,
         pub(crate) config: Option<PathBuf>,
+        pub(crate) lock_wait: Option<std::time::Duration>,
     }
 }
 
