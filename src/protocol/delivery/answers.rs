@@ -8,13 +8,6 @@ use crate::protocol::Now;
 use crate::protocol::frame::Verdict;
 use crate::protocol::origin::Judgement;
 
-/// An id from further ahead than this is no id of ours, whatever our clock says: taking it over would use up the ids.
-const CREDIBLE: Duration = Duration::from_secs(366 * 86_400);
-
-fn is_credible(id: MessageId, now: Now) -> bool {
-    id.timestamp_ms() <= now.file_ms.saturating_add(CREDIBLE.as_millis() as u64)
-}
-
 impl<B: Clone> Delivery<B> {
     pub(super) fn answered(&mut self, now: Now, reply: Reply, out: &mut Vec<Action<B>>) {
         let Reply { topic, id, last, verdict, judgement } = reply;
@@ -23,8 +16,9 @@ impl<B: Clone> Delivery<B> {
             return out.push(Action::Unmatched);
         }
         if let Judgement::WentBack { genuine } = judgement {
-            let newest = last.filter(|last| is_credible(*last, now));
-            out.extend(newest.map(|newest| Action::WentBack { newest }));
+            // However far ahead it claims to be: a clock that ran years ahead leaves such ids with its receivers. A new store id makes
+            // a wild claim harmless, and the store takes no id over that would use up the rest.
+            out.extend(last.map(|newest| Action::WentBack { newest }));
             if !genuine {
                 // It may be of another message, which the lost part of the file had under this id or a later one: no proof of this one.
                 return;

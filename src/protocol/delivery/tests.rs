@@ -744,7 +744,7 @@ fn a_timer_is_never_set_for_what_cannot_be_done_yet() {
 }
 
 #[test]
-fn p8_an_answer_that_fits_no_message_and_one_from_the_far_future_prove_nothing() {
+fn an_answer_that_fits_no_message_proves_nothing_and_one_from_the_far_future_that_the_file_went_back() {
     let mut bench = Bench::new(limits());
     bench.append(A, 1);
     let claim = |seq: u64, last: u128| {
@@ -757,7 +757,9 @@ fn p8_an_answer_that_fits_no_message_and_one_from_the_far_future_prove_nothing()
         })
     };
     assert_eq!(bench.say(claim(77, 1000)), [Action::Unmatched]);
-    assert_eq!(bench.say(claim(1, u128::MAX)), []);
+    let newest = MessageId::from_u128(u128::MAX);
+    assert_eq!(bench.say(claim(1, u128::MAX)), [Action::WentBack { newest }]);
+    assert_eq!(sent(&bench.say(Event::StoreChanged { from: id(1) })), [(1, 1)]);
 }
 
 #[test]
