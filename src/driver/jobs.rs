@@ -15,11 +15,11 @@ use crate::message::{ChannelName, MessageId, NodeId, StoreId};
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::orders::Order;
-use crate::protocol::outbound::{Outbound, PageRequest};
+use crate::protocol::outbound::PageRequest;
 use crate::protocol::{delivery, membership};
 use crate::refusal::{ChannelError, NodeError};
 use crate::store::clock::NOTE_ALONE_MS;
-use crate::store::{Attempt, Forgotten, Page, Pending, StoreError, again};
+use crate::store::{Forgotten, Page, Pending, StoreError, again};
 use crate::transport::Transport;
 
 /// How often it is noted when peers were last heard. Together with the clock, in one commit: an idle node must not wear out a memory card.
@@ -48,7 +48,6 @@ pub(super) enum Completion {
     Settled {
         /// Whether there was anything to write.
         result: Result<Written, StoreError>,
-        attempts: Vec<Attempt>,
         waiters: Vec<Reply<Result<(), StoreError>>>,
     },
     NewStore {
@@ -135,8 +134,8 @@ impl<T: Transport> Driver<T> {
         self.take_notices();
         match completion {
             Completion::Page { age, request, page } => self.page_read(age, request, page),
-            Completion::Settled { result, attempts, waiters } => {
-                self.settled(result, attempts, waiters);
+            Completion::Settled { result, waiters } => {
+                self.settled(result, waiters);
             }
             Completion::NewStore { from, result } => match result {
                 Ok(store) => self.new_store(from, store),
@@ -225,40 +224,22 @@ impl<T: Transport> Driver<T> {
     fn settled(
         &mut self,
         result: Result<Written, StoreError>,
-        attempts: Vec<Attempt>,
         waiters: Vec<Reply<Result<(), StoreError>>>,
     ) {
-        self.settle_running = false;
         match &result {
             // Who waits for a change looks again, and each look asks for what is not on record: to call that a change would never end.
             Ok(Written::Nothing) => {}
-            Ok(Written::Some) => {
-                self.settled.send_modify(|changes| *changes += 1);
-                self.with_outbound(Outbound::recorded);
-            }
-            Err(error) => {
-                self.complain("note what has been settled", error);
-                self.settling.failed(attempts);
-                self.settle_later();
-            }
+            Ok(Written::Some) => self.settled.send_modify(|changes| *changes += 1),
+            Err(error) => self.complain("note what has been settled", error),
         }
-        let failed = result.is_err();
+        let taken = result.is_ok();
+        self.with_outbound(|it, around| it.recorded(around, taken));
         for waiter in waiters {
             let result = match &result {
                 Ok(_) => Ok(()),
                 Err(error) => Err(again(error)),
             };
             let _ = waiter.send(result);
-        }
-        let is_wanted = !self.settle_waiters.is_empty()
-            || self.settling.runs().is_urgent()
-            || (self.settled.receiver_count() > 0
-                && !self.settling.is_empty()
-                && !self.outbound.is_busy());
-        if is_wanted && !failed {
-            self.settle();
-        } else if !self.settling.is_empty() {
-            self.settle_soon();
         }
     }
 

@@ -23,7 +23,7 @@ use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::outbound::Outbound;
 use crate::protocol::{Now, frame::Keepalive};
 use crate::refusal::StartError;
-use crate::store::{Notes, Notices, Opened, Store, StoreError};
+use crate::store::{Notes, Notices, Opened, Store, StoreError, UnderWay};
 use crate::transport::{Transport, TransportEvent};
 
 mod callbacks;
@@ -46,7 +46,6 @@ mod outbound;
 mod pages;
 mod reports;
 mod restore;
-mod settling;
 mod stalls;
 mod stopping;
 
@@ -66,15 +65,9 @@ use laggards::Laggards;
 use leaving::Leaving;
 use orders::Asking;
 use outbound::Body;
-use settling::Settling;
 use stalls::Stalls;
 use stopping::Stopping;
 
-/// Settlements reach the store at most this often, where they are many or waited for.
-const SETTLE_EVERY: Duration = Duration::from_millis(50);
-/// And few of them after this time: each commit writes whole pages, and memory cards wear out. A crash in between costs repetitions, which the
-/// receivers recognise.
-const SETTLE_FEW: Duration = Duration::from_secs(2);
 /// How long a start waits for the server, and for another node with our id to object.
 const CONTACT: Duration = Duration::from_secs(1);
 const OBJECTION: Duration = Duration::from_millis(150);
@@ -113,7 +106,7 @@ enum Timer {
     Inbox,
     Membership,
     Election,
-    Settle,
+    Record,
     CleanUp,
     Clock,
     Contact,
@@ -162,11 +155,9 @@ pub(crate) struct Driver<T> {
     outbound: Outbound<Body>,
     ahead: Ahead,
     flights: Flights,
-    settling: Settling,
+    /// What the store does not know yet, and looks at before it gives up what waits for a receiver.
+    settling: UnderWay,
     leaving: VecDeque<Leaving>,
-    settle_running: bool,
-    /// The last time failed: it is not to be hurried.
-    settle_retries: bool,
     settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,
     settled: watch::Sender<u64>,
 
@@ -315,7 +306,7 @@ impl<T: Transport> Driver<T> {
             Timer::Inbox => self.receive(crate::protocol::inbox::Event::Woke),
             Timer::Membership => self.meet(membership::Event::Woke),
             Timer::Election => self.elect(crate::protocol::election::Event::Woke),
-            Timer::Settle => self.settle(),
+            Timer::Record => self.settle(),
             Timer::CleanUp => self.clean_up(),
             Timer::Clock => self.watch_clock(),
             Timer::Contact => self.look_for_objections(),

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::jobs::Written;
-use super::{Completion, DEAD_LETTER_PAUSE, Driver, SETTLE_EVERY, SETTLE_FEW, Timer};
+use super::{Completion, DEAD_LETTER_PAUSE, Driver, Timer};
 use crate::condition::Health;
 use crate::config::Config;
 use crate::event::Event;
@@ -15,8 +15,8 @@ use crate::protocol::delivery::{self, Head, Limits, Settled, Unsent};
 use crate::protocol::frame::{Answer, MAX_HEADER_BYTES, Verdict};
 use crate::protocol::inbox;
 use crate::protocol::outbound::{self, Around, BUFFER_BYTES_EACH, Effect, Outbound};
-use crate::protocol::settling::{Position, Run};
-use crate::store::{Attempt, Cursor, Notice, Topic};
+use crate::protocol::settling::{Attempt, Position, Run};
+use crate::store::{Cursor, Notice, Settlement, Topic};
 use crate::transport::Transport;
 
 /// Messages of one queue that are kept in memory: enough that the next page is there before they run out.
@@ -175,15 +175,20 @@ impl<T: Transport> Driver<T> {
         decide: impl FnOnce(&mut Outbound<Body>, &mut Around<'_>) -> R,
     ) -> (R, Vec<Effect>) {
         let (now, mut out) = (self.now(), Vec::new());
-        let mut settling = self.settling.runs();
+        // Held while something is decided, and never while anything is waited for: the store's writer may want it.
+        let mut settling = self.settling.lock();
         let around = &mut Around {
             now,
             link: self.link,
             peers: &self.membership,
             settling: &mut settling,
+            awaited: self.settled.receiver_count() > 0,
+            tight: self.store.health() != Health::Healthy,
             out: &mut out,
         };
-        (decide(&mut self.outbound, around), out)
+        let decided = decide(&mut self.outbound, around);
+        self.outbound.finish(around);
+        (decided, out)
     }
 
     /// Says this to one delivery.
@@ -204,24 +209,14 @@ impl<T: Transport> Driver<T> {
             }
             Effect::Load { age, request } => self.load(age, request),
             Effect::Settled(run) => self.note_settled(run),
-            Effect::Attempted { receiver, seq, id, attempt, answer } => {
-                let at_ms = self.store.now_ms();
-                self.tell(Event::AttemptFailed {
-                    receiver: receiver.clone(),
-                    id,
-                    attempt,
-                    answer: answer.clone(),
-                });
-                self.settling.attempted(Attempt { receiver, seq, attempt, at_ms, answer });
-                self.settle_soon();
+            Effect::Attempted { receiver, id, attempt, answer } => {
+                self.tell(Event::AttemptFailed { receiver, id, attempt, answer });
             }
-            Effect::Unanswered { receiver, seq, id, attempt, times } => {
-                self.tell(Event::Unanswered { receiver: receiver.clone(), id, times });
-                let answer = format!("no answer ({times} in a row): it may have been handled");
-                let at_ms = self.store.now_ms();
-                self.settling.attempted(Attempt { receiver, seq, attempt, at_ms, answer });
-                self.settle_soon();
+            Effect::Unanswered { receiver, id, times } => {
+                self.tell(Event::Unanswered { receiver, id, times });
             }
+            Effect::Record { runs, attempts } => self.record(runs, attempts),
+            Effect::RecordAt { at } => self.arm(Timer::Record, at),
             Effect::WentBack { receiver, newest, from } => self.go_back(&receiver, newest, from),
             Effect::Unmatched => self.tally.unmatched_answers.add(1),
             Effect::Wake { receiver } => {
@@ -267,12 +262,6 @@ impl<T: Transport> Driver<T> {
         if let Some(told) = told {
             self.tell(told);
         }
-        let is_last = !self.outbound.is_busy_with(&receiver);
-        if self.settling.runs().is_urgent() || (is_last && self.settled.receiver_count() > 0) {
-            self.settle();
-        } else {
-            self.settle_soon();
-        }
     }
 
     fn log_dead_letter(&mut self, receiver: &NodeId, id: MessageId, reason: &str) {
@@ -287,44 +276,22 @@ impl<T: Transport> Driver<T> {
         tracing::warn!(node = %self.me, %receiver, %id, reason, others, "dead letter");
     }
 
-    /// Has what is settled written in a while: soon where it is much, somebody waits for it, or settled messages have to give way on a full
-    /// disk.
-    pub(super) fn settle_soon(&mut self) {
-        let armed = self.armed.get(&Timer::Settle).copied();
-        let many = self.settling.runs().is_many();
-        if self.settle_running || (armed.is_some() && (!many || self.settle_retries)) {
-            return;
-        }
-        let waited_for = self.settled.receiver_count() > 0;
-        let few = !many && !waited_for && self.store.health() == Health::Healthy;
-        let at = Instant::now() + if few { SETTLE_FEW } else { SETTLE_EVERY };
-        if armed.is_none_or(|armed| at < armed) {
-            self.arm(Timer::Settle, Some(at));
-        }
+    /// Has all written that is settled and not on record, or what came since when that is being done.
+    pub(super) fn settle(&mut self) {
+        self.with_outbound(Outbound::record);
     }
 
-    /// Writes what has been settled since the last time, unless that is still being done.
-    pub(super) fn settle(&mut self) {
-        if self.settle_running {
-            return;
-        }
-        self.arm(Timer::Settle, None);
-        self.settle_retries = false;
+    fn record(&mut self, runs: Vec<Run>, attempts: Vec<Attempt>) {
         let waiters = std::mem::take(&mut self.settle_waiters);
-        let (settlements, attempts) = self.settling.take();
-        self.settle_running = true;
-        if settlements.is_empty() && attempts.is_empty() {
+        if runs.is_empty() && attempts.is_empty() {
             let nothing = std::future::ready(Ok(Written::Nothing));
-            return self.await_job(nothing, |result| Completion::Settled {
-                result,
-                attempts,
-                waiters,
-            });
+            return self.await_job(nothing, |result| Completion::Settled { result, waiters });
         }
-        let answer = self.store.settle(settlements, attempts.clone());
+        let settlements = runs.into_iter().map(Settlement::from).collect();
+        let answer = self.store.settle(settlements, attempts);
         self.await_job(answer, |result| {
             let result = result.map(|()| Written::Some);
-            Completion::Settled { result, attempts, waiters }
+            Completion::Settled { result, waiters }
         });
     }
 
@@ -349,11 +316,5 @@ impl<T: Transport> Driver<T> {
             _ => self.tally.nacks_received.add(1),
         }
         self.with_outbound(|it, around| it.answered(around, answer));
-    }
-
-    /// Retries of what the store refused, after a pause.
-    pub(super) fn settle_later(&mut self) {
-        self.settle_retries = true;
-        self.arm(Timer::Settle, Some(Instant::now() + Duration::from_millis(500)));
     }
 }

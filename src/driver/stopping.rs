@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 
 use super::{Driver, Timer, command::Reply};
+use crate::protocol::outbound::Outbound;
 use crate::protocol::{inbox, membership};
+use crate::store::Settlement;
 use crate::transport::Transport;
 
 /// How long the goodbye may take to reach the socket.
@@ -93,7 +95,8 @@ impl<T: Transport> Driver<T> {
         if goodbye.is_some() {
             self.beat(None, true);
         }
-        let (settlements, attempts) = self.settling.take();
+        let (runs, attempts) = self.with_outbound(Outbound::unrecorded);
+        let settlements = runs.into_iter().map(Settlement::from).collect();
         if let Err(error) = self.store.settle(settlements, attempts).await {
             self.complain("note what has been settled", &error);
         }

@@ -39,6 +39,18 @@ pub struct Position {
     pub skipped: u64,
 }
 
+/// One sending of a message that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    pub receiver: NodeId,
+    pub seq: u64,
+    /// From 1.
+    pub attempt: u32,
+    /// By the file's clock.
+    pub at_ms: u64,
+    pub answer: String,
+}
+
 type Runs = BTreeMap<(NodeId, TopicId), Vec<Run>>;
 
 /// So many settled messages are brought to the file soon, fewer when there is time: after a crash they would be sent again, to receivers that

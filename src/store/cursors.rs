@@ -9,9 +9,10 @@ use super::fault::At;
 use super::job::Group;
 use super::ledger::CursorState;
 use super::outbox;
-use super::types::{Attempt, Cursor, Forgotten, Loaded, Notice, Outcome, Settlement, Start};
+use super::types::{Cursor, Forgotten, Loaded, Notice, Outcome, Settlement, Start};
 use crate::message::{ChannelName, MessageId, NodeId, TopicId};
 use crate::protocol::report::Account;
+use crate::protocol::settling::Attempt;
 
 pub(super) const UPSERT: &str = "INSERT INTO waypost_cursors (receiver, topic, open, acked_seq, acked_id, base, acknowledged, expired, dead, purged) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (receiver, topic) DO UPDATE SET open = excluded.open, acked_seq = excluded.acked_seq, acked_id = excluded.acked_id, base = excluded.base, acknowledged = excluded.acknowledged, expired = excluded.expired, dead = excluded.dead, purged = excluded.purged";
 pub(super) const DELETE_OF: &str = "DELETE FROM waypost_cursors WHERE receiver = ?1";

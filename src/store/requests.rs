@@ -12,8 +12,8 @@ use super::room::FREE_PAGES;
 use super::tx::TransactionError;
 use super::tx::{self, Tx};
 use super::types::{
-    Attempt, Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer,
-    Pending, Settlement, Start, Stray, UnderWay,
+    Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer, Pending,
+    Settlement, Start, Stray, UnderWay,
 };
 use super::writer::{Alone, Message};
 use super::{
@@ -25,6 +25,7 @@ use crate::config::Durability;
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId, TopicId};
 use crate::protocol::election::{Record, StaleToken, Token};
 use crate::protocol::report::Account;
+use crate::protocol::settling::Attempt;
 
 /// What a message takes in the writer's queue besides its payload, roughly.
 const MESSAGE_BYTES: usize = 256;

@@ -201,17 +201,6 @@ pub(crate) struct Pending {
     pub(crate) count: u64,
 }
 
-/// One sending of a message that went wrong.
-#[derive(Debug, Clone)]
-pub(crate) struct Attempt {
-    pub(crate) receiver: NodeId,
-    pub(crate) seq: u64,
-    /// From 1.
-    pub(crate) attempt: u32,
-    pub(crate) at_ms: u64,
-    pub(crate) answer: String,
-}
-
 /// Where a new reader begins in a channel's backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use waypost::protocol::TopicId;
 use waypost::protocol::inbox::begun::{Note, Slot};
 use waypost::protocol::inbox::{Done, Source};
 use waypost::protocol::life::{self, Life, Reading, Record, Shown, Trust};
@@ -347,10 +348,12 @@ impl World {
             let works = self.machines[node].writer.abandon();
             self.refuse(node, works);
             if !down {
-                self.go_down(node);
+                let open = self.machines[node].file.current.open_keys();
+                self.go_down(node, open);
             }
             return self.begin_group(node);
         }
+        let open_before = self.machines[node].file.current.open_keys();
         let Some(mut group) = self.run_group(node) else { return };
         if group.full && std::mem::take(&mut self.machines[node].sync_fails) {
             let stands = self.dice.coin();
@@ -362,7 +365,7 @@ impl World {
             }
             let works = group.answers.into_iter().map(|(work, _)| work).collect();
             self.refuse(node, works);
-            self.go_down(node);
+            self.go_down(node, open_before);
             return self.begin_group(node);
         }
         group.commit(&mut self.machines[node].file);
@@ -398,12 +401,11 @@ impl World {
         }
     }
 
-    /// After a failed write nothing is written before the file was opened again.
-    fn go_down(&mut self, node: usize) {
+    /// After a failed write nothing is written before the file was opened again. These cursors were open before.
+    fn go_down(&mut self, node: usize, open_before: Vec<(NodeId, TopicId)>) {
         let machine = &mut self.machines[node];
         machine.writer.down = true;
-        let open = machine.file.current.cursors.iter().filter(|(_, row)| row.open);
-        machine.writer.open_before = open.map(|(key, _)| key.clone()).collect();
+        machine.writer.open_before = open_before;
         self.tell(node, vec![file::Notice::Down]);
         let at = self.machines[node].disk_back.max(self.now) + self.dice.micros(500, 1_000_000);
         self.schedule(at, Event::Reopen { node, run: self.run_of(node) });

@@ -392,6 +392,13 @@ impl World {
         }
     }
 
+    pub(crate) fn note_closed(&mut self, node: usize, receiver: &NodeId, topic: TopicId) {
+        let Self { oracle, machines, .. } = self;
+        if let Err(what) = oracle.closed(node, receiver, topic, &machines[node].file.current) {
+            self.violated(what);
+        }
+    }
+
     pub(crate) fn note_went_back(&mut self, node: usize, newest: MessageId) {
         log!(self, "{} learns that its file went back: {newest}", self.machines[node].id);
         if !self.machines[node].restored {

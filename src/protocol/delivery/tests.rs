@@ -744,7 +744,8 @@ fn a_timer_is_never_set_for_what_cannot_be_done_yet() {
 }
 
 #[test]
-fn an_answer_that_fits_no_message_proves_nothing_and_one_from_the_far_future_that_the_file_went_back() {
+fn an_answer_that_fits_no_message_proves_nothing_and_one_from_the_far_future_that_the_file_went_back()
+ {
     let mut bench = Bench::new(limits());
     bench.append(A, 1);
     let claim = |seq: u64, last: u128| {

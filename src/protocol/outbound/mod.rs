@@ -8,23 +8,23 @@ use std::time::Instant;
 
 use super::Now;
 use super::backoff::Jitter;
-use super::delivery::{
-    Action, Delivery, Event, Foreseen, Head, Limits, Readers, Reply, Settled, Unsent,
-};
+use super::delivery::{Action, Delivery, Event, Foreseen, Head, Limits, Readers, Reply, Unsent};
 use super::frame::{Answer, ChannelPresence};
 use super::membership::{Membership, News};
 use super::origin::Origin;
-use super::settling::{Position, Run, Settling};
+use super::settling::{Attempt, Position, Run, Settling};
 use super::stalls::Standing;
 use crate::message::{ChannelName, MessageId, NodeId, Priority, StoreId, TopicId};
 
 mod hold;
 mod pages;
+mod record;
 mod turns;
 
 use hold::Hold;
 pub use pages::{BUFFER_BYTES_EACH, PageRequest, Read};
 use pages::{Pages, Place};
+use record::Record;
 use turns::Turns;
 
 /// What a topic is: a lane of a channel, for all who read it or for one.
@@ -89,10 +89,14 @@ pub enum Effect {
     Load { age: u64, request: PageRequest },
     /// Was added to what is to be brought into the file.
     Settled(Run),
-    /// An attempt failed; note it.
-    Attempted { receiver: NodeId, seq: u64, id: MessageId, attempt: u32, answer: String },
+    /// The receiver's handler failed.
+    Attempted { receiver: NodeId, id: MessageId, attempt: u32, answer: String },
     /// The receiver is there, and says nothing about what it was sent, so many times in a row.
-    Unanswered { receiver: NodeId, seq: u64, id: MessageId, attempt: u32, times: u32 },
+    Unanswered { receiver: NodeId, id: MessageId, times: u32 },
+    /// To be brought into the file, also where there is nothing; then [`Outbound::recorded`].
+    Record { runs: Vec<Run>, attempts: Vec<Attempt> },
+    /// When to say [`Outbound::record`].
+    RecordAt { at: Option<Instant> },
     /// The file is an older copy of itself: take a new store id for messages above `from`, and give out none up to `newest`. Then
     /// [`Outbound::new_store`], or [`Outbound::no_new_store`].
     WentBack { receiver: NodeId, newest: MessageId, from: MessageId },
@@ -111,6 +115,10 @@ pub struct Around<'a> {
     pub link: bool,
     pub peers: &'a Membership,
     pub settling: &'a mut Settling,
+    /// Whether somebody waits to hear what has been settled.
+    pub awaited: bool,
+    /// Whether there is so little room that what is settled has to give way.
+    pub tight: bool,
     pub out: &'a mut Vec<Effect>,
 }
 
@@ -129,6 +137,7 @@ pub struct Outbound<B> {
     ready: BTreeMap<NodeId, Outgoing<B>>,
     turns: Turns,
     pages: Pages<B>,
+    record: Record,
 }
 
 impl<B: Clone> Outbound<B> {
@@ -146,6 +155,7 @@ impl<B: Clone> Outbound<B> {
             ready: BTreeMap::new(),
             turns: Turns::default(),
             pages: Pages::default(),
+            record: Record::default(),
         }
     }
 
@@ -262,15 +272,6 @@ impl<B: Clone> Outbound<B> {
     /// What was read of the file, or is being read, may not be what it holds any more.
     pub fn outdate_pages(&mut self) {
         self.pages.outdate();
-    }
-
-    /// These settlements are in the file: what waited for it goes on.
-    pub fn recorded(&mut self, around: &mut Around<'_>) {
-        for Run { receiver, topic, last_seq: up_to_seq, how, .. } in around.settling.written() {
-            if how != Settled::Acknowledged {
-                self.deliver(around, &receiver, Event::Recorded { topic, up_to_seq });
-            }
-        }
     }
 
     /// A keepalive of this peer came.
@@ -456,13 +457,19 @@ impl<B: Clone> Outbound<B> {
                 let receiver = whose;
                 let run = Run { receiver, topic, first_seq, last_seq, last_id, count, how, at_ms };
                 around.settling.add(run.clone());
+                self.settled(around, &run);
                 Effect::Settled(run)
             }
             Action::Attempted { topic: _, seq, id, attempt, answer } => {
-                Effect::Attempted { receiver: whose, seq, id, attempt, answer }
+                let (receiver, at_ms) = (whose.clone(), around.now.file_ms);
+                self.attempted(Attempt { receiver, seq, attempt, at_ms, answer: answer.clone() });
+                Effect::Attempted { receiver: whose, id, attempt, answer }
             }
             Action::Unanswered { topic: _, seq, id, attempt, times } => {
-                Effect::Unanswered { receiver: whose, seq, id, attempt, times }
+                let (receiver, at_ms) = (whose.clone(), around.now.file_ms);
+                let answer = format!("no answer ({times} in a row): it may have been handled");
+                self.unanswered(Attempt { receiver, seq, attempt, at_ms, answer });
+                Effect::Unanswered { receiver: whose, id, times }
             }
             Action::WentBack { newest } => {
                 if std::mem::replace(&mut self.going_back, true) {

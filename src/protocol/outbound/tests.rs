@@ -5,6 +5,7 @@ use crate::message::Incarnation;
 use crate::protocol::backoff::Backoff;
 use crate::protocol::frame::{Stream, Verdict};
 use crate::protocol::membership;
+use crate::protocol::settling::Settled;
 use crate::protocol::testing::Clock;
 
 const A: TopicId = TopicId(1);
@@ -41,6 +42,9 @@ struct Bench {
     settling: Settling,
     outbound: Outbound<()>,
     connection: Connection,
+    /// Whether somebody waits to hear what is settled, and whether room is tight.
+    hurry: (bool, bool),
+    record_at: Option<Instant>,
 }
 
 /// What came of something.
@@ -50,6 +54,8 @@ struct Came {
     sent: Vec<(String, u128)>,
     /// How many frames were given to the connection.
     tried: usize,
+    /// What was to be written: settled runs with their last ids, and attempts.
+    written: Option<(Vec<Run>, Vec<Attempt>)>,
     /// All else, but for timers.
     effects: Vec<Effect>,
 }
@@ -100,7 +106,15 @@ impl Bench {
         let origin = Origin::new(vec![(MessageId::ZERO, STORE)], MessageId::ZERO);
         let outbound = Outbound::new(limits, 1, origin);
         let (settling, connection) = (Settling::default(), Box::new(|_: &_| Ok(())));
-        let mut bench = Self { clock, peers, settling, outbound, connection };
+        let mut bench = Self {
+            clock,
+            peers,
+            settling,
+            outbound,
+            connection,
+            hurry: (false, false),
+            record_at: None,
+        };
         for topic in [A, B] {
             let of = Topic { channel: channel(topic), target: None, lane: Priority::Normal };
             bench.outbound.know_topic(topic, of);
@@ -127,9 +141,22 @@ impl Bench {
         let mut came = Came::default();
         let mut todo = VecDeque::from(self.decide(decide));
         while let Some(effect) = todo.pop_front() {
-            let Effect::Publish { receiver } = effect else {
-                came.effects.extend((!matches!(effect, Effect::Wake { .. })).then_some(effect));
-                continue;
+            let receiver = match effect {
+                Effect::Publish { receiver } => receiver,
+                Effect::Wake { .. } => continue,
+                Effect::RecordAt { at } => {
+                    self.record_at = at;
+                    continue;
+                }
+                Effect::Record { runs, attempts } => {
+                    assert!(came.written.is_none(), "written twice at once");
+                    came.written = Some((runs, attempts));
+                    continue;
+                }
+                other => {
+                    came.effects.push(other);
+                    continue;
+                }
             };
             let tried = match self.outbound.is_behind(&receiver) {
                 true => Err(Unsent::Busy),
@@ -156,13 +183,22 @@ impl Bench {
     ) -> Vec<Effect> {
         let (now, mut out) = (self.clock.now(), Vec::new());
         let Self { peers, settling, outbound, .. } = self;
-        decide(outbound, &mut Around { now, link: true, peers, settling, out: &mut out });
-        out
+        let (awaited, tight) = self.hurry;
+        let out = &mut out;
+        let around = &mut Around { now, link: true, peers, settling, awaited, tight, out };
+        decide(outbound, around);
+        outbound.finish(around);
+        std::mem::take(around.out)
     }
 
     /// The connection takes nothing.
     fn refuse(&mut self, why: Unsent) {
         self.connection = Box::new(move |_| Err(why));
+    }
+
+    /// The file has taken what it was given, or not.
+    fn recorded(&mut self, taken: bool) -> Came {
+        self.say(|it, around| it.recorded(around, taken))
     }
 
     fn take(&mut self) {
@@ -178,6 +214,10 @@ impl Bench {
     }
 
     fn answer(&mut self, from: &str, topic: TopicId, seq: u64) -> Came {
+        self.reply(from, topic, seq, Verdict::Ack)
+    }
+
+    fn reply(&mut self, from: &str, topic: TopicId, seq: u64, verdict: Verdict) -> Came {
         let stream = Stream { channel: channel(topic), direct: false, lane: Priority::Normal };
         let answer = Answer {
             from: node(from),
@@ -186,7 +226,7 @@ impl Bench {
             stream,
             id: id(seq),
             last: Some(id(seq)),
-            verdict: Verdict::Ack,
+            verdict,
         };
         self.say(|it, around| it.answered(around, answer))
     }
@@ -237,10 +277,10 @@ fn a_message_that_alone_is_too_large_dies_and_the_next_goes_out() {
     });
     let came = bench.append(A, 1);
     assert!(matches!(&came.effects[..], [Effect::Settled(run)] if run.last_id == id(1)));
+    assert_eq!(came.written.expect("at once").0.len(), 1);
     bench.append(A, 2).sent(&[]);
-    bench.settling.take();
     // Only once it is on record what became of its predecessor.
-    bench.say(Outbound::recorded).sent(&[("ann", 2)]);
+    bench.recorded(true).sent(&[("ann", 2)]);
 }
 
 #[test]
@@ -388,3 +428,5 @@ fn a_frame_that_is_foreseen_is_the_one_that_goes_out_next() {
     });
     bench.answer("ann", A, 1).sent(&[("ann", 2)]);
 }
+
+mod record;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::report::Lost;
+use crate::protocol::settling::Attempt;
 
 fn seqs(page: &Page) -> Vec<u64> {
     let seq = |loaded: &Loaded| match loaded {

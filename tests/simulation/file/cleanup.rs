@@ -90,5 +90,10 @@ impl Transaction<'_> {
         for (receiver, topic, last_seq) in doomed {
             self.put(Op::Settlement(receiver, topic, last_seq, None));
         }
+        let old = self.tables.attempts.iter().filter(|(_, (_, at_ms))| *at_ms < keep_from_ms);
+        let doomed: Vec<_> = old.map(|(key, _)| key.clone()).collect();
+        for (receiver, seq) in doomed {
+            self.put(Op::Attempts(receiver, seq, None));
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! How far each receiver is in each topic, and how its messages ended.
 
 use waypost::protocol::TopicId;
-use waypost::protocol::settling::Run;
+use waypost::protocol::delivery::HANDLER_FAILED;
+use waypost::protocol::settling::{Attempt, Run};
 use waypost::{ChannelName, MessageId, NodeId};
 
 use super::{CursorRow, Notice, Op, Outcome, SettlementRow, Tables, Transaction};
@@ -15,6 +16,8 @@ pub(crate) struct Cursor {
     pub(crate) acked_id: Option<MessageId>,
     pub(crate) pending: u64,
     pub(crate) skipped: u64,
+    /// The first message behind it that the receiver's handler has failed, and how often.
+    pub(crate) failed: Option<(u64, u32)>,
     pub(crate) last_seq: u64,
 }
 
@@ -38,6 +41,7 @@ impl Tables {
             acked_id: row.acked_id,
             pending: row.pending(self.topics[&topic].accepted),
             skipped: 0,
+            failed: None,
             last_seq: self.topics[&topic].last_seq,
         })
     }
@@ -49,11 +53,24 @@ impl Tables {
         back.take_while(|row| row.outcome != Outcome::Acknowledged).map(|row| row.count).sum()
     }
 
+    fn failed(&self, receiver: &NodeId, topic: TopicId, acked_seq: u64) -> Option<(u64, u32)> {
+        let of = (receiver.clone(), acked_seq + 1)..=(receiver.clone(), u64::MAX);
+        let rows = self.attempts.range(of);
+        let is_of = |seq: &u64| self.outbox.get(seq).is_some_and(|row| row.topic == topic);
+        rows.map(|((_, seq), (count, _))| (*seq, *count)).find(|(seq, _)| is_of(seq))
+    }
+
+    pub(crate) fn open_keys(&self) -> Vec<(NodeId, TopicId)> {
+        let open = self.cursors.iter().filter(|(_, row)| row.open);
+        open.map(|(key, _)| key.clone()).collect()
+    }
+
     pub(crate) fn open_cursors(&self) -> Vec<Cursor> {
         let open = self.cursors.iter().filter(|(_, row)| row.open);
-        open.filter_map(|((receiver, topic), _)| {
+        open.filter_map(|((receiver, topic), row)| {
             let skipped = self.skipped(receiver, *topic);
-            Some(Cursor { skipped, ..self.shown(receiver, *topic)? })
+            let failed = self.failed(receiver, *topic, row.acked_seq);
+            Some(Cursor { skipped, failed, ..self.shown(receiver, *topic)? })
         })
         .collect()
     }
@@ -72,6 +89,17 @@ impl Transaction<'_> {
             if let Some(mut cursor) = self.tables.shown(&receiver, topic) {
                 cursor.skipped = self.tables.skipped(&receiver, topic);
                 self.notices.push(Notice::CursorBehind(cursor));
+            }
+        }
+    }
+
+    pub(crate) fn note_attempts(&mut self, attempts: &[Attempt]) {
+        for Attempt { receiver, seq, attempt, at_ms, answer } in attempts {
+            let key = (receiver.clone(), *seq);
+            let before = self.tables.attempts.get(&key).map_or(0, |(count, _)| *count);
+            if answer.starts_with(HANDLER_FAILED) {
+                let row = Some(((*attempt).max(before), *at_ms));
+                self.put(Op::Attempts(receiver.clone(), *seq, row));
             }
         }
     }

@@ -136,6 +136,8 @@ pub(crate) struct Tables {
     pub(crate) outbox: BTreeMap<u64, Rc<Row>>,
     pub(crate) cursors: BTreeMap<(NodeId, TopicId), CursorRow>,
     pub(crate) settlements: BTreeMap<(NodeId, TopicId, u64), SettlementRow>,
+    /// How often a receiver's handler has failed a message, and when it did last.
+    pub(crate) attempts: BTreeMap<(NodeId, u64), (u32, u64)>,
     pub(crate) inbox: BTreeMap<Source, MessageId>,
     pub(crate) peers: BTreeMap<NodeId, Known>,
     pub(crate) subscriptions: BTreeSet<(ChannelName, NodeId)>,
@@ -161,6 +163,7 @@ pub(crate) enum Op {
     Delete(u64),
     Cursor(NodeId, TopicId, Option<CursorRow>),
     Settlement(NodeId, TopicId, u64, Option<SettlementRow>),
+    Attempts(NodeId, u64, Option<(u32, u64)>),
     Inbox(Source, MessageId),
     Peer(NodeId, Option<Known>),
     Subscription(ChannelName, NodeId, bool),
@@ -197,6 +200,7 @@ impl Tables {
             Op::Settlement(node, topic, last_seq, row) => {
                 put(&mut self.settlements, (node, topic, last_seq), row);
             }
+            Op::Attempts(node, seq, row) => put(&mut self.attempts, (node, seq), row),
             Op::Inbox(source, id) => put(&mut self.inbox, source, Some(id)),
             Op::Peer(node, row) => put(&mut self.peers, node, row),
             Op::Subscription(channel, node, true) => {

@@ -9,7 +9,7 @@ use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
 use waypost::protocol::life::Record;
 use waypost::protocol::membership::Known;
-use waypost::protocol::settling::{Run, Settling};
+use waypost::protocol::settling::{Attempt, Run, Settling};
 use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 
 use super::{Draft, File, Limits, Notice, Op, Receipt, Row, Start, Transaction, Uid};
@@ -33,7 +33,7 @@ pub(crate) enum Work {
         taken: Vec<Uid>,
         effect: Uid,
     },
-    Settle(Vec<Run>),
+    Settle(Vec<Run>, Vec<Attempt>),
     KnowPeer(Box<Known>),
     Subscribe(NodeId, ChannelName, Start),
     Unsubscribe(NodeId, ChannelName),
@@ -54,7 +54,7 @@ pub(crate) enum Work {
 impl Work {
     /// Whether its commit is fsynced before the answer.
     fn is_full(&self) -> bool {
-        if let Self::Settle(runs) = self {
+        if let Self::Settle(runs, _) = self {
             return runs.iter().any(|run| run.how != Settled::Acknowledged);
         }
         matches!(
@@ -217,7 +217,10 @@ impl Transaction<'_> {
                 }
                 self.put(Op::Effect(*effect));
             }
-            Work::Settle(runs) => self.settle(runs),
+            Work::Settle(runs, attempts) => {
+                self.settle(runs);
+                self.note_attempts(attempts);
+            }
             Work::KnowPeer(peer) => self.know_peer(peer),
             Work::Subscribe(node, channel, start) => self.subscribe(node, channel, *start),
             Work::Unsubscribe(node, channel) => self.unsubscribe(node, channel),

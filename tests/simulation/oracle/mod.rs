@@ -45,6 +45,8 @@ pub(crate) struct Oracle {
     born: BTreeMap<Uid, Duration>,
     /// Receipts that were committed at some time, whatever became of them.
     taken: BTreeSet<(usize, Uid)>,
+    /// What a sender's process knows to be acknowledged, in cursors that are open.
+    acknowledged: BTreeMap<(usize, NodeId, TopicId), BTreeSet<Uid>>,
     /// Messages that a sender has given up for a receiver, whether that is in its file yet or not.
     given_up: BTreeSet<(usize, NodeId, Uid)>,
     /// Nodes whose file gave way to an older copy of itself at some time.
@@ -83,6 +85,7 @@ impl Oracle {
             rows: BTreeMap::new(),
             born: BTreeMap::new(),
             taken: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
             given_up: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             restored: BTreeSet::new(),
@@ -113,6 +116,7 @@ impl Oracle {
 
     pub(crate) fn process_ended(&mut self, node: usize) {
         self.flights.retain(|(sender, _), _| *sender != node);
+        self.acknowledged.retain(|(sender, ..), _| *sender != node);
         self.running.retain(|(receiver, ..), _| *receiver != node);
         self.finished.retain(|(receiver, _), _| *receiver != node);
     }
@@ -209,6 +213,10 @@ impl Oracle {
             let forgotten = self.went_back.contains(&(node, uid))
                 || self.forgotten.contains(&(node, receiver.clone(), uid));
             let on_record = file.given_up.contains(&(receiver.clone(), uid));
+            if !on_record {
+                let key = (node, receiver.clone(), *topic);
+                self.acknowledged.entry(key).or_default().insert(uid);
+            }
             if !on_record && !forgotten && !self.taken.contains(&(index[receiver], uid)) {
                 return Err(format!(
                     "P2: {} counts #{uid} as acknowledged by {receiver}, which never took it",
@@ -217,6 +225,23 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// P2: what was acknowledged before a cursor was closed is not purged.
+    pub(crate) fn closed(
+        &mut self,
+        node: usize,
+        receiver: &NodeId,
+        topic: TopicId,
+        file: &Tables,
+    ) -> Result<(), String> {
+        self.settled_by_file(node, receiver, topic, u64::MAX);
+        let known = self.acknowledged.remove(&(node, receiver.clone(), topic)).unwrap_or_default();
+        let is_purged = |uid: &Uid| file.given_up.contains(&(receiver.clone(), *uid));
+        known.into_iter().find(is_purged).map_or(Ok(()), |uid| {
+            let name = &self.names[node];
+            Err(format!("P2: at {name}, #{uid} was acknowledged by {receiver}, and is purged"))
+        })
     }
 
     /// P6: whatever clocks show, and however often machines are off, no message expires before its time.
@@ -275,7 +300,8 @@ impl Oracle {
                 self.finished.get(&(receiver, source.clone())).is_some_and(|f| f.contains(&before))
                     || self.taken.contains(&(receiver, before))
                     || self.given_up.contains(&(sender, name.clone(), before))
-                    || self.forgotten.contains(&(sender, name.clone(), before));
+                    || self.forgotten.contains(&(sender, name.clone(), before))
+                    || self.went_back.contains(&(sender, before));
             if !settled {
                 return Err(format!("P3: {name} handles #{uid} before #{before} is settled"));
             }

@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) audit_every: u64,
     /// How many times as busy as usual a node may be.
     pub(crate) busy_factor: u64,
+    /// Whether programs wait to hear what was settled.
+    pub(crate) awaited: bool,
     /// When faults end.
     pub(crate) faults_end: Duration,
     /// By when after that everything has settled.
@@ -164,6 +166,7 @@ impl Plan {
             most: [usize::MAX, 1, 2, usize::MAX][(seed / 4 % 4) as usize],
             audit_every: 1,
             busy_factor: 1,
+            awaited: seed.is_multiple_of(3),
             faults_end,
             patience: Duration::from_secs(3_600),
             exact,

@@ -37,6 +37,7 @@ impl Plan {
             most: usize::MAX,
             audit_every: 5_000,
             busy_factor: 1_000,
+            awaited: false,
             faults_end: 7 * DAY,
             patience: DAY,
             exact: true,

@@ -30,10 +30,6 @@ use channels::Joined;
 pub(crate) use inbound::Content;
 pub(crate) use outbound::MESSAGE_BYTES;
 
-/// Settlements reach the store at most this often where they are many, and few of them after the longer time.
-const SETTLE_EVERY: Duration = Duration::from_millis(50);
-const SETTLE_FEW: Duration = Duration::from_secs(2);
-
 /// Settings of a node, as far as they matter here.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -49,7 +45,7 @@ pub(crate) enum Timer {
     Receiver(NodeId),
     Inbox,
     Membership,
-    Settle,
+    Record,
     CleanUp,
     Stop,
 }
@@ -106,7 +102,6 @@ pub(crate) struct Process {
     keepalives: u64,
     outbound: Outbound<Rc<Row>>,
     settling: Settling,
-    settle_running: bool,
     membership: Membership,
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
     subscribing: BTreeSet<(NodeId, ChannelName)>,
@@ -148,7 +143,6 @@ impl Process {
                 Origin::new(restored.stores, restored.last_id),
             ),
             settling: Settling::default(),
-            settle_running: false,
             membership,
             subscriptions: restored.subscriptions.into_iter().collect(),
             subscribing: BTreeSet::new(),
@@ -221,7 +215,7 @@ impl Process {
             Timer::Receiver(node) => self.deliver(world, &node, delivery::Event::Woke),
             Timer::Inbox => self.receive(world, inbox::Event::Woke),
             Timer::Membership => self.meet(world, membership::Event::Woke),
-            Timer::Settle => self.settle(world),
+            Timer::Record => self.with_outbound(world, Outbound::record),
             Timer::CleanUp => {
                 self.note_peers(world, None);
                 world.submit(self.me, Work::CleanUp);
@@ -268,7 +262,9 @@ impl Process {
                 let done = if failed { Done::Returned } else { Done::Committed };
                 world.handler_answered(self.me, self.run, source, id, done);
             }
-            Work::Settle(_) => self.settled(world, failed),
+            Work::Settle(..) => {
+                self.with_outbound(world, |it, around| it.recorded(around, !failed));
+            }
             Work::Subscribe(node, channel, _) => self.subscribed(node, channel, failed),
             Work::Unsubscribe(node, channel) => {
                 self.given_up(world, &node);
@@ -328,15 +324,14 @@ impl Process {
     pub(crate) fn finish(&mut self, world: &mut World) -> Work {
         self.note_peers(world, None);
         self.beat(world, None, true);
-        Work::Settle(self.settling.take())
+        let (runs, attempts) = self.with_outbound(world, Outbound::unrecorded);
+        Work::Settle(runs, attempts)
     }
 
     /// What it has in memory, for a story that ends badly.
     pub(crate) fn memory(&self) -> String {
-        let Self { id, outbound, settling, settle_running, armed, .. } = self;
-        format!(
-            "{id}: {outbound:#?}\n{settling:#?}\nwriting them: {settle_running}, timers: {armed:?}"
-        )
+        let Self { id, outbound, settling, armed, .. } = self;
+        format!("{id}: {outbound:#?}\n{settling:#?}\ntimers: {armed:?}")
     }
 
     /// What it has seen settled and not brought into the file.
@@ -346,7 +341,7 @@ impl Process {
 
     /// Whether everything that it decided is in the file.
     pub(crate) fn is_settled(&self) -> bool {
-        self.settling.is_empty() && !self.settle_running
+        self.outbound.is_recorded(&self.settling)
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
 
 use waypost::protocol::delivery::{self, Head, Unsent};
 use waypost::protocol::frame::{Answer as Reply, Frame, FrameMessage, MessageFrame};
 use waypost::protocol::inbox;
 use waypost::protocol::outbound::{self, Around, Effect, Outbound, Outgoing, Read, Topic};
 use waypost::protocol::settling::Position;
-use waypost::protocol::{Body, TopicId, membership};
+use waypost::protocol::{Body, membership};
 use waypost::{Kind as MessageKind, MessageId, NodeId, StoreId};
 
-use super::{Page, Process, SETTLE_EVERY, SETTLE_FEW, Timer, stream_of};
-use crate::file::{Cursor, Notice, Outcome, Row, TopicRow, Work};
+use super::{Page, Process, Timer, stream_of};
+use crate::file::{Cursor, Notice, Row, TopicRow, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
 
@@ -42,9 +41,10 @@ impl From<TopicRow> for Topic {
 
 impl From<Cursor> for outbound::Cursor {
     fn from(cursor: Cursor) -> Self {
-        let Cursor { receiver, topic, acked_seq, acked_id, pending, skipped, last_seq } = cursor;
+        let Cursor { receiver, topic, acked_seq, acked_id, pending, skipped, failed, last_seq } =
+            cursor;
         let at = Position { acked_seq, acked_id, skipped };
-        Self { receiver, topic, at, pending, last_seq, failed: None }
+        Self { receiver, topic, at, pending, last_seq, failed }
     }
 }
 
@@ -52,6 +52,9 @@ impl Process {
     pub(super) fn take_notices(&mut self, world: &mut World) {
         let mut notices = world.take_notices(self.me).into_iter().peekable();
         while let Some(notice) = notices.next() {
+            if !matches!(notice, Notice::Appended(_)) {
+                log!(world, "{}: {notice:?}", self.id);
+            }
             match notice {
                 Notice::TopicOpened(topic, row) => self.outbound.know_topic(topic, row.into()),
                 Notice::CursorOpened(cursor) => {
@@ -72,8 +75,7 @@ impl Process {
                     self.receive(world, inbox::Event::Resumed { known });
                 }
                 Notice::CursorClosed { receiver, topic } => {
-                    self.is_kept(world, &receiver, topic);
-                    world.oracle.settled_by_file(self.me, &receiver, topic, u64::MAX);
+                    world.note_closed(self.me, &receiver, topic);
                     self.with_outbound(world, |it, around| it.close(around, &receiver, topic));
                 }
                 Notice::Appended(row) => {
@@ -94,25 +96,6 @@ impl Process {
                     let what = (topic, up_to_seq, count);
                     self.with_outbound(world, |it, around| it.dropped(around, &receiver, what));
                 }
-            }
-        }
-    }
-
-    /// P2: what was acknowledged before its cursor was closed is not purged.
-    fn is_kept(&self, world: &mut World, receiver: &NodeId, topic: TopicId) {
-        let acknowledged = self
-            .settling
-            .of(receiver)
-            .into_iter()
-            .filter(|run| run.topic == topic && run.how == delivery::Settled::Acknowledged);
-        for run in acknowledged {
-            let of = (receiver.clone(), topic, run.first_seq)..=(receiver.clone(), topic, u64::MAX);
-            let rows = world.machines[self.me].file.current.settlements.range(of);
-            let purged = rows
-                .map(|(_, row)| row)
-                .find(|row| row.outcome == Outcome::Purged && row.first_seq <= run.last_seq);
-            if let Some(purged) = purged.copied() {
-                world.violated(format!("P2: {run:?} was acknowledged, and is purged: {purged:?}"));
             }
         }
     }
@@ -143,7 +126,10 @@ impl Process {
     ) -> (R, Vec<Effect>) {
         let (now, link, mut out) = (self.now(world), self.link, Vec::new());
         let Self { membership: peers, settling, outbound, .. } = self;
-        let decided = decide(outbound, &mut Around { now, link, peers, settling, out: &mut out });
+        let (awaited, tight, out_of) = (world.plan.awaited, false, &mut out);
+        let around = &mut Around { now, link, peers, settling, awaited, tight, out: out_of };
+        let decided = decide(outbound, around);
+        outbound.finish(around);
         (decided, out)
     }
 
@@ -184,13 +170,13 @@ impl Process {
                 }
                 world.note_publish(self.me, self.run, &receiver, &rows);
             }
-            Effect::Settled(run) => {
-                world.note_settled(self.me, &run);
-                if self.settling.is_urgent() {
-                    self.settle(world);
-                } else {
-                    self.settle_soon(world);
-                }
+            Effect::Settled(run) => world.note_settled(self.me, &run),
+            Effect::Record { runs, attempts } => {
+                world.submit(self.me, Work::Settle(runs, attempts));
+            }
+            Effect::RecordAt { at } => {
+                let at = at.map(|at| world.since_base(at));
+                self.arm(world, Timer::Record, at);
             }
             Effect::WentBack { receiver: _, newest, from } => {
                 world.note_went_back(self.me, newest);
@@ -253,45 +239,6 @@ impl Process {
             attempt: *attempt,
             ack_timeout_ms: self.settings.delivery.ack_timeout.as_millis() as u64,
             messages: messages.collect(),
-        }
-    }
-
-    pub(super) fn settle_soon(&mut self, world: &mut World) {
-        if self.settle_running {
-            return;
-        }
-        let many = self.settling.is_many();
-        let at = world.now + if many { SETTLE_EVERY } else { SETTLE_FEW };
-        if self.armed.get(&Timer::Settle).is_none_or(|armed| at < *armed) {
-            self.arm(world, Timer::Settle, Some(at));
-        }
-    }
-
-    /// Writes what has been settled since the last time, unless that is still being done.
-    pub(super) fn settle(&mut self, world: &mut World) {
-        if self.settle_running {
-            return;
-        }
-        self.arm(world, Timer::Settle, None);
-        if self.settling.is_empty() {
-            return;
-        }
-        self.settle_running = true;
-        world.submit(self.me, Work::Settle(self.settling.take()));
-    }
-
-    pub(super) fn settled(&mut self, world: &mut World, failed: bool) {
-        self.settle_running = false;
-        if failed {
-            self.settling.failed();
-            let later = world.now + Duration::from_millis(500);
-            return self.arm(world, Timer::Settle, Some(later));
-        }
-        self.with_outbound(world, Outbound::recorded);
-        if self.settling.is_urgent() {
-            self.settle(world);
-        } else if !self.settling.is_empty() {
-            self.settle_soon(world);
         }
     }
 
