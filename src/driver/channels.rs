@@ -182,7 +182,7 @@ impl<T: Transport> Driver<T> {
     pub(super) fn has_left(&mut self, channel: ChannelName) {
         self.channels.remove(&channel);
         self.left.insert(channel.clone());
-        if self.inbox.works_for(&channel) {
+        if self.inbound.works_for(&channel) {
             self.parting.insert(channel.clone());
         }
         if self.left.len() > MAX_CHANNELS {
@@ -195,8 +195,8 @@ impl<T: Transport> Driver<T> {
     /// Says which channels were left for good, once nothing of theirs is in work any more: senders purge what has no answer by then.
     pub(super) fn part(&mut self) {
         let before = self.parting.len();
-        let inbox = &self.inbox;
-        self.parting.retain(|channel| inbox.works_for(channel));
+        let inbound = &self.inbound;
+        self.parting.retain(|channel| inbound.works_for(channel));
         if self.parting.len() < before {
             self.meet(membership::Event::Changed);
         }

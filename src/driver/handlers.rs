@@ -229,6 +229,7 @@ impl<T: Transport> Driver<T> {
         &mut self,
         source: Source,
         messages: Vec<(MessageId, Held)>,
+        beside_others: bool,
     ) -> Option<inbox::Event<Held>> {
         let first = messages.first().map(|(id, _)| *id)?;
         let consumers: Arc<[Consumer]> = match self.channels.get_mut(&source.stream.channel) {
@@ -248,8 +249,7 @@ impl<T: Transport> Driver<T> {
             return Some(inbox::Event::Finished { source, results });
         }
         let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
-        let (ceased, beside_others) = (Arc::default(), !self.handlers.is_idle());
-        let stopping = self.handlers.stopping.clone();
+        let (ceased, stopping) = (Arc::default(), self.handlers.stopping.clone());
         let batch = Batch { messages, store, consumers, timeout, ceased, stopping, beside_others };
         self.handlers.start(source, batch);
         None

@@ -2,18 +2,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 use super::{Completion, Driver, Timer};
 use crate::condition::{Link, Outage};
 use crate::event::Event;
 use crate::incoming::{Content, Receipt};
 use crate::message::MessageId;
-use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict, detail};
+use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, Verdict};
+use crate::protocol::inbound::{Around, Effect, Inbound};
 use crate::protocol::inbox::begun::{ENDED, Note, Standing};
-use crate::protocol::inbox::{self, Action, Gap, Incoming, Source};
+use crate::protocol::inbox::{self, Gap, Incoming, Source};
 use crate::protocol::membership;
 use crate::spans;
 use crate::store::InboxAdvance;
@@ -26,8 +27,6 @@ pub(super) type Held = Arc<Content>;
 pub(super) const HELD_BYTES: usize = 64 * 1024 * 1024;
 /// What a message costs besides its headers and payload, roughly.
 const HELD_EACH: usize = 1024;
-/// A sender that is no peer yet is asked to come again after this; by then the two have met.
-const MEET_FIRST: Duration = Duration::from_millis(250);
 
 impl<T: Transport> Driver<T> {
     pub(super) fn transport_event(&mut self, event: TransportEvent) {
@@ -118,89 +117,15 @@ impl<T: Transport> Driver<T> {
     }
 
     fn messages(&mut self, frame: MessageFrame) {
-        let source = Source { sender: frame.from, store: frame.store, stream: frame.stream };
-        let Some(first) = frame.messages.first().map(|message| message.id) else { return };
-        let now = self.now();
-        if self.membership.is_in_doubt() {
-            // Another node may have taken our place, and handle this as well.
-            let retry_ms = MEET_FIRST.as_millis() as u64;
-            return self.answer(source, first, Verdict::Busy { retry_ms }, None);
-        }
-        let online = self.membership.spoke(now, &source.sender);
-        if !self.membership.is_peer(&source.sender) {
-            let retry_ms = MEET_FIRST.as_millis() as u64;
-            let sender = source.sender.clone();
-            self.answer(source, first, Verdict::Busy { retry_ms }, None);
-            return self.meet(membership::Event::Unknown(sender));
-        }
-        if !online {
-            self.meet(membership::Event::Unknown(source.sender.clone()));
-        }
-        let mut messages = Vec::with_capacity(frame.messages.len());
-        for message in frame.messages {
-            let id = message.id;
-            match self.content(&source, message, frame.attempt) {
-                Ok(incoming) => messages.push(incoming),
-                // Those before it are taken; its own turn comes when it is the first.
-                Err(_) if !messages.is_empty() => break,
-                Err(reason) => {
-                    self.refuse(Some(source.sender.clone()), reason.clone());
-                    let verdict = Verdict::Refused { detail: detail(&reason) };
-                    return self.answer(source, id, verdict, None);
-                }
-            }
-        }
-        let event = inbox::Event::Frame(inbox::Arrival {
-            source,
-            previous: frame.previous,
-            skipped: frame.skipped,
-            ack_timeout: Duration::from_millis(frame.ack_timeout_ms),
-            messages,
-        });
-        self.receive(event);
-    }
-
-    fn content(
-        &self,
-        source: &Source,
-        message: FrameMessage,
-        attempt: u32,
-    ) -> Result<Incoming<Held>, String> {
-        let limit = self.config.max_payload_bytes;
-        let payload = message.body.payload(limit).map_err(|error| error.to_string())?;
-        let Source { sender, store, stream } = source;
-        let advance = InboxAdvance {
-            sender: sender.clone(),
-            store_id: *store,
-            channel: stream.channel.clone(),
-            direct: stream.direct,
-            lane: stream.lane,
-            id: message.id,
-        };
-        let content = Content {
-            id: message.id,
-            sender: sender.clone(),
-            channel: stream.channel.clone(),
-            direct: stream.direct,
-            priority: stream.lane,
-            kind: message.kind,
-            headers: message.headers,
-            payload,
-            created_ms: message.created_ms,
-            ttl_left_ms: message.ttl_left_ms,
-            attempt,
-            advance,
-            receipt: Receipt::new(self.handlers.runtime().clone()),
-        };
-        let headers: usize =
-            content.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let bytes = HELD_EACH + headers + content.payload.len();
-        Ok(Incoming { id: content.id, bytes, body: Arc::new(content) })
+        let (limit, attempt) = (self.config.max_payload_bytes, frame.attempt);
+        let runtime = self.handlers.runtime().clone();
+        let open = |source: &Source, message| content(source, message, attempt, limit, &runtime);
+        self.with_inbound(|it, around| it.messages(around, frame, open));
     }
 
     /// What the last process was at when it ended.
     pub(super) fn take_up(&mut self, noted: Vec<Note>) {
-        let notes = self.inbox.noted(noted);
+        let notes = self.inbound.noted(noted);
         for (_, note) in notes.iter().filter(|(_, note)| note.standing == Standing::Blamed) {
             let (sender, id) = (&note.source.sender, note.first);
             tracing::error!(node = %self.me, %sender, %id, "{ENDED}; that is a failed attempt");
@@ -210,61 +135,58 @@ impl<T: Transport> Driver<T> {
 
     /// Says this to the inbox, and does what it decides.
     pub(super) fn receive(&mut self, event: inbox::Event<Held>) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            let mut actions = Vec::new();
-            self.inbox.handle(self.now(), event, &mut actions);
-            for action in actions {
-                events.extend(self.perform_inbox(action));
+        self.with_inbound(|it, around| it.say(around, event));
+    }
+
+    /// Has it decided what follows from something, and does that.
+    fn with_inbound(&mut self, decide: impl FnOnce(&mut Inbound<Held>, &mut Around<'_, Held>)) {
+        let mut effects = self.decide_inbound(decide);
+        let mut events = VecDeque::new();
+        loop {
+            for effect in effects {
+                events.extend(self.perform_inbound(effect));
             }
+            let Some(event) = events.pop_front() else { break };
+            effects = self.decide_inbound(|it, around| it.say(around, event));
         }
-        let wake_at = self.inbox.wake_at();
-        self.arm(Timer::Inbox, wake_at);
         if !self.parting.is_empty() {
             self.part();
         }
     }
 
-    fn perform_inbox(&mut self, action: Action<Held>) -> Option<inbox::Event<Held>> {
-        match action {
-            Action::Handle { source, messages, note } => {
+    fn decide_inbound(
+        &mut self,
+        decide: impl FnOnce(&mut Inbound<Held>, &mut Around<'_, Held>),
+    ) -> Vec<Effect<Held>> {
+        let (now, mut out) = (self.now(), Vec::new());
+        let around = &mut Around { now, peers: &mut self.membership, out: &mut out };
+        decide(&mut self.inbound, around);
+        out
+    }
+
+    /// What follows from it at once.
+    fn perform_inbound(&mut self, effect: Effect<Held>) -> Option<inbox::Event<Held>> {
+        match effect {
+            Effect::Handle { source, messages, note, beside_others } => {
                 if let (Some((slot, ends)), [(first, _), ..], Some((last, _))) =
                     (note, &messages[..], messages.last())
                 {
                     self.begun.note(slot, &source, (*first, *last), ends);
                 }
-                self.start_handlers(source, messages)
+                return self.start_handlers(source, messages, beside_others);
             }
-            Action::Unnote { slot } => {
-                self.begun.clear(slot);
-                None
-            }
-            Action::Cease { source } => {
-                self.handlers.cease(&source);
-                None
-            }
-            Action::Commit { source, id } => {
-                let Source { sender, store: store_id, stream } = source.clone();
-                let advance = InboxAdvance {
-                    sender,
-                    store_id,
-                    channel: stream.channel,
-                    direct: stream.direct,
-                    lane: stream.lane,
-                    id,
-                };
-                if self.handlers.is_idle() && self.store.accept_alone(&advance) {
+            Effect::Unnote { slot } => self.begun.clear(slot),
+            Effect::Cease { source } => self.handlers.cease(&source),
+            Effect::Commit { source, id, alone } => {
+                let advance = advance(&source, id);
+                if alone && self.store.accept_alone(&advance) {
                     return Some(inbox::Event::Committed { source, id });
                 }
                 let answer = self.store.accept(advance);
                 self.await_job(answer, move |result| Completion::Committed { source, id, result });
-                None
             }
-            Action::Answer { source, id, verdict, last } => {
-                self.answer(source, id, verdict, last);
-                None
-            }
-            Action::Gap { source, gap } => {
+            Effect::Answer(answer) => self.answer(answer),
+            Effect::Gap { source, gap } => {
                 let Stream { channel, lane, .. } = source.stream;
                 let sender = source.sender;
                 self.tell(match gap {
@@ -273,34 +195,67 @@ impl<T: Transport> Driver<T> {
                         Event::InboxWentBack { sender, channel, sender_says }
                     }
                 });
-                None
             }
-            Action::Repeated { source, id } => {
+            Effect::Repeated { source, id } => {
                 self.tally.repeated.add(1);
                 self.tell(Event::Repeated { sender: source.sender, id });
-                None
             }
+            Effect::Refused { sender, reason } => self.refuse(Some(sender), reason),
+            Effect::Unknown { sender } => self.meet(membership::Event::Unknown(sender)),
+            Effect::WakeAt { at } => self.arm(Timer::Inbox, at),
         }
+        None
     }
 
-    fn answer(&mut self, source: Source, id: MessageId, verdict: Verdict, last: Option<MessageId>) {
-        match verdict {
+    fn answer(&mut self, answer: Answer) {
+        match answer.verdict {
             Verdict::Ack => self.tally.acks_sent.add(1),
             Verdict::Working => {}
             _ => self.tally.nacks_sent.add(1),
         }
-        let to = Subject::Ack { to: source.sender.clone(), from: self.me.clone() };
-        let answer = Answer {
-            from: self.me.clone(),
-            to: source.sender,
-            store: source.store,
-            stream: source.stream,
-            id,
-            last,
-            verdict,
-        };
+        let to = Subject::Ack { to: answer.to.clone(), from: self.me.clone() };
         let _entered = spans::ack(&answer).entered();
-        // An answer that does not leave is asked for again by the sender.
         let _ = self.transport.try_publish(&to, Frame::Answer(answer).encode());
     }
+}
+
+fn advance(source: &Source, id: MessageId) -> InboxAdvance {
+    let Source { sender, store, stream } = source;
+    InboxAdvance {
+        sender: sender.clone(),
+        store_id: *store,
+        channel: stream.channel.clone(),
+        direct: stream.direct,
+        lane: stream.lane,
+        id,
+    }
+}
+
+/// A message as its handler gets it.
+fn content(
+    source: &Source,
+    message: FrameMessage,
+    attempt: u32,
+    max_payload_bytes: usize,
+    runtime: &Handle,
+) -> Result<Incoming<Held>, String> {
+    let payload = message.body.payload(max_payload_bytes).map_err(|error| error.to_string())?;
+    let content = Content {
+        id: message.id,
+        sender: source.sender.clone(),
+        channel: source.stream.channel.clone(),
+        direct: source.stream.direct,
+        priority: source.stream.lane,
+        kind: message.kind,
+        headers: message.headers,
+        payload,
+        created_ms: message.created_ms,
+        ttl_left_ms: message.ttl_left_ms,
+        attempt,
+        advance: advance(source, message.id),
+        receipt: Receipt::new(runtime.clone()),
+    };
+    let headers: usize = content.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes = HELD_EACH + headers + content.payload.len();
+    Ok(Incoming { id: content.id, bytes, body: Arc::new(content) })
 }

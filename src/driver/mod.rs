@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::metering::Flights;
 use crate::protocol::delivery;
-use crate::protocol::inbox::Inbox;
+use crate::protocol::inbound::Inbound;
 use crate::protocol::lapse::Lapses;
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::orders::{Asked, Orders};
@@ -166,7 +166,7 @@ pub(crate) struct Driver<T> {
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
     subscribing: BTreeSet<(NodeId, ChannelName)>,
 
-    inbox: Inbox<Held>,
+    inbound: Inbound<Held>,
     begun: Notes,
     handlers: Handlers,
     channels: BTreeMap<ChannelName, Joined>,

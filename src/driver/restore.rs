@@ -21,7 +21,8 @@ use crate::metering::Flights;
 use crate::protocol::Now;
 use crate::protocol::election::Election;
 use crate::protocol::frame::{MAX_CHANNELS, Stream};
-use crate::protocol::inbox::{self, Inbox, Source};
+use crate::protocol::inbound::Inbound;
+use crate::protocol::inbox::{self, Source};
 use crate::protocol::membership::{self, Membership};
 use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
@@ -96,6 +97,7 @@ impl<T: Transport> Driver<T> {
         });
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
         let received = inbox.into_iter().map(received);
+        let inbound = Inbound::new(node.clone(), limits, received);
         let mut driver = Self {
             me: node,
             host,
@@ -135,7 +137,7 @@ impl<T: Transport> Driver<T> {
             office,
             subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
             subscribing: BTreeSet::new(),
-            inbox: Inbox::new(limits, received),
+            inbound,
             begun,
             handlers: Handlers::new(parts.handlers, Arc::clone(&gate)),
             channels: BTreeMap::new(),

@@ -48,7 +48,7 @@ impl<T: Transport> Driver<T> {
     /// Whether there is nothing left to wait for; then, who waits for that.
     pub(super) fn stopped(&mut self) -> Option<Reply<()>> {
         let stopping = self.stopping.as_ref()?;
-        let busy = !stopping.handed_over || self.inbox.busy() > 0 || self.outbound.is_busy();
+        let busy = !stopping.handed_over || self.inbound.busy() > 0 || self.outbound.is_busy();
         if busy && !stopping.overdue {
             return None;
         }
@@ -66,7 +66,7 @@ impl<T: Transport> Driver<T> {
             self.receive(inbox::Event::Finished { source, results });
         }
         let commits = async {
-            while self.inbox.committing() > 0 {
+            while self.inbound.committing() > 0 {
                 let Some(completion) = self.jobs.next().await else { return };
                 self.completed(completion);
             }
@@ -91,7 +91,7 @@ impl<T: Transport> Driver<T> {
         self.note_peers(None);
         self.close_office().await;
         self.abort_handlers().await;
-        self.begun.begin_anew(&self.inbox.noted_at_end());
+        self.begun.begin_anew(&self.inbound.noted_at_end());
         if goodbye.is_some() {
             self.beat(None, true);
         }

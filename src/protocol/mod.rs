@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod delivery;
 pub mod election;
 pub mod frame;
+pub mod inbound;
 pub mod inbox;
 pub mod laggard;
 pub mod lapse;

@@ -10,7 +10,7 @@ use waypost::protocol::life::{self, Life, Reading, Record, Shown, Trust};
 use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 
 use crate::dice::Dice;
-use crate::file::{self, Answer, File, Group, Mailbox, Uid, Work, Writer};
+use crate::file::{self, Answer, By, File, Group, Mailbox, Uid, Work, Writer};
 use crate::plan::{Crash, NodePlan, Style};
 use crate::process::{Command, Content, Input, Process, Settings};
 use crate::world::{Event, World};
@@ -318,6 +318,26 @@ impl World {
         self.begin_group(node);
     }
 
+    /// Commits this at once, where nobody else is writing.
+    pub(crate) fn commit_alone(&mut self, node: usize, work: Work) -> bool {
+        let machine = &mut self.machines[node];
+        if machine.writer.is_busy() || machine.disk_back > self.now {
+            return false;
+        }
+        machine.writer.submit(work);
+        machine.writer.begin();
+        let Some(mut group) = self.run_group(node) else { return false };
+        group.commit(&mut self.machines[node].file);
+        self.check_group(node, &group);
+        for (work, _) in &group.answers {
+            if let Work::Accept { source, taken, .. } = work {
+                self.oracle.has_committed(node, source, taken);
+            }
+        }
+        self.tell(node, group.notices);
+        true
+    }
+
     fn begin_group(&mut self, node: usize) {
         let machine = &mut self.machines[node];
         let Some(full) = machine.writer.begin() else { return };
@@ -527,7 +547,7 @@ impl World {
             }
             Ending::Acks(uid) => {
                 let taken = self.oracle.taken_with(node, &source, uid);
-                return self.submit(node, Work::Accept { source, id, taken, by_handler: true });
+                return self.submit(node, Work::Accept { source, id, taken, by: By::Handler });
             }
             Ending::Transacts(uid) => {
                 let taken = self.oracle.taken_with(node, &source, uid);

@@ -29,7 +29,7 @@ pub(crate) use mailbox::Mailbox;
 pub(crate) use opening::Restored;
 pub(crate) use outbox::Draft;
 pub(crate) use transaction::{Limits, Notice, Transaction};
-pub(crate) use writer::{Answer, Group, Work, Writer};
+pub(crate) use writer::{Answer, By, Group, Work, Writer};
 
 /// A number that no other message of a simulation has: what tells the oracle which one it sees.
 pub(crate) type Uid = u64;

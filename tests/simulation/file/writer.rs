@@ -19,12 +19,12 @@ use crate::dice::Dice;
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     Send(Vec<Draft>),
-    /// `taken`: what was handled since the source's last commit. `by_handler`: a handler answered the message itself.
+    /// `taken`: what was handled since the source's last commit.
     Accept {
         source: Source,
         id: MessageId,
         taken: Vec<Uid>,
-        by_handler: bool,
+        by: By,
     },
     /// The same, with rows of the program's own; always by a handler.
     AcceptIn {
@@ -70,6 +70,16 @@ impl Work {
                 | Self::NewStore { .. }
         )
     }
+}
+
+/// Who has a receipt written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Node,
+    /// It answered the message itself.
+    Handler,
+    /// Whoever runs handlers beside others, once they have ended.
+    Runner,
 }
 
 /// What became of it.

@@ -28,6 +28,8 @@ pub(crate) struct Style {
     pub(crate) acking: u32,
     /// Every message whose number this divides fails for ever; 0: none.
     pub(crate) poison: Uid,
+    /// Every message whose number this divides cannot be taken: it is too large for this one, say. 0: none.
+    pub(crate) refused: Uid,
     /// Every message whose number this divides ends the process that handles it; 0: none.
     pub(crate) deadly: Uid,
 }
@@ -276,5 +278,6 @@ fn style(dice: &mut Dice) -> Style {
         acking: *dice.pick(&[0, 0, 500]),
         poison: *dice.pick(&[0, 0, 0, 7, 11]),
         deadly: *dice.pick(&[0, 0, 0, 0, 23]),
+        refused: *dice.pick(&[0, 0, 0, 0, 0, 0, 0, 13]),
     }
 }

@@ -1,21 +1,19 @@
 //! Receiving: frames to the inbox, and what it decides is done.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use waypost::MessageId;
-use waypost::protocol::frame::{Answer, Frame, MessageFrame, Verdict};
+use waypost::protocol::frame::{Frame, FrameMessage, MessageFrame};
+use waypost::protocol::inbound::{Around, Effect, Inbound};
 use waypost::protocol::inbox::begun::{Note, Standing};
-use waypost::protocol::inbox::{self, Action, Done, Incoming, Source};
+use waypost::protocol::inbox::{self, Done, Incoming, Source};
 use waypost::protocol::membership;
 
 use super::{Process, Timer};
-use crate::file::{Uid, Work};
+use crate::file::{By, Uid, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
 
-/// A sender that is no peer yet is asked to come again after this; by then the two have met.
-const MEET_FIRST: Duration = Duration::from_millis(250);
 /// Largest payload of the simulation: a message's number.
 const MAX_PAYLOAD_BYTES: usize = 8;
 
@@ -32,58 +30,68 @@ pub(super) struct Handing {
     /// Not begun.
     todo: VecDeque<(MessageId, Content)>,
     results: Vec<(MessageId, Result<Done, String>)>,
+    beside_others: bool,
 }
 
 impl Process {
     pub(super) fn messages(&mut self, world: &mut World, frame: MessageFrame) {
-        let source = Source { sender: frame.from, store: frame.store, stream: frame.stream };
-        let Some(first) = frame.messages.first().map(|message| message.id) else { return };
-        if !self.membership.is_peer(&source.sender) {
-            let retry_ms = MEET_FIRST.as_millis() as u64;
-            let sender = source.sender.clone();
-            self.answer(world, source, first, Verdict::Busy { retry_ms }, None);
-            return self.meet(world, membership::Event::Unknown(sender));
-        }
-        let attempt = frame.attempt;
-        let messages = frame.messages.into_iter().map(|message| {
+        let (attempt, refused) = (frame.attempt, world.machines[self.me].style.refused);
+        let open = |_: &Source, message: FrameMessage| {
             let payload = message.body.payload(MAX_PAYLOAD_BYTES).expect("as it was sent");
             let uid = Uid::from_be_bytes(payload[..].try_into().expect("eight bytes were sent"));
-            Incoming { id: message.id, bytes: 1024, body: Content { uid, attempt } }
-        });
-        let arrival = inbox::Arrival {
-            source,
-            previous: frame.previous,
-            skipped: frame.skipped,
-            ack_timeout: Duration::from_millis(frame.ack_timeout_ms),
-            messages: messages.collect(),
+            match refused > 0 && uid.is_multiple_of(refused) {
+                true => Err("it is too large for this one".to_owned()),
+                false => {
+                    Ok(Incoming { id: message.id, bytes: 1024, body: Content { uid, attempt } })
+                }
+            }
         };
-        self.receive(world, inbox::Event::Frame(arrival));
+        self.with_inbound(world, |it, around| it.messages(around, frame, open));
     }
 
     /// Says this to the inbox, and does what it decides.
     pub(super) fn receive(&mut self, world: &mut World, event: inbox::Event<Content>) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            let mut actions = Vec::new();
-            self.inbox.handle(self.now(world), event, &mut actions);
-            for action in actions {
+        self.with_inbound(world, |it, around| it.say(around, event));
+    }
+
+    /// Has it decided what follows from something, and does that, up to a crash.
+    fn with_inbound(
+        &mut self,
+        world: &mut World,
+        decide: impl FnOnce(&mut Inbound<Content>, &mut Around<'_, Content>),
+    ) {
+        let mut effects = self.decide_inbound(world, decide);
+        let mut events = VecDeque::new();
+        loop {
+            for effect in effects {
                 if !world.goes_on(self.me) {
                     return;
                 }
-                events.extend(self.perform_inbox(world, action));
+                events.extend(self.perform_inbound(world, effect));
             }
+            let Some(event) = events.pop_front() else { return };
+            effects = self.decide_inbound(world, |it, around| it.say(around, event));
         }
-        let wake_at = self.inbox.wake_at().map(|at| world.since_base(at));
-        self.arm(world, Timer::Inbox, wake_at);
     }
 
-    fn perform_inbox(
+    fn decide_inbound(
+        &mut self,
+        world: &World,
+        decide: impl FnOnce(&mut Inbound<Content>, &mut Around<'_, Content>),
+    ) -> Vec<Effect<Content>> {
+        let (now, mut out) = (self.now(world), Vec::new());
+        decide(&mut self.inbound, &mut Around { now, peers: &mut self.membership, out: &mut out });
+        out
+    }
+
+    /// What follows from it at once.
+    fn perform_inbound(
         &mut self,
         world: &mut World,
-        action: Action<Content>,
+        effect: Effect<Content>,
     ) -> Option<inbox::Event<Content>> {
-        match action {
-            Action::Handle { source, messages, note } => {
+        match effect {
+            Effect::Handle { source, messages, note, beside_others } => {
                 if let (Some((slot, ends)), Some((last, _))) = (note, messages.last()) {
                     let (first, last) = (messages[0].0, *last);
                     let (source, standing) = (source.clone(), Standing::Begun);
@@ -97,25 +105,35 @@ impl Process {
                     let results = vec![(id, Ok(Done::Returned))];
                     return Some(inbox::Event::Finished { source, results });
                 }
-                let handing = Handing { todo, results: Vec::new() };
+                let handing = Handing { todo, results: Vec::new(), beside_others };
                 self.handing.insert(source.clone(), handing);
                 world.start_handler(self.me, self.run, source, id, first);
             }
-            Action::Unnote { slot } => {
+            Effect::Unnote { slot } => {
                 world.machines[self.me].notes.remove(&slot);
             }
-            Action::Cease { source } => {
+            Effect::Cease { source } => {
                 self.handing.entry(source).and_modify(|handing| handing.todo.clear());
             }
-            Action::Commit { source, id } => {
+            Effect::Commit { source, id, alone } => {
                 let taken = world.oracle.take_finished(self.me, &source);
-                let work = Work::Accept { source, id, taken, by_handler: false };
+                let work = Work::Accept { source: source.clone(), id, taken, by: By::Node };
+                if alone && world.commit_alone(self.me, work.clone()) {
+                    return Some(inbox::Event::Committed { source, id });
+                }
                 world.submit(self.me, work);
             }
-            Action::Answer { source, id, verdict, last } => {
-                self.answer(world, source, id, verdict, last);
+            Effect::Answer(answer) => {
+                let to = Some(answer.to.clone());
+                let sent = Sent::new(Kind::Ack, self.id.clone(), to, Frame::Answer(answer));
+                let _ = world.publish(self.me, sent);
             }
-            Action::Gap { .. } | Action::Repeated { .. } => {}
+            Effect::Unknown { sender } => self.meet(world, membership::Event::Unknown(sender)),
+            Effect::WakeAt { at } => {
+                let at = at.map(|at| world.since_base(at));
+                self.arm(world, Timer::Inbox, at);
+            }
+            Effect::Gap { .. } | Effect::Repeated { .. } | Effect::Refused { .. } => {}
         }
         None
     }
@@ -129,38 +147,32 @@ impl Process {
     ) {
         let Some(handing) = self.handing.get_mut(&source) else { return };
         let goes_on = matches!(result, Ok(Done::Handled | Done::Committed));
+        let handled = result == Ok(Done::Handled);
         handing.results.push((id, result));
         if goes_on && let Some((id, next)) = handing.todo.pop_front() {
             return world.start_handler(self.me, self.run, source, id, next);
         }
-        let results = std::mem::take(&mut handing.results);
-        self.handing.remove(&source);
+        if handled && handing.beside_others {
+            let taken = world.oracle.take_finished(self.me, &source);
+            return world.submit(self.me, Work::Accept { source, id, taken, by: By::Runner });
+        }
         if !goes_on {
             self.take_notices(world);
         }
-        self.receive(world, inbox::Event::Finished { source, results });
+        self.run_ended(world, source);
     }
 
-    fn answer(
-        &mut self,
-        world: &mut World,
-        source: Source,
-        id: MessageId,
-        verdict: Verdict,
-        last: Option<MessageId>,
-    ) {
-        let to = Some(source.sender.clone());
-        let answer = Answer {
-            from: self.id.clone(),
-            to: source.sender,
-            store: source.store,
-            stream: source.stream,
-            id,
-            last,
-            verdict,
-        };
-        let sent = Sent::new(Kind::Ack, self.id.clone(), to, Frame::Answer(answer));
-        // An answer that does not leave is asked for again by the sender.
-        let _ = world.publish(self.me, sent);
+    /// A run's last receipt is in the file, or could not be written: then the inbox tries again.
+    pub(super) fn run_is_noted(&mut self, world: &mut World, source: Source, failed: bool) {
+        let last = self.handing.get_mut(&source).and_then(|handing| handing.results.last_mut());
+        if let Some((_, result)) = last.filter(|_| !failed) {
+            *result = Ok(Done::Committed);
+        }
+        self.run_ended(world, source);
+    }
+
+    fn run_ended(&mut self, world: &mut World, source: Source) {
+        let Some(Handing { results, .. }) = self.handing.remove(&source) else { return };
+        self.receive(world, inbox::Event::Finished { source, results });
     }
 }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use waypost::protocol::Now;
 use waypost::protocol::delivery;
 use waypost::protocol::frame::{Frame, Stream};
-use waypost::protocol::inbox::{self, Done, Inbox, Source};
+use waypost::protocol::inbound::Inbound;
+use waypost::protocol::inbox::{self, Done, Source};
 use waypost::protocol::membership::{self, Membership};
 use waypost::protocol::origin::Origin;
 use waypost::protocol::outbound::{Outbound, PageRequest, Topic};
 use waypost::protocol::settling::Settling;
 use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt};
 
-use crate::file::{Answer, Restored, Row, Work};
+use crate::file::{Answer, By, Restored, Row, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
 
@@ -105,7 +106,7 @@ pub(crate) struct Process {
     membership: Membership,
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
     subscribing: BTreeSet<(NodeId, ChannelName)>,
-    inbox: Inbox<Content>,
+    inbound: Inbound<Content>,
     handing: BTreeMap<Source, inbound::Handing>,
     channels: BTreeMap<ChannelName, Joined>,
     left: BTreeSet<ChannelName>,
@@ -128,6 +129,7 @@ impl Process {
         let seed = world.dice.draw();
         let membership =
             Membership::new(id.clone(), incarnation, settings.membership, known, seed, now);
+        let inbound = Inbound::new(id.clone(), settings.inbox, restored.inbox);
         let mut process = Self {
             me,
             id,
@@ -146,7 +148,7 @@ impl Process {
             membership,
             subscriptions: restored.subscriptions.into_iter().collect(),
             subscribing: BTreeSet::new(),
-            inbox: Inbox::new(settings.inbox, restored.inbox),
+            inbound,
             handing: BTreeMap::new(),
             channels: BTreeMap::new(),
             left: restored.left.into_iter().collect(),
@@ -155,7 +157,7 @@ impl Process {
             settings,
         };
         let noted = std::mem::take(&mut world.machines[me].notes).into_values().collect();
-        world.machines[me].notes = process.inbox.noted(noted).into_iter().collect();
+        world.machines[me].notes = process.inbound.noted(noted).into_iter().collect();
         for (topic, row) in restored.topics {
             process.outbound.know_topic(topic, row.into());
         }
@@ -250,7 +252,8 @@ impl Process {
         self.take_notices(world);
         let failed = matches!(answer, Answer::Failed);
         match work {
-            Work::Accept { source, id, by_handler: false, .. } => {
+            Work::Accept { source, by: By::Runner, .. } => self.run_is_noted(world, source, failed),
+            Work::Accept { source, id, by: By::Node, .. } => {
                 let event = match failed {
                     false => inbox::Event::Committed { source, id },
                     true => inbox::Event::CommitFailed { source, id },
@@ -316,7 +319,7 @@ impl Process {
 
     fn has_stopped(&self, world: &World) -> bool {
         let Some(deadline) = self.stopping else { return false };
-        let busy = self.inbox.busy() > 0 || self.outbound.is_busy();
+        let busy = self.inbound.busy() > 0 || self.outbound.is_busy();
         !busy || deadline <= world.now
     }
 
