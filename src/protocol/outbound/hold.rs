@@ -4,7 +4,7 @@
 //! commit the receiver's deliveries stand still, so that nothing becomes known in between.
 
 use super::{Around, Event, Outbound};
-use crate::message::NodeId;
+use crate::message::{NodeId, TopicId};
 
 /// What happens to a receiver's deliveries while they stand still.
 #[derive(Debug)]
@@ -41,6 +41,15 @@ impl<B: Clone> Outbound<B> {
             self.deliver(around, receiver, event);
         }
         self.let_go(around, receiver);
+    }
+
+    /// A topic that was opened since this receiver was held is closed: it never was open, as far as its delivery goes.
+    pub(super) fn never_opened(&mut self, receiver: &NodeId, closed: TopicId) {
+        if let Some(hold) = self.holds.get_mut(receiver) {
+            let opens =
+                |event: &Event<B>| matches!(event, Event::Opened { topic, .. } if *topic == closed);
+            hold.later.retain(|event| !opens(event));
+        }
     }
 
     /// Says what the store gave up, before anything that happened meanwhile.

@@ -241,6 +241,7 @@ impl<B: Clone> Outbound<B> {
     pub fn close(&mut self, around: &mut Around<'_>, receiver: &NodeId, topic: TopicId) {
         self.readers.remove(topic, receiver);
         around.settling.forget(receiver, topic);
+        self.never_opened(receiver, topic);
         self.deliver_first(around, receiver, Event::Closed { topic });
         self.let_go(around, receiver);
     }

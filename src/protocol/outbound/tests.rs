@@ -376,6 +376,25 @@ fn deliveries_stand_still_while_the_file_gives_up_what_waits() {
 }
 
 #[test]
+fn a_topic_that_is_opened_and_closed_while_deliveries_stand_still_is_not_sent() {
+    let mut bench = Bench::with(&[]);
+    bench.outbound.stand_still(node("ann"));
+    bench.reach("ann", 0);
+    bench.append(A, 1);
+    bench.append(B, 2);
+    bench.say(|it, around| it.close(around, &node("ann"), A));
+    bench.say(|it, around| it.close(around, &node("ann"), B));
+    // And one of them anew, after it was given up.
+    bench.say(|it, around| {
+        it.open(around, cursor("ann", B, 0));
+        it.deliver(around, &node("ann"), Event::Activity { topic: B, active: true });
+    });
+    bench.append(B, 3);
+    bench.say(|it, around| it.given_up(around, &node("ann"))).sent(&[("ann", 3)]);
+    bench.answer("ann", B, 3).sent(&[]);
+}
+
+#[test]
 fn an_answer_that_proves_an_older_file_asks_once_for_a_new_store_id() {
     let mut bench = Bench::with(&["ann"]);
     bench.append(A, 1).sent(&[("ann", 1)]);
