@@ -408,10 +408,11 @@ impl World {
     }
 }
 impl World {
-    /// Whether some process has decided what is not in its file yet, or does not run.
+    /// Whether some process has decided what is not in its file yet, or does not run, or stands still.
     pub(crate) fn is_settling(&self) -> Option<String> {
         let busy = |machine: &&Machine| {
-            let at_work = machine.writer.is_busy() || !machine.mailbox.is_empty();
+            let frozen = machine.frozen_until > self.now;
+            let at_work = frozen || machine.writer.is_busy() || !machine.mailbox.is_empty();
             at_work || machine.process.as_ref().is_none_or(|it| !it.is_settled())
         };
         let to_send = |event: &Event| matches!(event, Event::Act(Act::Send { .. }));
