@@ -1,35 +1,18 @@
 //! Joining, leaving, pausing, and what handles ask.
 
+use super::command::Reply;
 use super::{Command, Completion, Consumer, ConsumerId, Driver};
-use crate::message::{ChannelName, Mode, StartAt};
+use crate::message::{ChannelName, NodeId};
 use crate::protocol::frame::MAX_CHANNELS;
-use crate::protocol::inbox;
-use crate::protocol::membership;
-use crate::refusal::ChannelError;
+use crate::protocol::peers::Refused;
+use crate::refusal::{ChannelError, NodeError};
 use crate::transport::Transport;
 
-/// A channel that this node has joined.
-#[derive(Debug)]
-pub(super) struct Joined {
-    pub(super) mode: Mode,
-    pub(super) start: StartAt,
-    /// By the file's clock.
-    pub(super) joined_ms: u64,
-    pub(super) paused: bool,
-    /// The node is being drained.
-    pub(super) held: bool,
-    pub(super) consumers: Vec<(ConsumerId, Consumer)>,
-}
-
-impl Joined {
-    /// Whether messages are taken now.
-    pub(super) fn is_ready(&self) -> bool {
-        self.mode.reads() && !self.paused && !self.held && !self.consumers.is_empty()
-    }
-
-    /// Whether it is by this program's own doing that nothing is taken.
-    pub(super) fn is_deaf(&self) -> bool {
-        self.mode.reads() && (self.paused || self.consumers.is_empty())
+fn refused(why: Refused, channel: ChannelName) -> ChannelError {
+    match why {
+        Refused::NotJoined => ChannelError::NotJoined { channel },
+        Refused::NotAReader => ChannelError::NotAReader { channel },
+        Refused::TooMany => ChannelError::TooMany { limit: MAX_CHANNELS },
     }
 }
 
@@ -41,28 +24,20 @@ impl<T: Transport> Driver<T> {
                     let _ = reply.send(Err(error));
                     return;
                 }
-                if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(&channel) {
-                    let _ = reply.send(Err(ChannelError::TooMany { limit: MAX_CHANNELS }));
+                if let Err(why) = self.peers.may_join(&channel) {
+                    let _ = reply.send(Err(refused(why, channel)));
                     return;
                 }
-                let joined = Joined {
-                    mode,
-                    start,
-                    joined_ms: 0,
-                    paused: false,
-                    held: false,
-                    consumers: Vec::new(),
-                };
-                let answer = self.store.join(channel.clone());
-                self.await_job(answer, |result| Completion::Joined {
+                let (answer, how) = (self.store.join(channel.clone()), (mode, start));
+                self.await_job(answer, move |result| Completion::Joined {
                     channel,
-                    joined,
+                    how,
                     result,
                     reply,
                 });
             }
             Command::Leave { channel, reply } => {
-                if !self.channels.contains_key(&channel) {
+                if !self.peers.has_joined(&channel) {
                     let _ = reply.send(Err(ChannelError::NotJoined { channel }));
                     return;
                 }
@@ -70,24 +45,22 @@ impl<T: Transport> Driver<T> {
                 self.await_job(answer, |result| Completion::Left { channel, result, reply });
             }
             Command::Pause { channel, paused, reply } => {
-                let result = self.change(channel, |joined| joined.paused = paused);
-                let _ = reply.send(result);
+                let result = self.with_peers(|it, around| it.pause(around, &channel, paused));
+                let _ = reply.send(result.map_err(|why| refused(why, channel)));
             }
             Command::Attach { channel, consumer, reply } => {
                 let result = self.attach(channel, consumer);
                 let _ = reply.send(result);
             }
             Command::Detach { channel, consumer } => {
-                let gone = |joined: &mut Joined| joined.consumers.retain(|(id, _)| *id != consumer);
-                // It may have been left before.
-                let _ = self.change(channel, gone);
+                self.detach(&channel, consumer);
             }
             Command::Reasons { reply } => self.ask_for_reasons(reply),
             Command::Topology { reply } => {
                 let _ = reply.send(self.topology());
             }
             Command::Subscribers { channel, reply } => {
-                let _ = reply.send(self.membership.readers(&channel).cloned().collect());
+                let _ = reply.send(self.peers.readers(&channel).cloned().collect());
             }
             Command::SettleNow { reply } => {
                 self.settle_waiters.push(reply);
@@ -123,90 +96,34 @@ impl<T: Transport> Driver<T> {
     ) -> Result<ConsumerId, ChannelError> {
         self.last_consumer += 1;
         let id = ConsumerId(self.last_consumer);
-        if self.channels.get(&channel).is_some_and(|joined| !joined.mode.reads()) {
-            return Err(ChannelError::NotAReader { channel });
+        // The first message may be handed to it right away.
+        self.consumers.entry(channel.clone()).or_default().push((id, consumer));
+        let attached = self.with_peers(|it, around| it.attach(around, &channel, id));
+        if attached.is_err() {
+            self.drop_consumer(&channel, id);
         }
-        self.change(channel, |joined| joined.consumers.push((id, consumer)))?;
-        Ok(id)
+        attached.map(|()| id).map_err(|why| refused(why, channel))
     }
 
-    /// Changes a joined channel, and lets the inbox and the peers know.
-    fn change(
-        &mut self,
-        channel: ChannelName,
-        change: impl FnOnce(&mut Joined),
-    ) -> Result<(), ChannelError> {
-        let Some(joined) = self.channels.get_mut(&channel) else {
-            return Err(ChannelError::NotJoined { channel });
-        };
-        let before = joined.is_ready();
-        change(joined);
-        if joined.is_ready() != before {
-            self.announce(channel);
-        }
-        Ok(())
+    pub(super) fn detach(&mut self, channel: &ChannelName, consumer: ConsumerId) {
+        self.drop_consumer(channel, consumer);
+        self.with_peers(|it, around| it.detach(around, channel, consumer));
     }
 
-    pub(super) fn announce(&mut self, channel: ChannelName) {
-        let consumer =
-            self.channels.get(&channel).filter(|joined| joined.mode.reads()).map(|joined| {
-                match joined.is_ready() {
-                    true => inbox::Consumer::Ready,
-                    false => inbox::Consumer::Paused,
-                }
-            });
-        self.receive(inbox::Event::Consumer { channel, consumer });
-        self.meet(membership::Event::Changed);
-    }
-
-    pub(super) fn joined(&mut self, channel: ChannelName, mut joined: Joined) {
-        self.left.remove(&channel);
-        self.parting.remove(&channel);
-        joined.held = self.gate.look().draining.is_some();
-        if let Some(before) = self.channels.remove(&channel) {
-            joined.paused = before.paused;
-            joined.consumers = before.consumers;
-            // Another handle may still send or receive in the mode in which it joined.
-            if before.mode != joined.mode {
-                joined.mode = Mode::ReadWrite;
-            }
-        }
-        let writes = joined.mode.writes();
-        self.channels.insert(channel.clone(), joined);
-        self.announce(channel.clone());
-        if writes {
-            self.subscribe_known(&channel);
+    fn drop_consumer(&mut self, channel: &ChannelName, consumer: ConsumerId) {
+        let Some(consumers) = self.consumers.get_mut(channel) else { return };
+        consumers.retain(|(id, _)| *id != consumer);
+        if consumers.is_empty() {
+            self.consumers.remove(channel);
         }
     }
 
     pub(super) fn has_left(&mut self, channel: ChannelName) {
-        self.channels.remove(&channel);
-        self.left.insert(channel.clone());
-        if self.inbound.works_for(&channel) {
-            self.parting.insert(channel.clone());
-        }
-        if self.left.len() > MAX_CHANNELS {
-            // Who has not heard of this one by now learns it from a refusal, and an operator can purge.
-            self.left.pop_first();
-        }
-        self.announce(channel);
+        self.consumers.remove(&channel);
+        self.with_peers(|it, around| it.left(around, channel));
     }
 
-    /// Says which channels were left for good, once nothing of theirs is in work any more: senders purge what has no answer by then.
-    pub(super) fn part(&mut self) {
-        let before = self.parting.len();
-        let inbound = &self.inbound;
-        self.parting.retain(|channel| inbound.works_for(channel));
-        if self.parting.len() < before {
-            self.meet(membership::Event::Changed);
-        }
-    }
-
-    pub(super) fn forget(
-        &mut self,
-        node: crate::message::NodeId,
-        reply: Option<super::command::Reply<Result<u64, crate::refusal::NodeError>>>,
-    ) {
+    pub(super) fn forget(&mut self, node: NodeId, reply: Option<Reply<Result<u64, NodeError>>>) {
         self.outbound.stand_still(node.clone());
         let answer = self.store.forget(node.clone());
         self.await_job(answer, |result| Completion::Forgotten { node, result, reply });

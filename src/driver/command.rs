@@ -12,6 +12,7 @@ use crate::incoming::{HandlerResult, Message};
 use crate::message::{ChannelName, Mode, NodeId, StartAt};
 use crate::protocol::election::Version;
 use crate::protocol::orders::{Done, Task};
+pub(crate) use crate::protocol::peers::ConsumerId;
 use crate::protocol::report::{Report, Topology};
 use crate::reason::Reason;
 use crate::refusal::{ChannelError, HandOverError, NodeError, OrderError, SetStateError};
@@ -54,9 +55,6 @@ impl fmt::Debug for Consumer {
         })
     }
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConsumerId(pub(crate) u64);
 
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 

@@ -343,7 +343,7 @@ impl<T: Transport> Driver<T> {
 
     /// A lost one is made good: whatever matters is said again.
     fn say_election(&mut self, frame: Frame) {
-        if self.conflict || !self.link {
+        if self.peers.has_stood_back() || !self.link {
             return;
         }
         let to = Subject::Election { from: self.me.clone() };
@@ -360,7 +360,7 @@ impl<T: Transport> Driver<T> {
         }
         // Whoever is behind asks; strangers are not sent anything.
         let asks = matches!(frame.said, Said::StateRequest { .. });
-        if asks && !self.membership.is_peer(&frame.from) {
+        if asks && !self.peers.is_peer(&frame.from) {
             return;
         }
         self.elect(Event::Frame(frame));
@@ -413,7 +413,7 @@ impl<T: Transport> Driver<T> {
         if !office.visible {
             return;
         }
-        let electors: BTreeSet<NodeId> = self.membership.electors().cloned().collect();
+        let electors: BTreeSet<NodeId> = self.peers.electors().cloned().collect();
         if electors != office.electors {
             office.electors.clone_from(&electors);
             self.elect(Event::Visible(electors));

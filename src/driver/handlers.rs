@@ -15,10 +15,11 @@ use tracing::Instrument;
 
 use super::inbound::Held;
 use super::inline::{all_inline, call_inline, handle_inline};
+use super::jobs::Completion;
 use super::{Consumer, Driver, inside};
 use crate::gate::Gate;
 use crate::incoming::{Message, Turn};
-use crate::message::MessageId;
+use crate::message::{ChannelName, MessageId};
 use crate::protocol::inbox::{self, Done, Source};
 use crate::spans;
 use crate::store::Store;
@@ -232,13 +233,7 @@ impl<T: Transport> Driver<T> {
         beside_others: bool,
     ) -> Option<inbox::Event<Held>> {
         let first = messages.first().map(|(id, _)| *id)?;
-        let consumers: Arc<[Consumer]> = match self.channels.get_mut(&source.stream.channel) {
-            Some(joined) => {
-                joined.consumers.retain(|(_, consumer)| !consumer.is_gone());
-                joined.consumers.iter().map(|(_, consumer)| consumer.clone()).collect()
-            }
-            None => Arc::default(),
-        };
+        let consumers = self.consumers_of(&source.stream.channel);
         if consumers.is_empty() {
             let results = vec![(first, Ok(Done::Returned))];
             return Some(inbox::Event::Finished { source, results });
@@ -253,6 +248,16 @@ impl<T: Transport> Driver<T> {
         let batch = Batch { messages, store, consumers, timeout, ceased, stopping, beside_others };
         self.handlers.start(source, batch);
         None
+    }
+
+    /// Who takes a channel's messages. A stream that nobody reads any more may not have said so.
+    fn consumers_of(&mut self, channel: &ChannelName) -> Arc<[Consumer]> {
+        let Some(consumers) = self.consumers.get_mut(channel) else { return Arc::default() };
+        for (consumer, _) in consumers.extract_if(.., |(_, consumer)| consumer.is_gone()) {
+            let gone = Completion::Gone { channel: channel.clone(), consumer };
+            self.jobs.push(Box::pin(std::future::ready(gone)));
+        }
+        consumers.iter().map(|(_, consumer)| consumer.clone()).collect()
     }
 
     pub(super) fn handled(&mut self, Ended { run, results }: Ended) {

@@ -16,6 +16,7 @@ use crate::protocol::inbound::{Around, Effect, Inbound};
 use crate::protocol::inbox::begun::{ENDED, Note, Standing};
 use crate::protocol::inbox::{self, Gap, Incoming, Source};
 use crate::protocol::membership;
+use crate::protocol::peers::Peers;
 use crate::spans;
 use crate::store::InboxAdvance;
 use crate::transport::{Audience, Subject, Transport, TransportEvent};
@@ -38,7 +39,7 @@ impl<T: Transport> Driver<T> {
             TransportEvent::Down { reason, outage } => self.link_down(reason, outage),
             TransportEvent::Unauthorized { reason } => self.unauthorized(reason),
             TransportEvent::Denied { reason } => {
-                if !self.link && !self.conflict {
+                if !self.link && !self.peers.has_stood_back() {
                     let outage = Outage::Refused;
                     self.set_link(Link::Disconnected { reason: reason.clone(), outage });
                 }
@@ -64,7 +65,7 @@ impl<T: Transport> Driver<T> {
             return self
                 .refuse(Some(sender), format!("a frame that says it is from {}", frame.from()));
         }
-        if self.conflict {
+        if self.peers.has_stood_back() {
             return;
         }
         match (subject, frame) {
@@ -73,7 +74,7 @@ impl<T: Transport> Driver<T> {
                 span.in_scope(|| self.messages(frame));
             }
             (Subject::Ack { .. }, Frame::Answer(answer)) if answer.to == self.me => {
-                self.membership.spoke(self.now(), &answer.from);
+                self.peers.spoke(self.now(), &answer.from);
                 let span = spans::ack(&answer);
                 span.in_scope(|| self.answered(answer));
             }
@@ -149,8 +150,8 @@ impl<T: Transport> Driver<T> {
             let Some(event) = events.pop_front() else { break };
             effects = self.decide_inbound(|it, around| it.say(around, event));
         }
-        if !self.parting.is_empty() {
-            self.part();
+        if self.peers.is_parting() {
+            self.with_peers(Peers::part);
         }
     }
 
@@ -159,7 +160,7 @@ impl<T: Transport> Driver<T> {
         decide: impl FnOnce(&mut Inbound<Held>, &mut Around<'_, Held>),
     ) -> Vec<Effect<Held>> {
         let (now, mut out) = (self.now(), Vec::new());
-        let around = &mut Around { now, peers: &mut self.membership, out: &mut out };
+        let around = &mut Around { now, peers: &mut self.peers, out: &mut out };
         decide(&mut self.inbound, around);
         out
     }

@@ -5,18 +5,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::channels::Joined;
 use super::orders::Obeyed;
-use super::{Driver, Timer, WATCH_CLOCK};
+use super::{ConsumerId, Driver, Timer, WATCH_CLOCK};
 use crate::clock;
 use crate::condition::StorageUse;
 use crate::event::Event;
-use crate::message::{ChannelName, MessageId, NodeId, StoreId};
+use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
+use crate::protocol::delivery;
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::orders::Order;
 use crate::protocol::outbound::PageRequest;
-use crate::protocol::{delivery, membership};
 use crate::refusal::{ChannelError, NodeError};
 use crate::store::clock::NOTE_ALONE_MS;
 use crate::store::{Forgotten, Page, Pending, StoreError, again};
@@ -61,7 +60,7 @@ pub(super) enum Completion {
     },
     Joined {
         channel: ChannelName,
-        joined: Joined,
+        how: (Mode, StartAt),
         result: Result<u64, StoreError>,
         reply: Reply<Result<(), ChannelError>>,
     },
@@ -102,6 +101,11 @@ pub(super) enum Completion {
     },
     ToldOfShutdown,
     CleanedUp,
+    /// Nobody reads this stream any more.
+    Gone {
+        channel: ChannelName,
+        consumer: ConsumerId,
+    },
     /// With what waits, and what of it was asked about.
     Report {
         report: Box<crate::protocol::report::Report>,
@@ -155,13 +159,13 @@ impl<T: Transport> Driver<T> {
                 };
                 self.receive(event);
             }
-            Completion::Joined { channel, joined, result, reply } => {
+            Completion::Joined { channel, how, result, reply } => {
                 let result = match result.map_err(Into::into).and_then(|at| {
                     // It was kicked while it joined.
                     self.may_join(&channel).map(|()| at)
                 }) {
                     Ok(joined_ms) => {
-                        self.joined(channel, Joined { joined_ms, ..joined });
+                        self.with_peers(|it, around| it.joined(around, channel, how, joined_ms));
                         Ok(())
                     }
                     Err(error @ ChannelError::Kicked { .. }) => {
@@ -201,6 +205,7 @@ impl<T: Transport> Driver<T> {
                 let next = Instant::now() + self.config.cleanup_interval;
                 self.arm(Timer::CleanUp, Some(next));
             }
+            Completion::Gone { channel, consumer } => self.detach(&channel, consumer),
             Completion::Obeyed(obeyed) => self.obeyed(obeyed),
             Completion::Waiting(waiting) => self.still_waiting(waiting),
             Completion::Laggards(found) => self.found_laggards(found),
@@ -269,9 +274,9 @@ impl<T: Transport> Driver<T> {
             self.wake_for_lapses();
         }
         let is_due = self.peers_noted.elapsed() >= NOTE_PEERS;
-        if is_due || self.membership.forgets_soon(self.now()) {
+        if is_due || self.peers.forgets_soon(self.now()) {
             self.peers_noted = now;
-            self.note_peers(None);
+            self.note_peers();
         }
         let answer = self.store.watch_clock();
         self.await_job(answer, Completion::ClockNoted);
@@ -286,8 +291,7 @@ impl<T: Transport> Driver<T> {
     ) {
         self.with_outbound(|it, around| it.given_up(around, &node));
         if let Ok(forgotten) = &result {
-            self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
-            self.meet(membership::Event::Forget(node.clone()));
+            self.with_peers(|it, around| it.forgotten(around, node.clone()));
             self.tell(Event::PeerForgotten { node, pending: forgotten.pending });
             self.settled.send_modify(|changes| *changes += 1);
         } else if let Err(error) = &result {

@@ -1,24 +1,20 @@
-//! Membership: the connection's ups and downs, keepalives, who reads what.
+//! Membership: the connection's ups and downs, and what the part that decides about peers wants done.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::leaving::Leaving;
-use super::{Completion, Driver, Keepalive, LOOK, OBJECTION, Timer};
+use super::{Completion, Driver, LOOK, OBJECTION, Timer};
 use crate::clock;
 use crate::condition::{Link, Outage};
 use crate::event::Event;
-use crate::message::{ChannelName, Incarnation, NodeId, StartAt};
-use crate::protocol::frame::{ChannelPresence, Frame, MAX_CHANNELS};
-use crate::protocol::membership::{self, Action, Departure, Known, News};
+use crate::message::{ChannelName, Incarnation, NodeId};
+use crate::protocol::frame::{Frame, Keepalive};
+use crate::protocol::membership::{self, Departure, Known, News};
 use crate::protocol::outbound::Outbound;
+use crate::protocol::peers::{Around, Effect, Peers, Start};
 use crate::protocol::{delivery, election, inbox};
 use crate::refusal::StartError;
-use crate::store::{Peer, Start, StoreError};
+use crate::store::{Peer, StoreError};
 use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
-
-/// Most bytes of a keepalive that the names of channels take that were left for good.
-const LEFT_BYTES: usize = 64 * 1024;
 
 /// A peer as it stands in the file, for the membership.
 pub(super) fn known(peer: Peer) -> Known {
@@ -51,12 +47,11 @@ fn noted(known: Known) -> Peer {
 
 impl<T: Transport> Driver<T> {
     pub(super) fn link_up(&mut self, server: ServerInfo) {
-        self.sessions += 1;
-        if self.sessions > 1 {
+        if self.peers.sessions() > 0 {
             self.tally.reconnects.add(1);
         }
         let server = format!("{} {}", server.name, server.version);
-        if self.conflict {
+        if self.peers.has_stood_back() {
             return;
         }
         self.link = true;
@@ -68,7 +63,7 @@ impl<T: Transport> Driver<T> {
         if self.contact.is_some() {
             self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
         }
-        self.meet(membership::Event::LinkUp);
+        self.with_peers(Peers::link_up);
         self.elect(election::Event::LinkUp);
         self.deliver_all(|| delivery::Event::LinkUp);
     }
@@ -79,7 +74,7 @@ impl<T: Transport> Driver<T> {
             Link::Disconnected { .. } | Link::Unauthorized { .. }
         );
         let was_up = std::mem::replace(&mut self.link, false);
-        if !self.conflict {
+        if !self.peers.has_stood_back() {
             // It was said of a connection that is gone.
             self.stalls.denied.clear();
             self.set_link(Link::Disconnected { reason: reason.clone(), outage });
@@ -112,7 +107,7 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Look, self.link.then(|| Instant::now() + LOOK));
         if stood_still && self.link {
             self.meet(membership::Event::StoodStill);
-            if self.membership.is_in_doubt() {
+            if self.peers.is_in_doubt() {
                 self.receive(inbox::Event::Doubted);
             }
         }
@@ -125,52 +120,65 @@ impl<T: Transport> Driver<T> {
 
     /// Says this to the membership, and does what it decides.
     pub(super) fn meet(&mut self, event: membership::Event) {
-        let mut actions = Vec::new();
-        let mut peers_changed = matches!(event, membership::Event::Forget(_));
-        self.membership.handle(self.now(), event, &mut actions);
-        for action in actions {
-            peers_changed |= match &action {
-                Action::Heard { news, .. } => news.online || news.restarted,
-                Action::Offline { .. } | Action::Expired { .. } => true,
-                _ => false,
-            };
-            self.perform_membership(action);
-        }
-        if peers_changed {
-            self.look_around();
-        }
-        let wake_at = self.membership.wake_at();
-        self.arm(Timer::Membership, wake_at);
-        let online = self.membership.online();
-        self.status.send_if_modified(|status| {
-            std::mem::replace(&mut status.peers_online, online) != online
-        });
+        self.with_peers(|it, around| it.handle(around, event));
     }
 
-    fn perform_membership(&mut self, action: Action) {
-        match action {
-            Action::Beat { rival } => self.beat(rival, false),
-            Action::Hello { to, nonce } => {
-                let keepalive = self.keepalive(None, false);
-                self.say(to, Frame::Hello { nonce, keepalive });
+    /// Has it decided what follows from something, and does that.
+    pub(super) fn with_peers<R>(
+        &mut self,
+        decide: impl FnOnce(&mut Peers, &mut Around<'_>) -> R,
+    ) -> R {
+        let (now, mut out) = (self.now(), Vec::new());
+        let (outbound, inbound) = (&self.outbound, &self.inbound);
+        let around = &mut Around {
+            now,
+            store: outbound.store(),
+            sends_to: &|channel| outbound.sends_to_readers_of(channel),
+            works_for: &|channel| inbound.works_for(channel),
+            out: &mut out,
+        };
+        let decided = decide(&mut self.peers, around);
+        for effect in out {
+            self.perform_for_peers(effect);
+        }
+        decided
+    }
+
+    fn perform_for_peers(&mut self, effect: Effect) {
+        match effect {
+            Effect::Beat(keepalive) => self.beat(*keepalive),
+            Effect::Say { to, frame } => {
+                let to = Subject::Management { to: Audience::Node(to), from: self.me.clone() };
+                // A lost one is made good by the next keepalive.
+                let _ = self.transport.try_publish(&to, frame.encode());
             }
-            Action::Welcome { to, nonce } => {
-                let keepalive = self.keepalive(None, false);
-                self.say(to, Frame::Welcome { nonce, keepalive });
+            Effect::Note(known) => {
+                let answer = self.store.know_peers(known.into_iter().map(noted).collect());
+                self.await_job(answer, Completion::Noted);
             }
-            Action::Heard { node, news, keepalive } => self.heard(node, news, *keepalive),
-            Action::Offline { node, why } => {
-                self.note_peers(Some(&node));
+            Effect::Subscribe { node, channel, start } => self.subscribe(node, channel, start),
+            Effect::Unsubscribe { node, channel } => self.unsubscribe(node, channel),
+            Effect::Forget { node } => self.forget(node, None),
+            Effect::Heard { node, news } => self.heard(&node, &news),
+            Effect::Offline { node, why } => {
                 self.deliver(&node, delivery::Event::Offline);
                 self.tell(Event::PeerOffline { node, goodbye: why == Departure::Goodbye });
             }
-            Action::Expired { node } => self.forget(node, None),
-            Action::Conflict { host, incarnation, stop } => {
-                self.rival(host, incarnation, stop);
+            Effect::Consumer { channel, consumer } => {
+                self.receive(inbox::Event::Consumer { channel, consumer });
             }
-            Action::Full { refused } => {
+            Effect::Rival { host, incarnation, stop } => self.rival(host, incarnation, stop),
+            Effect::Full { refused } => {
                 tracing::warn!(node = %self.me, %refused, "no room for another peer: raise max_peers");
                 self.tell(Event::PeersFull { refused });
+            }
+            Effect::Changed => self.look_around(),
+            Effect::Wake => {
+                self.arm(Timer::Membership, self.peers.wake_at());
+                let online = self.peers.online();
+                self.status.send_if_modified(|status| {
+                    std::mem::replace(&mut status.peers_online, online) != online
+                });
             }
         }
     }
@@ -184,7 +192,6 @@ impl<T: Transport> Driver<T> {
             let (me, detail) = (self.me.to_string(), format!("on {host}, run {incarnation}"));
             let answer = self.store.audit("stand back for another node", me, detail);
             self.await_job(answer, Completion::Noted);
-            self.conflict = true;
             self.link = false;
             // Its name has a vote, and the other one uses it.
             self.elect(election::Event::LinkDown);
@@ -196,17 +203,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    fn say(&mut self, to: NodeId, frame: Frame) {
-        let to = Subject::Management { to: Audience::Node(to), from: self.me.clone() };
-        // A lost one is made good by the next keepalive.
-        let _ = self.transport.try_publish(&to, frame.encode());
-    }
-
-    pub(super) fn beat(&mut self, rival: Option<Incarnation>, goodbye: bool) {
-        if self.conflict {
-            return;
-        }
-        let keepalive = self.keepalive(rival, goodbye);
+    fn beat(&mut self, keepalive: Keepalive) {
         let to = Subject::Keepalive { from: self.me.clone() };
         match self.transport.try_publish(&to, Frame::Keepalive(keepalive).encode()) {
             Ok(()) => self.tally.keepalives_sent.add(1),
@@ -219,145 +216,28 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    fn keepalive(&mut self, rival: Option<Incarnation>, goodbye: bool) -> Keepalive {
-        self.keepalives += 1;
-        let now_ms = self.store.now_ms();
-        let channels =
-            self.channels.iter().take(MAX_CHANNELS).map(|(name, joined)| ChannelPresence {
-                name: name.clone(),
-                mode: joined.mode,
-                age_ms: now_ms.saturating_sub(joined.joined_ms),
-                paused: joined.mode.reads() && !joined.is_ready(),
-                start: joined.start,
-            });
-        Keepalive {
-            from: self.me.clone(),
-            incarnation: self.incarnation,
-            store: self.outbound.store(),
-            counter: self.keepalives,
-            session: self.sessions,
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            host: self.host.clone(),
-            channels: channels.collect(),
-            left: self.left_to_announce(),
-            draining: self.stopping.is_some() || self.gate.look().draining.is_some(),
-            goodbye,
-            elects: self.office.is_some(),
-            rival,
-        }
-    }
-
-    /// The channels that were left, as far as there is room for their names.
-    fn left_to_announce(&self) -> Vec<ChannelName> {
-        let mut bytes = 0;
-        let fits = |name: &&ChannelName| {
-            bytes += name.as_str().len() + 3;
-            bytes <= LEFT_BYTES
-        };
-        let told = self.left.iter().filter(|channel| !self.parting.contains(*channel));
-        told.take(MAX_CHANNELS).take_while(fits).cloned().collect()
-    }
-
-    fn heard(&mut self, node: NodeId, news: News, keepalive: Keepalive) {
-        if news.first || news.restarted || news.other_store {
-            self.note_peers(Some(&node));
-        }
+    fn heard(&mut self, node: &NodeId, news: &News) {
         if news.other_store {
             tracing::warn!(node = %self.me, peer = %node, "a peer came back with another file");
             self.tell(Event::PeerLostItsFile { node: node.clone() });
         }
-        for channel in keepalive.left {
-            let joined = keepalive.channels.iter().any(|presence| presence.name == channel);
-            if !joined && self.subscriptions.remove(&(node.clone(), channel.clone())) {
-                self.leaving.push_back((Instant::now(), node.clone(), channel));
-            }
-        }
-        self.leave_before_return(&node, &keepalive.channels);
-        for presence in &keepalive.channels {
-            self.subscribe(&node, presence);
-        }
         if news.online || news.restarted {
-            let restarted = news.restarted;
-            self.tell(Event::PeerOnline { node: node.clone(), restarted });
+            self.tell(Event::PeerOnline { node: node.clone(), restarted: news.restarted });
         }
-        self.with_outbound(|it, around| it.heard(around, &node, &news));
+        self.with_outbound(|it, around| it.heard(around, node, news));
     }
 
-    /// It is back in a channel that it left just before: its leaving is carried out first, or it would take the new subscription.
-    fn leave_before_return(&mut self, node: &NodeId, channels: &[ChannelPresence]) {
-        let is_back = |(_, who, channel): &Leaving| {
-            who == node && channels.iter().any(|presence| presence.name == *channel)
-        };
-        let (back, others): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.leaving).into_iter().partition(is_back);
-        self.leaving = others;
-        for (_, node, channel) in back {
-            self.unsubscribe(node, channel);
-        }
+    /// Brings into the file what has changed of all peers: when they were last heard, and what they said.
+    pub(super) fn note_peers(&mut self) {
+        self.with_peers(|it, around| it.note(around, None));
     }
 
-    /// Brings into the file what has changed of all peers or of one: when they were last heard, and what they said.
-    pub(super) fn note_peers(&mut self, only: Option<&NodeId>) {
-        let peers = self.membership.note_due(self.now(), only);
-        if peers.is_empty() {
-            return;
-        }
-        let peers = peers.into_iter().map(noted).collect();
-        let answer = self.store.know_peers(peers);
-        self.await_job(answer, Completion::Noted);
-    }
-
-    /// A peer reads a channel of ours that the file does not know it to read: it gets a cursor.
-    fn subscribe(&mut self, node: &NodeId, presence: &ChannelPresence) {
-        let channel = &presence.name;
-        let ours = self.channels.get(channel).is_some_and(|joined| joined.mode.writes())
-            || self.outbound.sends_to_readers_of(channel);
-        let key = (node.clone(), channel.clone());
-        if !ours
-            || !presence.mode.reads()
-            || self.subscriptions.contains(&key)
-            || !self.subscribing.insert(key)
-        {
-            return;
-        }
-        let margin_ms =
-            u64::try_from(self.config.keepalive_interval.as_millis()).unwrap_or(u64::MAX);
-        let start = match presence.start {
-            StartAt::Now => Start::Now,
-            StartAt::All => Start::All,
-            // The announcement took its time, in which messages may have been sent.
-            StartAt::Joined => Start::Joined { age_ms: presence.age_ms.saturating_add(margin_ms) },
-            StartAt::SinceMs(age_ms) => {
-                Start::Since { age_ms: age_ms.saturating_add(presence.age_ms) }
-            }
-        };
-        let (node, channel) = (node.clone(), channel.clone());
+    fn subscribe(&mut self, node: NodeId, channel: ChannelName, start: Start) {
         let answer = self.store.subscribe(node.clone(), channel.clone(), start);
         self.await_job(answer, |result| {
             let result = result.map(drop);
             Completion::Subscribed { node, channel, result }
         });
-    }
-
-    /// We write a channel now: its readers that we know of get their cursors.
-    pub(super) fn subscribe_known(&mut self, channel: &ChannelName) {
-        let now_ms = self.store.now_ms();
-        let readers: Vec<(NodeId, ChannelPresence)> = self
-            .membership
-            .peers()
-            .flat_map(|peer| {
-                let (node, since_ms) = (peer.node, now_ms.saturating_sub(peer.seen_ms));
-                peer.channels.into_iter().map(move |mut presence| {
-                    presence.age_ms = presence.age_ms.saturating_add(since_ms);
-                    (node.clone(), presence)
-                })
-            })
-            .filter(|(_, presence)| presence.name == *channel)
-            .collect();
-        for (node, presence) in readers {
-            self.subscribe(&node, &presence);
-        }
     }
 
     pub(super) fn subscribed(
@@ -366,19 +246,14 @@ impl<T: Transport> Driver<T> {
         channel: ChannelName,
         result: Result<(), StoreError>,
     ) {
-        let key = (node.clone(), channel.clone());
-        self.subscribing.remove(&key);
+        self.peers.subscribed(node.clone(), channel.clone(), result.is_ok());
         match result {
-            Ok(()) => {
-                self.subscriptions.insert(key);
-                self.tell(Event::ReaderJoined { node, channel });
-            }
-            // The reader's next keepalive tries again.
+            Ok(()) => self.tell(Event::ReaderJoined { node, channel }),
             Err(error) => self.complain("note a reader", &error),
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, node: NodeId, channel: ChannelName) {
+    fn unsubscribe(&mut self, node: NodeId, channel: ChannelName) {
         self.outbound.stand_still(node.clone());
         let answer = self.store.unsubscribe(node.clone(), channel.clone());
         self.await_job(answer, |result| Completion::Unsubscribed { node, channel, result });
@@ -391,15 +266,13 @@ impl<T: Transport> Driver<T> {
         result: Result<u64, StoreError>,
     ) {
         self.with_outbound(|it, around| it.given_up(around, &node));
+        self.peers.unsubscribed(node.clone(), channel.clone(), result.is_ok());
         match result {
             Ok(purged) => {
                 self.settled.send_modify(|changes| *changes += 1);
                 self.tell(Event::ReaderLeft { node, channel, purged });
             }
-            Err(error) => {
-                self.complain("note that a reader left", &error);
-                self.subscriptions.insert((node, channel));
-            }
+            Err(error) => self.complain("note that a reader left", &error),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The shell: waits for one input, lets the state machines of `protocol` decide, performs what they say, waits again. It runs
 //! with the NATS client on one current-thread runtime in a thread of the node's own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,14 @@ use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::metering::Flights;
+use crate::protocol::Now;
 use crate::protocol::delivery;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::lapse::Lapses;
-use crate::protocol::membership::{self, Membership};
+use crate::protocol::membership;
 use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::outbound::Outbound;
-use crate::protocol::{Now, frame::Keepalive};
+use crate::protocol::peers::Peers;
 use crate::refusal::StartError;
 use crate::store::{Notes, Notices, Opened, Store, StoreError, UnderWay};
 use crate::transport::{Transport, TransportEvent};
@@ -38,7 +39,6 @@ mod inside;
 mod jobs;
 mod laggards;
 mod lapses;
-mod leaving;
 mod line;
 mod members;
 mod orders;
@@ -55,14 +55,12 @@ pub(crate) use election::{Change, Desk, Standing};
 pub(crate) use inside::is_inside;
 pub(crate) use line::{Commands, Line, line};
 
-use channels::Joined;
 use election::Office;
 use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
 use laggards::Laggards;
-use leaving::Leaving;
 use orders::Asking;
 use outbound::Body;
 use stalls::Stalls;
@@ -140,12 +138,8 @@ pub(crate) struct Driver<T> {
     link: bool,
     /// Most bytes of a frame that the server takes.
     max_frame: usize,
-    /// Connections so far.
-    sessions: u64,
-    conflict: bool,
     /// When to look next whether this process stood still, by [`clock::now`].
     look_at: Instant,
-    keepalives: u64,
     refusal_told: Option<Instant>,
     dead_letter_told: Option<Instant>,
     /// Dead letters since then.
@@ -157,22 +151,15 @@ pub(crate) struct Driver<T> {
     flights: Flights,
     /// What the store does not know yet, and looks at before it gives up what waits for a receiver.
     settling: UnderWay,
-    leaving: VecDeque<Leaving>,
     settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,
     settled: watch::Sender<u64>,
 
-    membership: Membership,
+    peers: Peers,
     office: Option<Office>,
-    subscriptions: BTreeSet<(NodeId, ChannelName)>,
-    subscribing: BTreeSet<(NodeId, ChannelName)>,
 
     inbound: Inbound<Held>,
     begun: Notes,
     handlers: Handlers,
-    channels: BTreeMap<ChannelName, Joined>,
-    left: BTreeSet<ChannelName>,
-    /// Those of them with a message in work, which nobody is told of yet.
-    parting: BTreeSet<ChannelName>,
     gate: Arc<Gate>,
     orders: Orders,
     asked: Asked,
@@ -180,6 +167,7 @@ pub(crate) struct Driver<T> {
     laggards: Laggards,
     lapses: Lapses,
     stalls: Stalls,
+    consumers: BTreeMap<ChannelName, Vec<(ConsumerId, Consumer)>>,
     last_consumer: u64,
 
     jobs: FuturesUnordered<Job>,
@@ -234,15 +222,13 @@ impl<T: Transport> Driver<T> {
     /// What is there already comes first: of many receivers that answer together, the frames leave together. Only then are the next ones
     /// made.
     async fn next(&mut self) -> Input {
-        while let Some((heard, _, _)) = self.leaving.front() {
-            if heard.elapsed() < leaving::PATIENCE
+        while let Some(by) = self.peers.leaves_by() {
+            if Instant::now() < by
                 && let Some(input) = self.wait().now_or_never()
             {
                 return input;
             }
-            if let Some((_, node, channel)) = self.leaving.pop_front() {
-                self.unsubscribe(node, channel);
-            }
+            self.with_peers(Peers::leave_next);
         }
         if self.ahead.is_wanted() {
             if let Some(input) = self.wait().now_or_never() {
@@ -326,13 +312,8 @@ impl<T: Transport> Driver<T> {
 
     /// Lets `start` return, once a node with our id has had the time to object.
     fn look_for_objections(&mut self) {
-        let now = Instant::now();
-        let wait = match self.membership.objects_until(OBJECTION) {
-            _ if !self.link => None,
-            Some(until) => (until > now).then_some(until),
-            // Our own word has not come back: on a loaded machine that takes its time.
-            None => self.membership.is_probing(now).then_some(now + OBJECTION),
-        };
+        let until = || self.peers.objects_until(Instant::now(), OBJECTION);
+        let wait = self.link.then(until).flatten();
         match wait {
             Some(_) => self.arm(Timer::Contact, wait),
             None => self.made_contact(Ok(())),

@@ -13,7 +13,6 @@ use crate::gate::Closed;
 use crate::message::{ChannelName, NodeId};
 use crate::protocol::election::{StaleToken, Term, Token};
 use crate::protocol::frame::{Frame, MAX_CHANNELS, detail};
-use crate::protocol::membership;
 use crate::protocol::orders::{Done, MAX_UNDER_WAY, Order, Outcome, Ruling, Task, Verdict};
 use crate::protocol::report::{Query, Report};
 use crate::refusal::{ChannelError, NodeError, OrderError};
@@ -183,7 +182,7 @@ impl<T: Transport> Driver<T> {
             Task::Kick => {
                 self.gate.change().kicked = Some(by.clone());
                 self.show_gate();
-                return Some(self.channels.keys().cloned().collect());
+                return Some(self.peers.channels().cloned().collect());
             }
             Task::KickChannel { channel } => {
                 let mut closed = self.gate.change();
@@ -192,13 +191,8 @@ impl<T: Transport> Driver<T> {
                 }
                 closed.channels.insert(channel.clone(), by.clone());
                 drop(closed);
-                return Some(
-                    self.channels
-                        .get_key_value(channel)
-                        .map(|(c, _)| c.clone())
-                        .into_iter()
-                        .collect(),
-                );
+                let joined = self.peers.has_joined(channel);
+                return Some(joined.then(|| channel.clone()).into_iter().collect());
             }
             Task::Drain => {
                 self.gate.change().draining = Some(by.clone());
@@ -219,14 +213,7 @@ impl<T: Transport> Driver<T> {
     /// Takes messages in no channel while the node is being drained, and in all again afterwards.
     fn hold(&mut self) {
         let held = self.gate.look().draining.is_some();
-        let channels: Vec<ChannelName> = self.channels.keys().cloned().collect();
-        for channel in channels {
-            if let Some(joined) = self.channels.get_mut(&channel) {
-                joined.held = held;
-            }
-            self.announce(channel);
-        }
-        self.meet(membership::Event::Changed);
+        self.with_peers(|it, around| it.hold(around, held));
     }
 
     pub(super) fn obeyed(&mut self, obeyed: Obeyed) {
@@ -369,7 +356,7 @@ impl<T: Transport> Driver<T> {
         within: Duration,
         reply: Reply<Result<Done, OrderError>>,
     ) {
-        let incarnation = self.membership.peers().find(|peer| peer.node == to);
+        let incarnation = self.peers.views().find(|peer| peer.node == to);
         let order = Order {
             from: self.me.clone(),
             to: to.clone(),
@@ -415,7 +402,7 @@ impl<T: Transport> Driver<T> {
         if !is_mine && !self.link {
             return asking.answer.fail(OrderError::NotConnected);
         }
-        if !is_mine && !self.membership.is_online(&node) {
+        if !is_mine && !self.peers.is_online(&node) {
             return asking.answer.fail(OrderError::Offline { node });
         }
         self.asked.ask(Instant::now(), number, node, asking.within);

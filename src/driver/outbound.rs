@@ -180,7 +180,7 @@ impl<T: Transport> Driver<T> {
         let around = &mut Around {
             now,
             link: self.link,
-            peers: &self.membership,
+            peers: &self.peers,
             settling: &mut settling,
             awaited: self.settled.receiver_count() > 0,
             tight: self.store.health() != Health::Healthy,

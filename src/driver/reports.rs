@@ -27,13 +27,7 @@ impl From<&ChannelPresence> for ChannelInfo {
 impl<T: Transport> Driver<T> {
     pub(super) fn topology(&self) -> Topology {
         let now_ms = self.store.now_ms();
-        let channels = self.channels.iter().map(|(name, joined)| ChannelInfo {
-            name: name.clone(),
-            mode: joined.mode,
-            paused: joined.mode.reads() && !joined.is_ready(),
-            age_ms: now_ms.saturating_sub(joined.joined_ms),
-        });
-        let peers = self.membership.peers().map(|peer| PeerInfo {
+        let peers = self.peers.views().map(|peer| PeerInfo {
             heard_ms_ago: now_ms.saturating_sub(peer.seen_ms),
             node: peer.node,
             online: peer.online,
@@ -46,7 +40,7 @@ impl<T: Transport> Driver<T> {
         Topology {
             node: self.me.clone(),
             election: self.office.as_ref().map(Office::info),
-            channels: channels.collect(),
+            channels: self.peers.presences(now_ms).map(|it| ChannelInfo::from(&it)).collect(),
             peers: peers.collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! A driver from what the file held.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,13 +20,14 @@ use crate::message::MessageId;
 use crate::metering::Flights;
 use crate::protocol::Now;
 use crate::protocol::election::Election;
-use crate::protocol::frame::{MAX_CHANNELS, Stream};
+use crate::protocol::frame::Stream;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::inbox::{self, Source};
-use crate::protocol::membership::{self, Membership};
+use crate::protocol::membership;
 use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
 use crate::protocol::outbound::Outbound;
+use crate::protocol::peers::{self, Identity, Peers};
 use crate::store::{InboxRow, Opened, Restored};
 use crate::transport::Transport;
 
@@ -66,19 +67,26 @@ impl<T: Transport> Driver<T> {
             ..
         } = restored;
         let now = Now { mono: Instant::now(), file_ms: store.now_ms() };
-        let membership = Membership::new(
-            node.clone(),
+        let me = Identity {
+            node: node.clone(),
             incarnation,
-            membership::Limits {
-                interval: config.keepalive_interval,
-                offline_after: config.offline_after,
-                expiry: config.peer_expiry,
-                max_peers: config.max_peers.get(),
-            },
-            peers.into_iter().map(known),
-            fastrand::u64(..),
-            now,
-        );
+            host: host.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            elects: config.election_settings().is_some(),
+        };
+        let of_peers = membership::Limits {
+            interval: config.keepalive_interval,
+            offline_after: config.offline_after,
+            expiry: config.peer_expiry,
+            max_peers: config.max_peers.get(),
+        };
+        let restored = peers::Restored {
+            known: peers.into_iter().map(known).collect(),
+            subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
+            left,
+            held: gate.look().draining.is_some(),
+        };
+        let peers = Peers::new(me, of_peers, restored, fastrand::u64(..), now);
         let orders = Orders::new(node.clone(), incarnation, config.management.clone());
         let office = config.election_settings().map(|settings| {
             for warning in settings.warnings(&node) {
@@ -114,10 +122,7 @@ impl<T: Transport> Driver<T> {
             contact: Some(parts.contact),
             link: false,
             max_frame: usize::MAX,
-            sessions: 0,
-            conflict: false,
             look_at: clock::now(),
-            keepalives: 0,
             refusal_told: None,
             dead_letter_told: None,
             dead_letters_untold: 0,
@@ -130,19 +135,13 @@ impl<T: Transport> Driver<T> {
             ahead: Ahead::default(),
             flights: Flights::default(),
             settling: store.under_way(),
-            leaving: VecDeque::new(),
             settle_waiters: Vec::new(),
             settled: watch::Sender::new(0),
-            membership,
+            peers,
             office,
-            subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
-            subscribing: BTreeSet::new(),
             inbound,
             begun,
             handlers: Handlers::new(parts.handlers, Arc::clone(&gate)),
-            channels: BTreeMap::new(),
-            left: left.into_iter().take(MAX_CHANNELS).collect(),
-            parting: BTreeSet::new(),
             gate,
             orders,
             asked: Asked::default(),
@@ -150,6 +149,7 @@ impl<T: Transport> Driver<T> {
             laggards: super::Laggards::default(),
             lapses: super::Lapses::default(),
             stalls: super::Stalls::default(),
+            consumers: BTreeMap::new(),
             last_consumer: 0,
             jobs: FuturesUnordered::new(),
             timers: BTreeSet::new(),

@@ -126,7 +126,7 @@ impl<T: Transport> Driver<T> {
 
     /// Whether this node looks for a connection: a server that refuses something may be the reason.
     fn has_no_link(&self) -> bool {
-        !self.link && !self.conflict
+        !self.link && !self.peers.has_stood_back()
     }
 
     fn reasons(&self) -> Vec<Reason> {
@@ -167,14 +167,14 @@ impl<T: Transport> Driver<T> {
             refused.entry(Reason::refused(said.clone()).name()).or_default().push(said);
         }
         reasons.extend(refused.into_values().map(|alike| Reason::refused(alike.join("; "))));
-        let is_online = |node: &NodeId| self.membership.is_online(node);
+        let is_online = |node: &NodeId| self.peers.is_online(node);
         reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
         reasons.extend(self.laggards.near().cloned());
         // A clock that was never set says nothing.
         let clock = Reason::of_clock(SystemTime::now()).or_else(|| self.store.clock_reason());
         reasons.extend(clock);
-        let deaf = self.channels.iter().filter(|(_, joined)| joined.is_deaf());
-        reasons.extend(deaf.map(|(name, _)| Reason::PausedHere { channel: name.clone() }));
+        let deaf = self.peers.deaf();
+        reasons.extend(deaf.map(|channel| Reason::PausedHere { channel: channel.clone() }));
         reasons
     }
 
@@ -188,16 +188,7 @@ impl<T: Transport> Driver<T> {
     }
 
     fn standing(&self, receiver: &NodeId, topic: TopicId, channel: &ChannelName) -> Standing {
-        let Some(seen_ms) = self.membership.seen_ms(receiver) else { return Standing::NeverHeard };
-        if !self.membership.is_online(receiver) {
-            let heard_ms_ago = self.store.now_ms().saturating_sub(seen_ms);
-            return Standing::Offline { heard_ms_ago };
-        }
-        let channels = self.membership.peer(receiver).unwrap_or_default();
-        match channels.iter().find(|presence| presence.name == *channel && presence.mode.reads()) {
-            None => Standing::NotJoined,
-            Some(presence) if presence.paused => Standing::Paused,
-            Some(_) => self.outbound.standing(receiver, topic),
-        }
+        let hindrance = self.peers.hindrance(self.store.now_ms(), receiver, channel);
+        hindrance.unwrap_or_else(|| self.outbound.standing(receiver, topic))
     }
 }

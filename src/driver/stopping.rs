@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 
 use super::{Driver, Timer, command::Reply};
+use crate::protocol::inbox;
 use crate::protocol::outbound::Outbound;
-use crate::protocol::{inbox, membership};
+use crate::protocol::peers::Peers;
 use crate::store::Settlement;
 use crate::transport::Transport;
 
@@ -38,7 +39,7 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Stop, Some(Instant::now() + deadline));
         self.handlers.stop();
         self.receive(inbox::Event::Stop);
-        self.meet(membership::Event::Changed);
+        self.with_peers(Peers::stop);
         // Whoever gave an order learns that there will be no answer.
         self.asking.clear();
         self.take_notices();
@@ -88,12 +89,12 @@ impl<T: Transport> Driver<T> {
 
     /// The end, in order: what runs is cut short, and the file learns what it does not know yet. Others are told where there is time for a goodbye.
     async fn end(mut self, goodbye: Option<Duration>) {
-        self.note_peers(None);
+        self.note_peers();
         self.close_office().await;
         self.abort_handlers().await;
         self.begun.begin_anew(&self.inbound.noted_at_end());
         if goodbye.is_some() {
-            self.beat(None, true);
+            self.with_peers(Peers::goodbye);
         }
         let (runs, attempts) = self.with_outbound(Outbound::unrecorded);
         let settlements = runs.into_iter().map(Settlement::from).collect();

@@ -21,6 +21,7 @@ pub mod membership;
 pub mod orders;
 pub mod origin;
 pub mod outbound;
+pub mod peers;
 pub mod report;
 pub mod settling;
 pub mod stalls;

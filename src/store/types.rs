@@ -13,6 +13,7 @@ use crate::protocol::delivery::Settled;
 use crate::protocol::election::Durable;
 use crate::protocol::frame::ChannelPresence;
 pub(crate) use crate::protocol::outbound::PageRequest;
+pub(crate) use crate::protocol::peers::Start;
 use crate::protocol::settling::{Run, Settling};
 
 #[derive(Debug, Clone)]
@@ -199,21 +200,6 @@ pub(crate) struct Pending {
     pub(crate) topic: TopicId,
     pub(crate) channel: ChannelName,
     pub(crate) count: u64,
-}
-
-/// Where a new reader begins in a channel's backlog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    Now,
-    All,
-    /// As `Since`, and with what waits for a first reader.
-    Joined {
-        age_ms: u64,
-    },
-    /// With the first message that is not older than this, by the file's clock.
-    Since {
-        age_ms: u64,
-    },
 }
 
 /// What was known of a receiver that has been forgotten.

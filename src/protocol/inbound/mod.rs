@@ -8,7 +8,7 @@ use super::Now;
 use super::frame::{Answer, FrameMessage, MessageFrame, Verdict, detail};
 use super::inbox::begun::{Note, Slot};
 use super::inbox::{Action, Arrival, Event, Gap, Inbox, Incoming, Limits, Source};
-use super::membership::Membership;
+use super::peers::Peers;
 use crate::message::{ChannelName, MessageId, NodeId};
 
 /// A sender that is no peer yet, or that may have sent to another node of our name, is asked to come again after this. By then it is
@@ -56,7 +56,7 @@ pub enum Effect<B> {
 /// What is around it: looked at, or added to.
 pub struct Around<'a, B> {
     pub now: Now,
-    pub peers: &'a mut Membership,
+    pub peers: &'a mut Peers,
     pub out: &'a mut Vec<Effect<B>>,
 }
 

@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::message::{Incarnation, Kind, Priority, StoreId};
-use crate::protocol::frame::{Keepalive, Stream};
+use crate::protocol::frame::{Frame as WireFrame, Keepalive, Stream};
 use crate::protocol::inbox::{Consumer, Done};
+use crate::protocol::peers::{self, testing};
 use crate::protocol::testing::Clock;
 use crate::protocol::{Body, membership};
 
@@ -30,7 +31,7 @@ fn source(sender: &str) -> Source {
 
 struct Bench {
     clock: Clock,
-    peers: Membership,
+    peers: Peers,
     inbound: Inbound<()>,
     /// How many messages were unpacked.
     opened: usize,
@@ -40,21 +41,15 @@ impl Bench {
     /// Reads a channel, and knows this peer.
     fn new() -> Self {
         let clock = Clock::new();
-        let of_peers = membership::Limits {
-            interval: Duration::from_secs(10),
-            offline_after: Duration::from_secs(30),
-            expiry: Duration::from_secs(3600),
-            max_peers: 10,
-        };
-        let incarnation = Incarnation::from_u128(1);
-        let peers = Membership::new(node("me"), incarnation, of_peers, [], 1, clock.now());
+        let peers = testing::peers(clock.now());
         let limits = Limits { handlers: 8, held_bytes: 1_000_000 };
         let inbound = Inbound::new(node("me"), limits, []);
         let mut bench = Self { clock, peers, inbound, opened: 0 };
         bench.meet(membership::Event::LinkUp);
         for peer in ["ann", "bob"] {
             let asked = bench.meet(membership::Event::Unknown(node(peer)));
-            let [membership::Action::Hello { nonce, .. }] = asked[..] else { panic!("{asked:?}") };
+            let [peers::Effect::Say { frame, .. }, ..] = &asked[..] else { panic!("{asked:?}") };
+            let WireFrame::Hello { nonce, .. } = **frame else { panic!("{frame:?}") };
             bench.meet(membership::Event::Welcome { nonce, keepalive: keepalive(peer) });
         }
         let consumer = Some(Consumer::Ready);
@@ -62,10 +57,8 @@ impl Bench {
         bench
     }
 
-    fn meet(&mut self, event: membership::Event) -> Vec<membership::Action> {
-        let mut actions = Vec::new();
-        self.peers.handle(self.clock.now(), event, &mut actions);
-        actions
+    fn meet(&mut self, event: membership::Event) -> Vec<peers::Effect> {
+        testing::handle(&mut self.peers, self.clock.now(), event)
     }
 
     fn decide(

@@ -9,9 +9,10 @@ use std::time::Instant;
 use super::Now;
 use super::backoff::Jitter;
 use super::delivery::{Action, Delivery, Event, Foreseen, Head, Limits, Readers, Reply, Unsent};
-use super::frame::{Answer, ChannelPresence};
-use super::membership::{Membership, News};
+use super::frame::Answer;
+use super::membership::News;
 use super::origin::Origin;
+use super::peers::Peers;
 use super::settling::{Attempt, Position, Run, Settling};
 use super::stalls::Standing;
 use crate::message::{ChannelName, MessageId, NodeId, Priority, StoreId, TopicId};
@@ -113,7 +114,7 @@ pub struct Around<'a> {
     pub now: Now,
     /// Whether there is a connection.
     pub link: bool,
-    pub peers: &'a Membership,
+    pub peers: &'a Peers,
     pub settling: &'a mut Settling,
     /// Whether somebody waits to hear what has been settled.
     pub awaited: bool,
@@ -542,10 +543,7 @@ impl<B: Clone> Outbound<B> {
 
     /// Whether the peer takes this topic's messages, by its last word; none where it has said nothing in this run.
     fn is_active(&self, around: &Around<'_>, node: &NodeId, topic: TopicId) -> Option<bool> {
-        let channel = &self.topics.get(&topic)?.channel;
-        let peer = around.peers.peer(node)?;
-        let takes = |c: &ChannelPresence| c.name == *channel && c.mode.reads() && !c.paused;
-        Some(peer.iter().any(takes))
+        around.peers.takes(node, &self.topics.get(&topic)?.channel)
     }
 }
 

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::message::Incarnation;
 use crate::protocol::backoff::Backoff;
 use crate::protocol::frame::{Stream, Verdict};
-use crate::protocol::membership;
+use crate::protocol::peers::testing;
 use crate::protocol::settling::Settled;
 use crate::protocol::testing::Clock;
 
@@ -38,7 +37,7 @@ type Connection = Box<dyn FnMut(&Outgoing<()>) -> Result<(), Unsent>>;
 
 struct Bench {
     clock: Clock,
-    peers: Membership,
+    peers: Peers,
     settling: Settling,
     outbound: Outbound<()>,
     connection: Connection,
@@ -95,14 +94,7 @@ impl Bench {
             buffer_messages: 8,
             buffer_bytes: 1000,
         };
-        let of_peers = membership::Limits {
-            interval: Duration::from_secs(10),
-            offline_after: Duration::from_secs(30),
-            expiry: Duration::from_secs(3600),
-            max_peers: 10,
-        };
-        let incarnation = Incarnation::from_u128(1);
-        let peers = Membership::new(node("me"), incarnation, of_peers, [], 1, clock.now());
+        let peers = testing::peers(clock.now());
         let origin = Origin::new(vec![(MessageId::ZERO, STORE)], MessageId::ZERO);
         let outbound = Outbound::new(limits, 1, origin);
         let (settling, connection) = (Settling::default(), Box::new(|_: &_| Ok(())));

@@ -2,6 +2,7 @@
 
 use waypost::protocol::TopicId;
 use waypost::protocol::delivery::HANDLER_FAILED;
+use waypost::protocol::peers::Start;
 use waypost::protocol::settling::{Attempt, Run};
 use waypost::{ChannelName, MessageId, NodeId};
 
@@ -19,15 +20,6 @@ pub(crate) struct Cursor {
     /// The first message behind it that the receiver's handler has failed, and how often.
     pub(crate) failed: Option<(u64, u32)>,
     pub(crate) last_seq: u64,
-}
-
-/// Where a new reader begins in a channel's backlog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    Now,
-    All,
-    Joined { age_ms: u64 },
-    Since { age_ms: u64 },
 }
 
 impl Tables {

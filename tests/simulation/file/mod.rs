@@ -24,7 +24,7 @@ mod outbox;
 mod transaction;
 mod writer;
 
-pub(crate) use cursors::{Cursor, Start};
+pub(crate) use cursors::Cursor;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use opening::Restored;
 pub(crate) use outbox::Draft;

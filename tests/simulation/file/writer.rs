@@ -9,10 +9,11 @@ use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
 use waypost::protocol::life::Record;
 use waypost::protocol::membership::Known;
+use waypost::protocol::peers::Start;
 use waypost::protocol::settling::{Attempt, Run, Settling};
 use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 
-use super::{Draft, File, Limits, Notice, Op, Receipt, Row, Start, Transaction, Uid};
+use super::{Draft, File, Limits, Notice, Op, Receipt, Row, Transaction, Uid};
 use crate::dice::Dice;
 
 /// What the writer is asked to do.

@@ -1,28 +1,14 @@
-//! Joining, leaving, pausing.
+//! Joining, leaving, pausing: what programs ask.
 
-use waypost::protocol::{inbox, membership};
-use waypost::{ChannelName, Mode, StartAt};
+use waypost::ChannelName;
+use waypost::protocol::peers::ConsumerId;
 
 use super::{Command, Process};
 use crate::file::Work;
 use crate::world::World;
 
-/// A channel that this node has joined.
-#[derive(Debug)]
-pub(super) struct Joined {
-    pub(super) mode: Mode,
-    pub(super) start: StartAt,
-    pub(super) joined_ms: u64,
-    pub(super) paused: bool,
-    pub(super) consumers: u32,
-}
-
-impl Joined {
-    /// Whether messages are taken now.
-    pub(super) fn is_ready(&self) -> bool {
-        self.mode.reads() && !self.paused && self.consumers > 0
-    }
-}
+/// A program's only handler of a channel.
+const HANDLER: ConsumerId = ConsumerId(1);
 
 impl Process {
     pub(super) fn command(&mut self, world: &mut World, command: Command) {
@@ -31,18 +17,24 @@ impl Process {
                 world.submit(self.me, Work::Join(channel, mode, start));
             }
             Command::Leave(channel) => {
-                if self.channels.contains_key(&channel) {
+                if self.peers.has_joined(&channel) {
                     world.submit(self.me, Work::Leave(channel));
                 }
             }
             Command::Pause(channel, paused) => {
-                self.change(world, channel, |joined| joined.paused = paused);
+                let _ = self.with_peers(world, |it, around| it.pause(around, &channel, paused));
             }
             Command::Attach(channel) => {
-                self.change(world, channel, |joined| joined.consumers = 1);
+                self.handled_here.insert(channel.clone());
+                let attached =
+                    self.with_peers(world, |it, around| it.attach(around, &channel, HANDLER));
+                if attached.is_err() {
+                    self.handled_here.remove(&channel);
+                }
             }
             Command::Detach(channel) => {
-                self.change(world, channel, |joined| joined.consumers = 0);
+                self.handled_here.remove(&channel);
+                self.with_peers(world, |it, around| it.detach(around, &channel, HANDLER));
             }
             Command::Forget(node) => self.forget(world, node),
             Command::Purge(node, channel) => {
@@ -53,59 +45,9 @@ impl Process {
         }
     }
 
-    fn change(
-        &mut self,
-        world: &mut World,
-        channel: ChannelName,
-        change: impl FnOnce(&mut Joined),
-    ) {
-        let Some(joined) = self.channels.get_mut(&channel) else { return };
-        let before = joined.is_ready();
-        change(joined);
-        if joined.is_ready() != before {
-            self.announce(world, channel);
-        }
-    }
-
-    fn announce(&mut self, world: &mut World, channel: ChannelName) {
-        let joined = self.channels.get(&channel).filter(|joined| joined.mode.reads());
-        let consumer = joined.map(|joined| match joined.is_ready() {
-            true => inbox::Consumer::Ready,
-            false => inbox::Consumer::Paused,
-        });
-        self.receive(world, inbox::Event::Consumer { channel, consumer });
-        self.meet(world, membership::Event::Changed);
-    }
-
-    pub(super) fn joined(
-        &mut self,
-        world: &mut World,
-        channel: ChannelName,
-        mode: Mode,
-        start: StartAt,
-        joined_ms: u64,
-    ) {
-        self.left.remove(&channel);
-        let mut joined = Joined { mode, start, joined_ms, paused: false, consumers: 0 };
-        if let Some(before) = self.channels.remove(&channel) {
-            joined.paused = before.paused;
-            joined.consumers = before.consumers;
-            if before.mode != joined.mode {
-                joined.mode = Mode::ReadWrite;
-            }
-        }
-        let writes = joined.mode.writes();
-        self.channels.insert(channel.clone(), joined);
-        self.announce(world, channel.clone());
-        if writes {
-            self.subscribe_known(world, &channel);
-        }
-    }
-
     pub(super) fn has_left(&mut self, world: &mut World, channel: ChannelName) {
-        self.channels.remove(&channel);
-        self.left.insert(channel.clone());
-        self.announce(world, channel);
+        self.handled_here.remove(&channel);
+        self.with_peers(world, |it, around| it.left(around, channel));
     }
 
     pub(super) fn forget(&mut self, world: &mut World, node: waypost::NodeId) {

@@ -8,6 +8,7 @@ use waypost::protocol::inbound::{Around, Effect, Inbound};
 use waypost::protocol::inbox::begun::{Note, Standing};
 use waypost::protocol::inbox::{self, Done, Incoming, Source};
 use waypost::protocol::membership;
+use waypost::protocol::peers::Peers;
 
 use super::{Process, Timer};
 use crate::file::{By, Uid, Work};
@@ -69,8 +70,11 @@ impl Process {
                 }
                 events.extend(self.perform_inbound(world, effect));
             }
-            let Some(event) = events.pop_front() else { return };
+            let Some(event) = events.pop_front() else { break };
             effects = self.decide_inbound(world, |it, around| it.say(around, event));
+        }
+        if self.peers.is_parting() {
+            self.with_peers(world, Peers::part);
         }
     }
 
@@ -80,7 +84,7 @@ impl Process {
         decide: impl FnOnce(&mut Inbound<Content>, &mut Around<'_, Content>),
     ) -> Vec<Effect<Content>> {
         let (now, mut out) = (self.now(world), Vec::new());
-        decide(&mut self.inbound, &mut Around { now, peers: &mut self.membership, out: &mut out });
+        decide(&mut self.inbound, &mut Around { now, peers: &mut self.peers, out: &mut out });
         out
     }
 
@@ -100,8 +104,7 @@ impl Process {
                 }
                 let mut todo = VecDeque::from(messages);
                 let (id, first) = todo.pop_front()?;
-                let joined = self.channels.get(&source.stream.channel);
-                if joined.is_none_or(|joined| joined.consumers == 0) {
+                if !self.handled_here.contains(&source.stream.channel) {
                     let results = vec![(id, Ok(Done::Returned))];
                     return Some(inbox::Event::Finished { source, results });
                 }

@@ -1,4 +1,5 @@
-//! One run of a node: the machines of `protocol`. Sending is the node's own `Outbound`; the others are composed as the driver composes them.
+//! One run of a node: the machines of `protocol`. Sending is the node's own `Outbound`, membership its own `Peers`; the others are composed as
+//! the driver composes them.
 //!
 //! What `src/driver` does with tokio, this does with a scheduler: one input at a time, then the actions in their order, each of which can be
 //! the last one before a crash. A machine that joins later gets a field, a timer, and an arm in `frame` and `fired`.
@@ -12,9 +13,10 @@ use waypost::protocol::delivery;
 use waypost::protocol::frame::{Frame, Stream};
 use waypost::protocol::inbound::Inbound;
 use waypost::protocol::inbox::{self, Done, Source};
-use waypost::protocol::membership::{self, Membership};
+use waypost::protocol::membership;
 use waypost::protocol::origin::Origin;
 use waypost::protocol::outbound::{Outbound, PageRequest, Topic};
+use waypost::protocol::peers::{self, Identity, Peers};
 use waypost::protocol::settling::Settling;
 use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt};
 
@@ -27,7 +29,6 @@ mod inbound;
 mod members;
 mod outbound;
 
-use channels::Joined;
 pub(crate) use inbound::Content;
 pub(crate) use outbound::MESSAGE_BYTES;
 
@@ -46,6 +47,7 @@ pub(crate) enum Timer {
     Receiver(NodeId),
     Inbox,
     Membership,
+    Leaving,
     Record,
     CleanUp,
     Stop,
@@ -95,21 +97,15 @@ pub(crate) struct Process {
     me: usize,
     id: NodeId,
     pub(crate) run: u64,
-    incarnation: Incarnation,
-    started: Duration,
     settings: Settings,
     link: bool,
-    sessions: u64,
-    keepalives: u64,
     outbound: Outbound<Rc<Row>>,
     settling: Settling,
-    membership: Membership,
-    subscriptions: BTreeSet<(NodeId, ChannelName)>,
-    subscribing: BTreeSet<(NodeId, ChannelName)>,
+    peers: Peers,
     inbound: Inbound<Content>,
     handing: BTreeMap<Source, inbound::Handing>,
-    channels: BTreeMap<ChannelName, Joined>,
-    left: BTreeSet<ChannelName>,
+    /// The channels for which there is a handler.
+    handled_here: BTreeSet<ChannelName>,
     armed: BTreeMap<Timer, Duration>,
     /// Until when a graceful stop waits.
     stopping: Option<Duration>,
@@ -125,33 +121,36 @@ impl Process {
         let incarnation = MessageId::after(MessageId::ZERO, wall_ms, world.dice.wide());
         let incarnation = Incarnation::from_u128(incarnation.as_u128());
         let now = Now { mono: world.instant(), file_ms: start_ms };
-        let known = restored.peers;
-        let seed = world.dice.draw();
-        let membership =
-            Membership::new(id.clone(), incarnation, settings.membership, known, seed, now);
+        let identity = Identity {
+            node: id.clone(),
+            incarnation,
+            host: "simulated".to_owned(),
+            version: "0".to_owned(),
+            elects: false,
+        };
+        let of_peers = peers::Restored {
+            known: restored.peers,
+            subscriptions: restored.subscriptions,
+            left: restored.left,
+            held: false,
+        };
+        let peers = Peers::new(identity, settings.membership, of_peers, world.dice.draw(), now);
         let inbound = Inbound::new(id.clone(), settings.inbox, restored.inbox);
         let mut process = Self {
             me,
             id,
             run,
-            incarnation,
-            started: world.now,
             link: false,
-            sessions: 0,
-            keepalives: 0,
             outbound: Outbound::new(
                 settings.delivery.clone(),
                 world.dice.draw(),
                 Origin::new(restored.stores, restored.last_id),
             ),
             settling: Settling::default(),
-            membership,
-            subscriptions: restored.subscriptions.into_iter().collect(),
-            subscribing: BTreeSet::new(),
+            peers,
             inbound,
             handing: BTreeMap::new(),
-            channels: BTreeMap::new(),
-            left: restored.left.into_iter().collect(),
+            handled_here: BTreeSet::new(),
             armed: BTreeMap::new(),
             stopping: None,
             settings,
@@ -190,6 +189,7 @@ impl Process {
             }
             Input::Command(command) => self.command(world, command),
         }
+        self.leave_soon(world);
         self.has_stopped(world)
     }
 
@@ -217,9 +217,10 @@ impl Process {
             Timer::Receiver(node) => self.deliver(world, &node, delivery::Event::Woke),
             Timer::Inbox => self.receive(world, inbox::Event::Woke),
             Timer::Membership => self.meet(world, membership::Event::Woke),
+            Timer::Leaving => self.with_peers(world, Peers::leave_next),
             Timer::Record => self.with_outbound(world, Outbound::record),
             Timer::CleanUp => {
-                self.note_peers(world, None);
+                self.with_peers(world, |it, around| it.note(around, None));
                 world.submit(self.me, Work::CleanUp);
             }
             Timer::Stop => {}
@@ -268,24 +269,24 @@ impl Process {
             Work::Settle(..) => {
                 self.with_outbound(world, |it, around| it.recorded(around, !failed));
             }
-            Work::Subscribe(node, channel, _) => self.subscribed(node, channel, failed),
+            Work::Subscribe(node, channel, _) => self.peers.subscribed(node, channel, !failed),
             Work::Unsubscribe(node, channel) => {
                 self.given_up(world, &node);
-                if failed {
-                    self.subscriptions.insert((node, channel));
-                }
+                self.peers.unsubscribed(node, channel, !failed);
             }
             Work::Forget(node) => {
                 self.given_up(world, &node);
                 if !failed {
-                    self.subscriptions.retain(|(subscriber, _)| *subscriber != node);
-                    self.meet(world, membership::Event::Forget(node));
+                    self.with_peers(world, |it, around| it.forgotten(around, node));
                 }
             }
             Work::Purge(node, _) => self.given_up(world, &node),
             Work::Join(channel, mode, start) => {
                 if let Answer::Joined { joined_ms } = answer {
-                    self.joined(world, channel, mode, start, joined_ms);
+                    let how = (mode, start);
+                    self.with_peers(world, |it, around| {
+                        it.joined(around, channel, how, joined_ms);
+                    });
                 }
             }
             Work::Leave(channel) if !failed => self.has_left(world, channel),
@@ -313,7 +314,7 @@ impl Process {
         self.stopping = Some(deadline);
         self.arm(world, Timer::Stop, Some(deadline));
         self.receive(world, inbox::Event::Stop);
-        self.meet(world, membership::Event::Changed);
+        self.with_peers(world, Peers::stop);
         self.take_notices(world);
     }
 
@@ -325,8 +326,8 @@ impl Process {
 
     /// Says goodbye, and gives what is still to be settled.
     pub(crate) fn finish(&mut self, world: &mut World) -> Work {
-        self.note_peers(world, None);
-        self.beat(world, None, true);
+        self.with_peers(world, |it, around| it.note(around, None));
+        self.with_peers(world, Peers::goodbye);
         let (runs, attempts) = self.with_outbound(world, Outbound::unrecorded);
         Work::Settle(runs, attempts)
     }
@@ -346,11 +347,6 @@ impl Process {
     pub(crate) fn is_settled(&self) -> bool {
         self.outbound.is_recorded(&self.settling)
     }
-}
-
-/// What every node says of its machine.
-fn host() -> String {
-    "simulated".to_owned()
 }
 
 /// The order that a topic's messages have for its receivers.

@@ -125,7 +125,7 @@ impl Process {
         decide: impl FnOnce(&mut Outbound<Rc<Row>>, &mut Around<'_>) -> R,
     ) -> (R, Vec<Effect>) {
         let (now, link, mut out) = (self.now(world), self.link, Vec::new());
-        let Self { membership: peers, settling, outbound, .. } = self;
+        let Self { peers, settling, outbound, .. } = self;
         let (awaited, tight, out_of) = (world.plan.awaited, false, &mut out);
         let around = &mut Around { now, link, peers, settling, awaited, tight, out: out_of };
         let decided = decide(outbound, around);
