@@ -53,6 +53,8 @@ pub(crate) struct Machine {
     /// When the writer's last answer reaches the process.
     answered_at: Duration,
     pub(crate) backup: Option<File>,
+    /// It is being drained.
+    pub(crate) held: bool,
     /// Its file was an older copy at some time.
     pub(crate) restored: bool,
     commits: u64,
@@ -102,6 +104,7 @@ impl Machine {
             disk_slow_until: Duration::ZERO,
             answered_at: Duration::ZERO,
             backup: None,
+            held: false,
             restored: false,
             commits: 0,
         }

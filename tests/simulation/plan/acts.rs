@@ -38,6 +38,11 @@ pub(crate) enum Act {
         node: usize,
         channel: ChannelName,
     },
+    /// An operator has it take no messages, or take them again; a restart does not end that.
+    Drain {
+        node: usize,
+        held: bool,
+    },
     /// Joins again what it left.
     Rejoin {
         node: usize,
@@ -135,6 +140,7 @@ impl World {
             }
             Act::Handle { node, channel, .. } => self.command(node, Command::Detach(channel)),
             Act::Leave { node, channel } => self.command(node, Command::Leave(channel)),
+            Act::Drain { node, held } => self.drain(node, held),
             Act::Rejoin { node } => self.rejoin(node),
             Act::Forget { node, peer } => self.command(node, Command::Forget(peer)),
             Act::Purge { node, peer, channel } => {
@@ -196,6 +202,12 @@ impl World {
         self.schedule(self.now, Event::Command { node, run, command });
     }
 
+    fn drain(&mut self, node: usize, held: bool) {
+        if std::mem::replace(&mut self.machines[node].held, held) != held {
+            self.command(node, Command::Hold(held));
+        }
+    }
+
     fn rejoin(&mut self, node: usize) {
         for (channel, mode, start) in self.machines[node].joins.clone() {
             self.command(node, Command::Join(channel, mode, start));
@@ -241,6 +253,7 @@ impl World {
             machine.disk_slow_until = self.now;
             machine.away_until = self.now;
             self.schedule(self.now, Event::Start { node });
+            self.drain(node, false);
             self.rejoin(node);
             for (channel, mode, _) in self.machines[node].joins.clone() {
                 self.command(node, Command::Pause(channel.clone(), false));

@@ -13,7 +13,7 @@ const WALL_START_MS: i64 = crate::world::WALL_START_MS as i64;
 type Fault = fn(&mut Plan, &mut Dice, usize, Duration);
 
 /// Every kind, with how many plans of a thousand have it.
-const KINDS: [(Fault, u32); 17] = [
+const KINDS: [(Fault, u32); 18] = [
     (crash, 400),
     (fuse, 500),
     (stop, 200),
@@ -31,6 +31,7 @@ const KINDS: [(Fault, u32); 17] = [
     (purge, 150),
     (restore, 60),
     (wipe, 60),
+    (drain, 120),
 ];
 
 impl Plan {
@@ -190,4 +191,9 @@ fn restore(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
 fn wipe(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
     plan.exact = false;
     plan.then(at, Act::Wipe { node, away: away(dice) });
+}
+
+fn drain(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    plan.then(at, Act::Drain { node, held: true });
+    plan.then(at + away(dice), Act::Drain { node, held: false });
 }

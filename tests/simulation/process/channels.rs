@@ -36,6 +36,7 @@ impl Process {
                 self.handled_here.remove(&channel);
                 self.with_peers(world, |it, around| it.detach(around, &channel, HANDLER));
             }
+            Command::Hold(held) => self.with_peers(world, |it, around| it.hold(around, held)),
             Command::Forget(node) => self.forget(world, node),
             Command::Purge(node, channel) => {
                 self.outbound.stand_still(node.clone());

@@ -1,5 +1,5 @@
-//! One run of a node: the machines of `protocol`. Sending is the node's own `Outbound`, membership its own `Peers`; the others are composed as
-//! the driver composes them.
+//! One run of a node: the machines of `protocol`. Sending, receiving and membership are the node's own `Outbound`, `Inbound` and `Peers`; what
+//! remains is composed as the driver composes it.
 //!
 //! What `src/driver` does with tokio, this does with a scheduler: one input at a time, then the actions in their order, each of which can be
 //! the last one before a crash. A machine that joins later gets a field, a timer, and an arm in `frame` and `fired`.
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     Pause(ChannelName, bool),
     Attach(ChannelName),
     Detach(ChannelName),
+    Hold(bool),
     Forget(NodeId),
     Purge(NodeId, Option<ChannelName>),
     Stop { within: Duration },
@@ -132,7 +133,7 @@ impl Process {
             known: restored.peers,
             subscriptions: restored.subscriptions,
             left: restored.left,
-            held: false,
+            held: world.machines[me].held,
         };
         let peers = Peers::new(identity, settings.membership, of_peers, world.dice.draw(), now);
         let inbound = Inbound::new(id.clone(), settings.inbox, restored.inbox);
@@ -230,7 +231,10 @@ impl Process {
     fn frame(&mut self, world: &mut World, sent: &Sent) {
         match (sent.kind, sent.frame.clone()) {
             (Kind::Message, Frame::Messages(frame)) => self.messages(world, frame),
-            (Kind::Ack, Frame::Answer(answer)) => self.answered(world, answer),
+            (Kind::Ack, Frame::Answer(answer)) => {
+                self.peers.spoke(self.now(world), &answer.from);
+                self.answered(world, answer);
+            }
             (Kind::Keepalive, Frame::Keepalive(keepalive)) => {
                 self.meet(world, membership::Event::Keepalive(keepalive));
             }
