@@ -57,6 +57,8 @@ pub(crate) struct Machine {
     pub(crate) held: bool,
     /// Its file was an older copy at some time.
     pub(crate) restored: bool,
+    /// Its file may lack what it once held.
+    pub(crate) forgetful: bool,
     commits: u64,
 }
 
@@ -106,6 +108,7 @@ impl Machine {
             backup: None,
             held: false,
             restored: false,
+            forgetful: false,
             commits: 0,
         }
     }
@@ -265,6 +268,7 @@ impl World {
     fn cut_power(&mut self, node: usize) {
         let before = self.oracle.durable(node, &self.machines[node].file.current);
         let lost = self.machines[node].file.power_cut(&mut self.dice);
+        self.machines[node].forgetful = true;
         log!(self, "{}: the power cut takes {lost} commits", self.machines[node].id);
         self.machines[node].boots += 1;
         self.machines[node].booted = None;

@@ -131,6 +131,7 @@ fn run_range(first: u64, seeds: u64) {
     let next = AtomicU64::new(0);
     let totals = Mutex::new((Report::default(), Vec::new()));
     let started = Instant::now();
+    let stop = std::env::var_os("WAYPOST_SIM_STOP").is_some();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -154,6 +155,9 @@ fn run_range(first: u64, seeds: u64) {
                         Err(failure) => {
                             say(&format!("simulation: seed {seed}\n{failure}\n"));
                             failures.push(seed);
+                            if stop {
+                                next.store(seeds, Ordering::Relaxed);
+                            }
                         }
                     }
                     if (number + 1).is_multiple_of(1_000) {

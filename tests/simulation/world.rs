@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use waypost::protocol::TopicId;
-use waypost::protocol::inbox::{Done, Source};
+use waypost::protocol::inbox::{Done, Gap, Source};
 use waypost::protocol::outbound::PageRequest;
 use waypost::protocol::settling::Run;
 use waypost::{MessageId, NodeId};
@@ -387,8 +387,34 @@ impl World {
         log!(self, "{id}: {receiver} {topic:?} seq {first_seq}-{last_seq} {how:?}");
         let now = self.now;
         let Self { oracle, machines, index, .. } = self;
-        if let Err(what) = oracle.settled(node, run, &machines[node].file.current, index, now) {
+        let Machine { file, writer, .. } = &machines[node];
+        let of = (&*index, writer.down);
+        if let Err(what) = oracle.settled(node, run, &file.current, of, now) {
             self.violated(what);
+        }
+    }
+
+    /// A node whose file never lacked anything is not to believe that it does; one that a file which went back sends to may.
+    pub(crate) fn note_gap(&mut self, node: usize, source: &Source, gap: Gap) {
+        let of = |node: usize| &self.machines[node];
+        let excused = of(node).forgetful || of(self.index[&source.sender]).forgetful;
+        if let (Gap::WeWentBack { sender_says }, false) = (gap, excused) {
+            let id = &of(node).id;
+            let what = format!("{id} believes that its file lacks {sender_says}, and it does not");
+            self.violated(what);
+        }
+    }
+
+    pub(crate) fn note_attempt(
+        &mut self,
+        node: usize,
+        receiver: &NodeId,
+        id: MessageId,
+        attempt: u32,
+    ) {
+        let rows = self.machines[node].file.current.outbox.values();
+        if let Some(seq) = rows.rev().find(|row| row.id == id).map(|row| row.seq) {
+            self.oracle.attempted(node, receiver, seq, attempt);
         }
     }
 

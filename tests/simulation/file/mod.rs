@@ -149,6 +149,8 @@ pub(crate) struct Tables {
     /// Messages that ended before they had any reader.
     pub(crate) unread: BTreeSet<Uid>,
     pub(crate) receipts: BTreeMap<Uid, Receipt>,
+    /// Whether records of attempts were deleted for their age.
+    pub(crate) cleaned: bool,
     pub(crate) effects: BTreeMap<Uid, u32>,
 }
 
@@ -200,7 +202,10 @@ impl Tables {
             Op::Settlement(node, topic, last_seq, row) => {
                 put(&mut self.settlements, (node, topic, last_seq), row);
             }
-            Op::Attempts(node, seq, row) => put(&mut self.attempts, (node, seq), row),
+            Op::Attempts(node, seq, row) => {
+                self.cleaned |= row.is_none();
+                put(&mut self.attempts, (node, seq), row);
+            }
             Op::Inbox(source, id) => put(&mut self.inbox, source, Some(id)),
             Op::Peer(node, row) => put(&mut self.peers, node, row),
             Op::Subscription(channel, node, true) => {

@@ -36,6 +36,7 @@ impl Oracle {
             accounts::check(file, file.cursors.keys())
                 .map_err(|what| format!("P2: at {}: {what}", machine.id))?;
             self.acknowledged_was_taken(node, file)?;
+            self.attempts_are_on_record(node, file)?;
             let too_often =
                 |&(uid, count): &(&Uid, &u32)| *count > self.may_take_effect(file, *uid);
             if let Some((uid, count)) = file.effects.iter().find(too_often) {
@@ -65,6 +66,23 @@ impl Oracle {
                 && **last >= row.id
         });
         came.count() as u32
+    }
+
+    /// What the process that runs has seen fail is in its file, but for what was there longer than the retention.
+    fn attempts_are_on_record(&self, node: usize, file: &Tables) -> Result<(), String> {
+        let of = self.attempts.iter().filter(|((sender, ..), _)| *sender == node);
+        for ((_, receiver, seq), attempt) in
+            of.filter(|((.., seq), _)| file.outbox.contains_key(seq))
+        {
+            let noted = file.attempts.get(&(receiver.clone(), *seq)).map(|(count, _)| *count);
+            if noted.is_none_or(|noted| noted < *attempt) && !file.cleaned {
+                let name = &self.names[node];
+                return Err(format!(
+                    "{name} has not noted that attempt {attempt} of seq {seq} to {receiver} failed: {noted:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn acknowledged_was_taken(&self, node: usize, file: &Tables) -> Result<(), String> {

@@ -47,6 +47,8 @@ pub(crate) struct Oracle {
     taken: BTreeSet<(usize, Uid)>,
     /// What a sender's process knows to be acknowledged, in cursors that are open.
     acknowledged: BTreeMap<(usize, NodeId, TopicId), BTreeSet<Uid>>,
+    /// Which attempts a sender's process has seen fail, by seq.
+    attempts: BTreeMap<(usize, NodeId, u64), u32>,
     /// Messages that a sender has given up for a receiver, whether that is in its file yet or not.
     given_up: BTreeSet<(usize, NodeId, Uid)>,
     /// Nodes whose file gave way to an older copy of itself at some time.
@@ -86,6 +88,7 @@ impl Oracle {
             born: BTreeMap::new(),
             taken: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
+            attempts: BTreeMap::new(),
             given_up: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             restored: BTreeSet::new(),
@@ -117,6 +120,7 @@ impl Oracle {
     pub(crate) fn process_ended(&mut self, node: usize) {
         self.flights.retain(|(sender, _), _| *sender != node);
         self.acknowledged.retain(|(sender, ..), _| *sender != node);
+        self.attempts.retain(|(sender, ..), _| *sender != node);
         self.running.retain(|(receiver, ..), _| *receiver != node);
         self.finished.retain(|(receiver, _), _| *receiver != node);
     }
@@ -191,7 +195,7 @@ impl Oracle {
         node: usize,
         run: &Run,
         file: &Tables,
-        index: &BTreeMap<NodeId, usize>,
+        (index, writer_is_down): (&BTreeMap<NodeId, usize>, bool),
         now: Duration,
     ) -> Result<(), String> {
         let Run { receiver, topic, first_seq, last_seq, how, .. } = run;
@@ -213,6 +217,14 @@ impl Oracle {
             let forgotten = self.went_back.contains(&(node, uid))
                 || self.forgotten.contains(&(node, receiver.clone(), uid));
             let on_record = file.given_up.contains(&(receiver.clone(), uid));
+            let closed =
+                file.cursors.get(&(receiver.clone(), *topic)).is_none_or(|cursor| !cursor.open);
+            if closed && !writer_is_down {
+                let name = &self.names[node];
+                return Err(format!(
+                    "P2: {name} takes an answer for #{uid} of {receiver}, which it has just given up"
+                ));
+            }
             if !on_record {
                 let key = (node, receiver.clone(), *topic);
                 self.acknowledged.entry(key).or_default().insert(uid);
@@ -225,6 +237,10 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn attempted(&mut self, node: usize, receiver: &NodeId, seq: u64, attempt: u32) {
+        self.attempts.insert((node, receiver.clone(), seq), attempt);
     }
 
     /// P2: what was acknowledged before a cursor was closed is not purged.

@@ -185,12 +185,14 @@ impl World {
                     self.oracle.restored(node, &backup.current);
                     self.machines[node].file = backup;
                     self.machines[node].restored = true;
+                    self.machines[node].forgetful = true;
                 }
             }
             Act::Wipe { node, away } => {
                 self.crash(node, Crash::Kill, away);
                 let store = waypost::StoreId::from_u128(self.dice.wide());
                 self.machines[node].file = File::new(store);
+                self.machines[node].forgetful = true;
                 self.oracle.wiped(node);
             }
             Act::Calm => self.calm_down(),

@@ -29,8 +29,8 @@ const KINDS: [(Fault, u32); 18] = [
     (leave, 150),
     (forget, 120),
     (purge, 150),
-    (restore, 60),
-    (wipe, 60),
+    (restore, 120),
+    (wipe, 80),
     (drain, 120),
 ];
 
@@ -185,7 +185,14 @@ fn purge(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
 fn restore(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
     plan.exact = false;
     plan.then(at, Act::Backup { node });
-    plan.then(at + dice.millis(10, 40_000), Act::Restore { node, away: away(dice) });
+    let back = at + dice.millis(10, 40_000);
+    if dice.coin() {
+        // What was sent in between has later ids than what is sent afterwards.
+        let off_ms = *dice.pick(&[30 * DAY_MS, 10 * YEAR_MS]);
+        plan.then(at, Act::Clock { node, off_ms });
+        plan.then(back, Act::Clock { node, off_ms: 0 });
+    }
+    plan.then(back, Act::Restore { node, away: away(dice) });
 }
 
 fn wipe(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {

@@ -136,7 +136,8 @@ impl Process {
                 let at = at.map(|at| world.since_base(at));
                 self.arm(world, Timer::Inbox, at);
             }
-            Effect::Gap { .. } | Effect::Repeated { .. } | Effect::Refused { .. } => {}
+            Effect::Gap { source, gap } => world.note_gap(self.me, &source, gap),
+            Effect::Repeated { .. } | Effect::Refused { .. } => {}
         }
         None
     }

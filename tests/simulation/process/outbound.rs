@@ -188,7 +188,12 @@ impl Process {
                 self.arm(world, Timer::Receiver(receiver), at);
             }
             Effect::Gone { receiver } => self.arm(world, Timer::Receiver(receiver), None),
-            Effect::Attempted { .. } | Effect::Unanswered { .. } | Effect::Unmatched => {}
+            Effect::Attempted { receiver, id, attempt, answer } => {
+                if answer.starts_with(delivery::HANDLER_FAILED) {
+                    world.note_attempt(self.me, &receiver, id, attempt);
+                }
+            }
+            Effect::Unanswered { .. } | Effect::Unmatched => {}
         }
         None
     }

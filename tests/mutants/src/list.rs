@@ -1,0 +1,222 @@
+//! The faults: in the code that puts the single machines together, where tests of one machine cannot see them.
+
+/// A fault in a file below `src/protocol/`.
+pub(crate) struct Mutant {
+    pub(crate) name: &'static str,
+    pub(crate) file: &'static str,
+    /// Stands there once.
+    pub(crate) text: &'static str,
+    /// What stands there instead; `MUTANT` is whether this fault is wanted.
+    pub(crate) instead: &'static str,
+}
+
+const fn mutant(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    instead: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead }
+}
+
+const SENDING: &str = "outbound/mod.rs";
+const HOLD: &str = "outbound/hold.rs";
+const PAGES: &str = "outbound/pages.rs";
+const TURNS: &str = "outbound/turns.rs";
+const RECORD: &str = "outbound/record.rs";
+const RECEIVING: &str = "inbound/mod.rs";
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a cursor is opened where the file has it, and not where it will be",
+        SENDING,
+        "let at = around.settling.ahead(&receiver, topic, at);",
+        "let at = if MUTANT { at } else { around.settling.ahead(&receiver, topic, at) };",
+    ),
+    mutant(
+        "a backlog is not looked for when a cursor is opened",
+        SENDING,
+        "let last_seq = if pending > 0 {",
+        "let last_seq = if pending > 0 && !MUTANT {",
+    ),
+    mutant(
+        "an answer of another file or of a newer one fits",
+        SENDING,
+        "let judgement = self.origin.judge((&from, topic), store, id, last);",
+        "let judgement = if MUTANT { super::origin::Judgement::Fits } else { self.origin.judge((&from, topic), store, id, last) };",
+    ),
+    mutant(
+        "what was settled outlives its cursor",
+        SENDING,
+        "around.settling.forget(receiver, topic);\n        self.never_opened",
+        "if !MUTANT { around.settling.forget(receiver, topic); }\n        self.never_opened",
+    ),
+    mutant(
+        "what was settled outlives a cursor that begins anew",
+        SENDING,
+        "around.settling.forget(receiver, *topic);",
+        "if !MUTANT { around.settling.forget(receiver, *topic); }",
+    ),
+    mutant(
+        "what came while a topic slept is forgotten",
+        SENDING,
+        "let slept = slept.map(|(topic, end_seq)|",
+        "let slept = slept.filter(|_| !MUTANT).map(|(topic, end_seq)|",
+    ),
+    mutant(
+        "a topic sleeps although it has something to send",
+        SENDING,
+        "delivery.may_sleep(**topic)",
+        "MUTANT || delivery.may_sleep(**topic)",
+    ),
+    mutant(
+        "the message before is named by an id of another file",
+        SENDING,
+        "let previous = previous.filter(|id| self.origin.store_of(*id) == store);",
+        "let previous = previous.filter(|id| MUTANT || self.origin.store_of(*id) == store);",
+    ),
+    mutant(
+        "what was sent is not remembered",
+        SENDING,
+        "self.origin.sent(receiver, topic, outgoing.heads.last()?.id);",
+        "if !MUTANT { self.origin.sent(receiver, topic, outgoing.heads.last()?.id); }",
+    ),
+    mutant(
+        "what was settled is not brought to the file",
+        SENDING,
+        "around.settling.add(run.clone());",
+        "if !MUTANT { around.settling.add(run.clone()); }",
+    ),
+    mutant(
+        "a new receiver does not know where store ids begin",
+        SENDING,
+        "Delivery::new(limits, seed, self.origin.beginnings())",
+        "Delivery::new(limits, seed, if MUTANT { Vec::new() } else { self.origin.beginnings() })",
+    ),
+    mutant(
+        "nobody is told of a new store id",
+        SENDING,
+        "self.deliver_all(around, || Event::StoreChanged { from });",
+        "if !MUTANT { self.deliver_all(around, || Event::StoreChanged { from }); }",
+    ),
+    mutant(
+        "of those who wait for a page one gets it",
+        SENDING,
+        "for Place { receiver, token } in waiting {",
+        "for Place { receiver, token } in waiting.into_iter().take(if MUTANT { 1 } else { usize::MAX }) {",
+    ),
+    mutant(
+        "a receiver that still has topics is let go",
+        SENDING,
+        "if self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {",
+        "if MUTANT || self.receivers.get(receiver).is_some_and(|delivery| delivery.topics().next().is_none()) {",
+    ),
+    mutant(
+        "a frame that did not leave is thought to be on its way",
+        SENDING,
+        "self.deliver_together(around, receiver, vec![Event::Unsent(why)]);",
+        "if !MUTANT { self.deliver_together(around, receiver, vec![Event::Unsent(why)]); }",
+    ),
+    mutant(
+        "a frame goes out that was given up since it was decided on",
+        SENDING,
+        "if !self.receivers.get(receiver)?.is_in_flight(topic, first) {",
+        "if !MUTANT && !self.receivers.get(receiver)?.is_in_flight(topic, first) {",
+    ),
+    mutant(
+        "a reader that pauses is not heard",
+        SENDING,
+        "if let Some(active) = self.is_active(around, node, topic) {",
+        "if let Some(active) = self.is_active(around, node, topic).filter(|active| !MUTANT || *active) {",
+    ),
+    mutant(
+        "deliveries go on while the file gives up what waits",
+        HOLD,
+        "self.holds.entry(receiver).or_default().jobs += 1;",
+        "if !MUTANT { self.holds.entry(receiver).or_default().jobs += 1; }",
+    ),
+    mutant(
+        "what the file gave up is said after the rest",
+        HOLD,
+        "Some(hold) => hold.first.push(event),",
+        "Some(hold) if MUTANT => hold.later.push(event),\n            Some(hold) => hold.first.push(event),",
+    ),
+    mutant(
+        "what happened while deliveries stood still is forgotten",
+        HOLD,
+        "for event in later {",
+        "for event in later.into_iter().filter(|_| !MUTANT) {",
+    ),
+    mutant(
+        "a topic that was opened and closed in a hold stays open",
+        HOLD,
+        "hold.later.retain(|event| !opens(event));",
+        "hold.later.retain(|event| MUTANT || !opens(event));",
+    ),
+    mutant(
+        "the last page of the log is kept, which grows",
+        PAGES,
+        "if read.end || age != self.age {",
+        "if (read.end && !MUTANT) || age != self.age {",
+    ),
+    mutant(
+        "whoever was refused first waits for ever",
+        TURNS,
+        "self.turn.as_ref() != Some(receiver) && !self.waiting.is_empty()",
+        "(MUTANT || self.turn.as_ref() != Some(receiver)) && !self.waiting.is_empty()",
+    ),
+    mutant(
+        "what waits for a record is not told of it",
+        RECORD,
+        "if how != Settled::Acknowledged {",
+        "if how != Settled::Acknowledged && !MUTANT {",
+    ),
+    mutant(
+        "what the file refused is not tried again",
+        RECORD,
+        "around.settling.failed();",
+        "if MUTANT { return; }\n            around.settling.failed();",
+    ),
+    mutant(
+        "settlements are on record before the file has said so",
+        RECORD,
+        "if !taken {",
+        "if !taken && !MUTANT {",
+    ),
+    mutant(
+        "failed attempts are not noted",
+        RECORD,
+        "if self.record.attempts.len() < MAX_ATTEMPTS {",
+        "if !MUTANT && self.record.attempts.len() < MAX_ATTEMPTS {",
+    ),
+    mutant(
+        "few settlements are never written",
+        RECORD,
+        "Wish::Later => self.record_later(around),",
+        "Wish::Later if MUTANT => {}\n            Wish::Later => self.record_later(around),",
+    ),
+    mutant(
+        "what comes behind a message that cannot be taken is taken",
+        RECEIVING,
+        "Err(_) if !messages.is_empty() => break,",
+        "Err(_) if MUTANT => {}\n                Err(_) if !messages.is_empty() => break,",
+    ),
+    mutant(
+        "who sends without being known is not asked for its name",
+        RECEIVING,
+        "return around.out.push(Effect::Unknown { sender });",
+        "return if !MUTANT { around.out.push(Effect::Unknown { sender }) };",
+    ),
+    mutant(
+        "the inbox is not woken",
+        RECEIVING,
+        "around.out.push(Effect::WakeAt { at: wake_at });",
+        "if !MUTANT { around.out.push(Effect::WakeAt { at: wake_at }); }",
+    ),
+    mutant(
+        "an answer does not say how far its file is",
+        RECEIVING,
+        "let answer = Answer { from: self.me.clone(), to, store, stream, id, last, verdict };",
+        "let last = last.filter(|_| !MUTANT);\n        let answer = Answer { from: self.me.clone(), to, store, stream, id, last, verdict };",
+    ),
+];
