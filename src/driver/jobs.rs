@@ -296,6 +296,7 @@ impl<T: Transport> Driver<T> {
             self.settled.send_modify(|changes| *changes += 1);
         } else if let Err(error) = &result {
             self.complain("forget a peer", error);
+            self.peers.not_forgotten(&node);
         }
         if let Some(reply) = reply {
             let _ = reply.send(result.map(|forgotten| forgotten.pending).map_err(Into::into));

@@ -159,6 +159,11 @@ impl Peers {
         self.handle(around, Event::Forget(node));
     }
 
+    /// The file failed while it was to forget this peer: nobody knows what of it is left.
+    pub fn not_forgotten(&mut self, node: &NodeId) {
+        self.readers.doubt(node);
+    }
+
     /// A message or an answer came from this node: for a peer that is online, as good as a keepalive. False for any other, which
     /// [`Event::Unknown`] then asks. Cheap, because it is said of every frame.
     pub fn spoke(&mut self, now: Now, node: &NodeId) -> bool {

@@ -37,6 +37,8 @@ struct Leaving {
 pub(super) struct Readers {
     /// As the file has them, but for those that are leaving.
     subscriptions: BTreeSet<(NodeId, ChannelName)>,
+    /// The file failed while it noted that they came or went, and nobody knows what it holds: the next word of theirs is noted in any case.
+    doubtful: BTreeSet<(NodeId, ChannelName)>,
     /// What the file is asked to note.
     subscribing: BTreeSet<(NodeId, ChannelName)>,
     /// In the order in which they were heard.
@@ -48,11 +50,20 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(subscriptions: Vec<(NodeId, ChannelName)>, margin: Duration) -> Self {
         let subscriptions = subscriptions.into_iter().collect();
-        Self { subscriptions, subscribing: BTreeSet::new(), leaving: VecDeque::new(), margin }
+        let (doubtful, subscribing) = (BTreeSet::new(), BTreeSet::new());
+        Self { subscriptions, doubtful, subscribing, leaving: VecDeque::new(), margin }
     }
 
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.subscriptions.retain(|(reader, _)| reader != node);
+        self.doubtful.retain(|(reader, _)| reader != node);
+    }
+
+    pub(super) fn doubt(&mut self, node: &NodeId) {
+        let all = std::mem::take(&mut self.subscriptions).into_iter();
+        let (of, others): (Vec<_>, Vec<_>) = all.partition(|(reader, _)| reader == node);
+        self.subscriptions = others.into_iter().collect();
+        self.doubtful.extend(of);
     }
 
     /// Which channels of ours this peer says that it left.
@@ -60,7 +71,10 @@ impl Readers {
         for channel in &keepalive.left {
             let joined = keepalive.channels.iter().any(|presence| presence.name == *channel);
             let key = (node.clone(), channel.clone());
-            if !joined && self.subscriptions.remove(&key) {
+            let known = self.subscriptions.contains(&key) || self.doubtful.contains(&key);
+            if !joined && known {
+                self.subscriptions.remove(&key);
+                self.doubtful.remove(&key);
                 let (node, channel) = key;
                 self.leaving.push_back(Leaving { heard: now, node, channel });
             }
@@ -156,14 +170,17 @@ impl Peers {
         let key = (node, channel);
         self.readers.subscribing.remove(&key);
         if taken {
+            self.readers.doubtful.remove(&key);
             self.readers.subscriptions.insert(key);
+        } else {
+            self.readers.doubtful.insert(key);
         }
     }
 
     /// The file has noted that this peer left the channel, or could not; then its next keepalive tries again.
     pub fn unsubscribed(&mut self, node: NodeId, channel: ChannelName, taken: bool) {
         if !taken {
-            self.readers.subscriptions.insert((node, channel));
+            self.readers.doubtful.insert((node, channel));
         }
     }
 }

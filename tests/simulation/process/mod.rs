@@ -280,8 +280,9 @@ impl Process {
             }
             Work::Forget(node) => {
                 self.given_up(world, &node);
-                if !failed {
-                    self.with_peers(world, |it, around| it.forgotten(around, node));
+                match failed {
+                    false => self.with_peers(world, |it, around| it.forgotten(around, node)),
+                    true => self.peers.not_forgotten(&node),
                 }
             }
             Work::Purge(node, _) => self.given_up(world, &node),

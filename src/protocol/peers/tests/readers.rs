@@ -156,6 +156,39 @@ fn a_leaving_that_could_not_be_noted_is_tried_again_with_the_next_keepalive() {
 }
 
 #[test]
+fn whoever_is_back_while_nobody_knows_whether_it_left_gets_a_cursor_in_any_case() {
+    let mut bench = Bench::new();
+    bench.join("c", Mode::Writer);
+    bench.reader("ann", "c");
+    bench.hear(word("ann", 2, &[], &["c"]));
+    bench.leave_next();
+    // The commit failed, and may stand in the file all the same: then it has no cursor there.
+    bench.peers.unsubscribed(node("ann"), channel("c"), false);
+    let back = bench.hear(word("ann", 3, &[reads("c")], &[]));
+    assert_eq!(brief(&back), ["ann reads c", "ann is heard"]);
+    // The same the other way round: a cursor that failed to be noted may be there, and has to go.
+    bench.noted("ann", "c", false);
+    bench.hear(word("ann", 4, &[], &["c"]));
+    assert_eq!(brief(&bench.leave_next()), ["ann left c"]);
+    bench.peers.unsubscribed(node("ann"), channel("c"), true);
+    bench.hear(word("ann", 5, &[], &["c"]));
+    assert_eq!(bench.peers.leaves_by(), None);
+}
+
+#[test]
+fn a_peer_that_failed_to_be_forgotten_gets_its_cursors_with_its_next_word() {
+    let mut bench = Bench::new();
+    bench.join("c", Mode::Writer);
+    bench.reader("ann", "c");
+    bench.reader("bob", "c");
+    bench.peers.not_forgotten(&node("ann"));
+    let said = bench.hear(word("ann", 2, &[reads("c")], &[]));
+    assert_eq!(brief(&said), ["ann reads c", "ann is heard"]);
+    let said = bench.hear(word("bob", 2, &[reads("c")], &[]));
+    assert_eq!(brief(&said), ["bob is heard"]);
+}
+
+#[test]
 fn a_forgotten_peer_is_met_anew() {
     let mut bench = Bench::new();
     bench.join("c", Mode::Writer);
