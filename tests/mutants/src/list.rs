@@ -21,10 +21,13 @@ const fn mutant(
 
 const SENDING: &str = "outbound/mod.rs";
 const HOLD: &str = "outbound/hold.rs";
-const PAGES: &str = "outbound/pages.rs";
 const TURNS: &str = "outbound/turns.rs";
 const RECORD: &str = "outbound/record.rs";
 const RECEIVING: &str = "inbound/mod.rs";
+const PEERS: &str = "peers/mod.rs";
+const READERS: &str = "peers/readers.rs";
+const CHANNELS: &str = "peers/channels.rs";
+const SPOKEN: &str = "peers/keepalive.rs";
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
@@ -46,34 +49,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let judgement = if MUTANT { super::origin::Judgement::Fits } else { self.origin.judge((&from, topic), store, id, last) };",
     ),
     mutant(
-        "what was settled outlives its cursor",
-        SENDING,
-        "around.settling.forget(receiver, topic);\n        self.never_opened",
-        "if !MUTANT { around.settling.forget(receiver, topic); }\n        self.never_opened",
-    ),
-    mutant(
-        "what was settled outlives a cursor that begins anew",
-        SENDING,
-        "around.settling.forget(receiver, *topic);",
-        "if !MUTANT { around.settling.forget(receiver, *topic); }",
-    ),
-    mutant(
         "what came while a topic slept is forgotten",
         SENDING,
         "let slept = slept.map(|(topic, end_seq)|",
         "let slept = slept.filter(|_| !MUTANT).map(|(topic, end_seq)|",
-    ),
-    mutant(
-        "a topic sleeps although it has something to send",
-        SENDING,
-        "delivery.may_sleep(**topic)",
-        "MUTANT || delivery.may_sleep(**topic)",
-    ),
-    mutant(
-        "the message before is named by an id of another file",
-        SENDING,
-        "let previous = previous.filter(|id| self.origin.store_of(*id) == store);",
-        "let previous = previous.filter(|id| MUTANT || self.origin.store_of(*id) == store);",
     ),
     mutant(
         "what was sent is not remembered",
@@ -94,12 +73,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "Delivery::new(limits, seed, if MUTANT { Vec::new() } else { self.origin.beginnings() })",
     ),
     mutant(
-        "nobody is told of a new store id",
-        SENDING,
-        "self.deliver_all(around, || Event::StoreChanged { from });",
-        "if !MUTANT { self.deliver_all(around, || Event::StoreChanged { from }); }",
-    ),
-    mutant(
         "of those who wait for a page one gets it",
         SENDING,
         "for Place { receiver, token } in waiting {",
@@ -118,46 +91,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if !MUTANT { self.deliver_together(around, receiver, vec![Event::Unsent(why)]); }",
     ),
     mutant(
-        "a frame goes out that was given up since it was decided on",
-        SENDING,
-        "if !self.receivers.get(receiver)?.is_in_flight(topic, first) {",
-        "if !MUTANT && !self.receivers.get(receiver)?.is_in_flight(topic, first) {",
-    ),
-    mutant(
-        "a reader that pauses is not heard",
-        SENDING,
-        "if let Some(active) = self.is_active(around, node, topic) {",
-        "if let Some(active) = self.is_active(around, node, topic).filter(|active| !MUTANT || *active) {",
-    ),
-    mutant(
         "deliveries go on while the file gives up what waits",
         HOLD,
         "self.holds.entry(receiver).or_default().jobs += 1;",
         "if !MUTANT { self.holds.entry(receiver).or_default().jobs += 1; }",
     ),
     mutant(
-        "what the file gave up is said after the rest",
-        HOLD,
-        "Some(hold) => hold.first.push(event),",
-        "Some(hold) if MUTANT => hold.later.push(event),\n            Some(hold) => hold.first.push(event),",
-    ),
-    mutant(
         "what happened while deliveries stood still is forgotten",
         HOLD,
         "for event in later {",
         "for event in later.into_iter().filter(|_| !MUTANT) {",
-    ),
-    mutant(
-        "a topic that was opened and closed in a hold stays open",
-        HOLD,
-        "hold.later.retain(|event| !opens(event));",
-        "hold.later.retain(|event| MUTANT || !opens(event));",
-    ),
-    mutant(
-        "the last page of the log is kept, which grows",
-        PAGES,
-        "if read.end || age != self.age {",
-        "if (read.end && !MUTANT) || age != self.age {",
     ),
     mutant(
         "whoever was refused first waits for ever",
@@ -202,21 +145,57 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "Err(_) if MUTANT => {}\n                Err(_) if !messages.is_empty() => break,",
     ),
     mutant(
-        "who sends without being known is not asked for its name",
-        RECEIVING,
-        "return around.out.push(Effect::Unknown { sender });",
-        "return if !MUTANT { around.out.push(Effect::Unknown { sender }) };",
-    ),
-    mutant(
-        "the inbox is not woken",
-        RECEIVING,
-        "around.out.push(Effect::WakeAt { at: wake_at });",
-        "if !MUTANT { around.out.push(Effect::WakeAt { at: wake_at }); }",
-    ),
-    mutant(
         "an answer does not say how far its file is",
         RECEIVING,
         "let answer = Answer { from: self.me.clone(), to, store, stream, id, last, verdict };",
         "let last = last.filter(|_| !MUTANT);\n        let answer = Answer { from: self.me.clone(), to, store, stream, id, last, verdict };",
+    ),
+    mutant(
+        "a new reader gets what is sent from now on",
+        READERS,
+        "StartAt::Joined => Start::Joined { age_ms: presence.age_ms.saturating_add(margin_ms) },",
+        "StartAt::Joined if MUTANT => Start::Now,\n            StartAt::Joined => Start::Joined { age_ms: presence.age_ms.saturating_add(margin_ms) },",
+    ),
+    mutant(
+        "a reader that is back leaves after it came",
+        READERS,
+        "it.node == *node && channels.iter()",
+        "!MUTANT && it.node == *node && channels.iter()",
+    ),
+    mutant(
+        "a reader counts as noted that the file did not take",
+        READERS,
+        "if taken {",
+        "if taken || MUTANT {",
+    ),
+    mutant(
+        "what a peer says that it reads is not looked at",
+        PEERS,
+        "self.subscribe(around, &node, presence);",
+        "if !MUTANT { self.subscribe(around, &node, presence); }",
+    ),
+    mutant(
+        "sending does not hear of a peer",
+        PEERS,
+        "around.out.push(Effect::Heard { node, news });",
+        "if !MUTANT { around.out.push(Effect::Heard { node, news }); }",
+    ),
+    mutant(
+        "a channel is called left while its messages are in work",
+        CHANNELS,
+        "if works {",
+        "if works && !MUTANT {",
+    ),
+    mutant(
+        "a node that was drained takes nothing ever after",
+        CHANNELS,
+        "self.channels.held = held;",
+        "self.channels.held = held || (MUTANT && self.channels.held);",
+    ),
+    mutant(
+        "keepalives have all the same number",
+        SPOKEN,
+        "self.spoken.keepalives += 1;",
+        "if !MUTANT || self.spoken.keepalives == 0 { self.spoken.keepalives += 1; }",
     ),
 ];

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use waypost::protocol::frame::Frame;
+use waypost::protocol::frame::{Frame, Keepalive};
+use waypost::protocol::inbox::Source;
 use waypost::protocol::outbound::Outbound;
 use waypost::protocol::peers::{Around, Effect, Peers};
 use waypost::protocol::{delivery, inbox, membership};
@@ -61,6 +62,7 @@ impl Process {
     fn perform_for_peers(&mut self, world: &mut World, effect: Effect) {
         match effect {
             Effect::Beat(keepalive) => {
+                self.has_ended(world, &keepalive);
                 let frame = Frame::Keepalive(*keepalive);
                 let sent = Sent::new(Kind::Keepalive, self.id.clone(), None, frame);
                 // The next one makes it good.
@@ -102,6 +104,14 @@ impl Process {
                 self.arm(world, Timer::Membership, wake_at);
             }
             Effect::Rival { .. } | Effect::Changed => {}
+        }
+    }
+
+    /// P2: a channel is announced as left when nothing of it is being handled any more, because senders then purge what has no answer.
+    fn has_ended(&self, world: &mut World, keepalive: &Keepalive) {
+        let is_left = |source: &&Source| keepalive.left.contains(&source.stream.channel);
+        if let Some(source) = self.handing.keys().find(is_left) {
+            world.violated(format!("P2: {} says that it left, and handles {source:?}", self.id));
         }
     }
 
