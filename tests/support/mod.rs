@@ -10,6 +10,17 @@ use std::time::{Duration, Instant};
 /// Between two looks at a condition.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Says that a test is left out, and why. With `WAYPOST_TEST_STRICT=1` that fails it: where all tests have to run, none may pass unseen.
+///
+/// # Panics
+/// None may be left out.
+#[track_caller]
+pub fn not_run(why: &str) {
+    let is_strict = std::env::var_os("WAYPOST_TEST_STRICT").is_some_and(|value| value == "1");
+    assert!(!is_strict, "not run, and WAYPOST_TEST_STRICT=1 asks for it: {why}");
+    eprintln!("not run: {why}");
+}
+
 /// Waits until the condition holds.
 ///
 /// # Panics

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::nodes::child::{self, Child};
 use crate::nodes::*;
-use crate::support::eventually_async;
 use crate::support::nats_server::NatsServer;
+use crate::support::{eventually_async, not_run};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use waypost::error::SendError;
 use waypost::{Event, Health, Message, Mode, NewMessage, Node, StartAt};
@@ -173,7 +173,7 @@ fn small_disk(kind: &str, mib: u32) -> Option<[String; 5]> {
     let tried =
         Command::new(&tried[0]).args(&tried[1..]).env("WAYPOST_TEST_FOLDER", inner).output();
     if !tried.is_ok_and(|output| output.status.success()) {
-        eprintln!("not run: this machine lets nobody mount a small {kind}");
+        not_run(&format!("this machine lets nobody mount a small {kind}"));
         return None;
     }
     Some(words("exec \"$0\" \"$@\""))
@@ -418,8 +418,7 @@ async fn p6_a_full_disk_refuses_messages_and_takes_them_again_when_there_is_spac
     let tried = Command::new("unshare").args(mount).output();
     let may_mount = tried.is_ok_and(|output| output.status.success());
     if !may_mount {
-        eprintln!("not run: this machine lets nobody mount a small disk");
-        return;
+        return not_run("this machine lets nobody mount a small disk");
     }
     let mount = "mount -t tmpfs -o size=3m tmpfs \"$WAYPOST_TEST_FOLDER\" && exec \"$0\" \"$@\"";
     full_and_then_not(&["unshare", "-rm", "sh", "-c", mount], "tmpfs", "full").await;

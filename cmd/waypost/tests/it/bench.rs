@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::program::*;
-use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
+use crate::support::{eventually, not_run};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -221,8 +221,7 @@ fn a_full_disk_ends_the_run_with_a_word() {
     let (_server, here) = with_server();
     std::fs::create_dir(here.path("small")).expect("a folder");
     if finish(here.wrap(unshare(mount), ""), b"").code != Some(0) {
-        eprintln!("not run: this machine lets nobody mount a small disk");
-        return;
+        return not_run("this machine lets nobody mount a small disk");
     }
     let ended = finish(here.wrap(unshare(&format!("{mount} && {{ {script}\n}}")), ""), b"");
     let ended = ended.says(1, "is full: choose another with --dir");

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::program::{NOWHERE, PATIENCE, Program, Running, field, finish, numbered, texts};
-use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
+use crate::support::{eventually, not_run};
 use rustix::process::{Resource, Signal};
 
 /// P1, P2, P3, P5: what was printed arrives, once and in order, whatever happened to the sender.
@@ -326,8 +326,7 @@ fn what_a_killed_node_left_is_read_on_a_read_only_filesystem() {
         command.args(["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_waypost")]);
         let ended = finish(here.wrap(command, ""), b"");
         if ended.code == Some(77) || ended.err.contains("unshare") {
-            eprintln!("not run: this machine lets nobody mount anything: {}", ended.err);
-            return;
+            return not_run(&format!("this machine lets nobody mount anything: {}", ended.err));
         }
         let ended = ended.expect_code(0);
         let text = ended.text();
