@@ -31,3 +31,22 @@ pub(crate) fn remove_companions(path: &Path) {
         let _ = fs::remove_file(beside(path, suffix));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_full_disk_a_quota_and_a_limit_of_file_sizes_are_want_of_room_and_nothing_else_is() {
+        let lacks = |errno: Errno| lacks_room(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+            assert!(lacks(errno), "{errno}");
+        }
+        let others =
+            [Errno::IO, Errno::ACCESS, Errno::ROFS, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        for errno in others {
+            assert!(!lacks(errno), "{errno}");
+        }
+    }
+}
