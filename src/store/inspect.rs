@@ -333,8 +333,21 @@ fn with_log(path: &Path) -> rusqlite::Result<Connection> {
         {
             look::unshared(path)
         }
+        // On a full disk there is no room for it. An index that is in use is longer than what is left of one that could not be made.
+        Err((_, error)) if is_for_want_of_room(&error, path) && !has_index(path) => {
+            look::unshared(path)
+        }
         Err((_, error)) => Err(error),
     }
+}
+
+/// Whether the log has an index that somebody may be using.
+fn has_index(path: &Path) -> bool {
+    /// What SQLite makes of it at once, and never less.
+    const REGION_BYTES: u64 = 32 * 1024;
+    let is_whole = |bytes| bytes >= REGION_BYTES;
+    bytes(&beside(path, "-shm")).map_or(true, is_whole)
+        || !matches!(lock::in_use(path), Ok(Use::Free))
 }
 
 /// To a file that is at rest. Reading it through a read-only connection would leave an empty log behind, an immutable one

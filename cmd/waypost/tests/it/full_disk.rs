@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use crate::program::*;
-use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
+use crate::support::{eventually, not_run};
 
 /// A small disk of its own needs a mount, which not every container allows. `$0` is the program, run in a folder with `small` in it.
 fn on_a_small_disk(script: &str) -> Option<Command> {
@@ -12,7 +12,7 @@ fn on_a_small_disk(script: &str) -> Option<Command> {
     let tried =
         Command::new("unshare").args(["-rm", "sh", "-c", &format!("{MOUNT} /mnt")]).output();
     if !tried.is_ok_and(|output| output.status.success()) {
-        eprintln!("not run: this machine lets nobody mount a small disk");
+        not_run("this machine lets nobody mount a small disk");
         return None;
     }
     let mut command = Command::new("unshare");
@@ -99,6 +99,74 @@ fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
     });
     std::fs::write(here.path("delivered"), "").expect("written");
     sender.ended().says(0, "the disk is full");
+}
+
+/// What only looks needs no room: beside a node that runs, one that was killed, with and without its log's index, and one that has stopped.
+#[test]
+fn a_full_disk_can_be_looked_at_and_every_command_says_that_it_is_full() {
+    let script = "mkfifo feed; db=small/alice.db
+        looks() {
+            ballast=small/ballast-$1; head -c 9000000 /dev/zero > $ballast 2> /dev/null
+            for round in one two; do
+                for what in queue 'db check' \"why $id\" doctor; do
+                    \"$0\" --db $db --id alice $what >> $1 2>&1; echo \"ended $what: $?\" >> $1
+                done
+            done
+        }
+        \"$0\" --db $db --id alice send chat --lines --flush 0 < feed > ids 2> err & sender=$!
+        exec 7> feed; echo one >&7
+        until [ -s ids ]; do kill -0 $sender || exit 98; sleep 0.05; done
+        id=$(cat ids)
+        looks running
+        kill -9 $sender; wait $sender
+        looks killed
+        rm $db-shm
+        looks killed-without-index
+        \"$0\" --db $db --id alice send chat two --flush 0 > again || exit 97
+        rm small/ballast-*
+        \"$0\" --db $db --id alice send chat three --flush 0 > stopped || exit 96
+        [ ! -e $db-wal ] || exit 95
+        looks stopped
+        \"$0\" --db $db --id alice send chat four --flush 0 > last || exit 94
+        rm small/ballast-*
+        \"$0\" --db $db db check";
+    let Some(command) = on_a_small_disk(script) else { return };
+    let here = Program::new(NOWHERE);
+    std::fs::create_dir(here.path("small")).expect("a folder");
+    Running::new(here.wrap(command, "")).ended_within(4 * PATIENCE).expect_code(0);
+    for state in ["running", "killed", "killed-without-index", "stopped"] {
+        let told = std::fs::read_to_string(here.path(state)).expect("printed");
+        for what in ["queue", "db check", "why "] {
+            let ended: Vec<&str> =
+                told.lines().filter(|line| line.starts_with(&format!("ended {what}"))).collect();
+            assert_eq!(ended.len(), 2, "{state}: {told}");
+            assert!(ended.iter().all(|line| line.ends_with(": 0")), "{state}: {told}");
+        }
+        assert_eq!(told.matches("FAIL  space        no space left for ").count(), 2, "{told}");
+        assert!(told.contains("the disk is full (or a quota, or a limit)"), "{state}: {told}");
+        for wrong in ["writable for this user", "write-ahead log on this filesystem", "FAIL  file"]
+        {
+            assert!(!told.contains(wrong), "{state}: {told}");
+        }
+    }
+}
+
+/// A disk can be full of files, with bytes to spare.
+#[test]
+fn a_folder_without_room_for_a_file_is_full_and_not_forbidden() {
+    let script = "mount -o remount,nr_inodes=3 small; touch small/one small/two
+        ! touch small/three 2> /dev/null || exit 98
+        \"$0\" --db small/alice.db --id alice send chat x --flush 0 2> sent
+        [ $? = 1 ] || exit 97
+        \"$0\" --db small/alice.db --id alice doctor";
+    let Some(command) = on_a_small_disk(script) else { return };
+    let here = Program::new(NOWHERE);
+    std::fs::create_dir(here.path("small")).expect("a folder");
+    let doctor = finish(here.wrap(command, ""), b"").expect_code(1);
+    let folder = "FAIL  folder       no space left for small/alice.db, the disk is full";
+    assert!(doctor.text().contains(folder), "{}", doctor.text());
+    let sent = std::fs::read_to_string(here.path("sent")).expect("printed");
+    assert!(sent.contains("the disk is full") && !sent.contains("for this user"), "{sent}");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use waypost::LogCut;
 use waypost::error::OpenError;
 use waypost::inspect::{self, InspectError, Inspector};
+use waypost::{LogCut, Reason};
 
 use super::Check;
 use crate::output::{age, bytes, count};
@@ -15,6 +15,8 @@ use crate::output::{age, bytes, count};
 const FREE_LEAST: u64 = 32 * 1024 * 1024;
 /// Less than this is warned of.
 const FREE_COMFORT: u64 = 256 * 1024 * 1024;
+/// With less there is no room at all: for the largest page.
+const FREE_NONE: u64 = 64 * 1024;
 
 pub(super) fn checks(path: &Path) -> Vec<Check> {
     let folder = match path.parent() {
@@ -25,12 +27,13 @@ pub(super) fn checks(path: &Path) -> Vec<Check> {
         let remedy = "create it, or mount what belongs there";
         return vec![Check::fail("folder", format!("{} is no folder", folder.display()), remedy)];
     }
-    let mut checks = vec![writable(folder), space(folder), filesystem(folder), file(path)];
+    let mut checks =
+        vec![writable(folder, path), space(folder, path), filesystem(folder), file(path)];
     checks.extend(log(path));
     checks
 }
 
-fn writable(folder: &Path) -> Check {
+fn writable(folder: &Path, path: &Path) -> Check {
     let name = format!(".waypost-doctor-{}", std::process::id());
     let probe = folder.join(name);
     let tried = fs::OpenOptions::new().write(true).create_new(true).open(&probe);
@@ -40,13 +43,28 @@ fn writable(folder: &Path) -> Check {
         Err(error) => {
             // It may have been created before something else failed.
             let _ = fs::remove_file(&probe);
+            if lacks_room(&error) {
+                return full("folder", path);
+            }
             let found = format!("no file can be created in {} ({error})", folder.display());
             Check::fail("folder", found, "make it writable for this user, or give another --db")
         }
     }
 }
 
-fn space(folder: &Path) -> Check {
+/// Whether it is no matter of permissions: the disk is full, a quota is used up, or no file may become so large.
+fn lacks_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// The sentence that a node has for it.
+fn full(check: &'static str, path: &Path) -> Check {
+    let reason = Reason::DiskFull { path: path.display().to_string() };
+    Check::fail(check, reason.sentence(), reason.remedy())
+}
+
+fn space(folder: &Path, path: &Path) -> Check {
     let free = match rustix::fs::statvfs(folder) {
         Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
         Err(error) => {
@@ -56,7 +74,9 @@ fn space(folder: &Path) -> Check {
     };
     let found = format!("{} free", bytes(free));
     let remedy = "free some: without space nothing can be sent";
-    if free < FREE_LEAST {
+    if free < FREE_NONE {
+        full("space", path)
+    } else if free < FREE_LEAST {
         Check::fail("space", found, remedy)
     } else if free < FREE_COMFORT {
         Check::warn("space", found, remedy)
@@ -118,4 +138,20 @@ fn log(path: &Path) -> Option<Check> {
         }
         None => Check::ok("log", "nothing on record of one that could not be read"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_room_is_no_matter_of_permissions() {
+        use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, StorageFull};
+        for kind in [StorageFull, QuotaExceeded, FileTooLarge] {
+            assert!(lacks_room(&kind.into()), "{kind}");
+        }
+        assert!(!lacks_room(&PermissionDenied.into()));
+        let found = full("folder", Path::new("a.db"));
+        assert!(found.found.contains("no space left for a.db"), "{}", found.found);
+    }
 }
