@@ -9,6 +9,7 @@ use crate::program::{NOWHERE, PATIENCE, Program, Running, field, numbered, texts
 use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
+use waypost::{HandlerError, Mode, Node};
 
 #[test]
 fn every_line_arrives_once_and_in_order_whatever_it_holds() {
@@ -278,6 +279,30 @@ fn what_expires_is_told_at_the_sender() {
         let sent = here.run("send chat y --id alice --to dave --flush 100ms").expect_code(0);
         sent.err.contains("1 message for carol expired undelivered")
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dies_is_told_at_the_sender_and_ends_it_with_a_code_of_its_own() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url()).with("WAYPOST_MAX_ATTEMPTS", "1");
+    let reader = Node::builder().id("bob").nats([server.url()]).storage(here.path("bob.db"));
+    let reader = reader.start().await.expect("started");
+    let inbox = reader.join("chat", Mode::Reader).await.expect("joined");
+    let refuse = |_| async { Err(HandlerError::from("not today")) };
+    inbox.on_message(refuse).await.expect("attached");
+    let one = here.run("send chat x --id alice --to bob --wait=30s").expect_code(5);
+    let said = "bob does not take message ";
+    assert!(one.err.contains(said) && one.err.contains("not today"), "{}", one.err);
+    assert!(one.err.contains("1 delivery of this run will not be made: 1 dead letter for bob"));
+    let why = here.run(&format!("why {} --id alice", one.text().trim())).expect_code(0);
+    assert!(why.text().contains("not today"), "{}", why.text());
+    // For whom it was not meant in particular, and one of several.
+    let all = here.feed("send chat --lines --id alice --wait=30s", b"1\n2\n").expect_code(5);
+    assert!(all.err.contains("2 deliveries of this run will not be made: 2 dead letters for bob"));
+    reader.shutdown().await;
+    // What died before is no loss of this run.
+    let next = here.run("send chat y --id alice --to bob --flush 0").expect_code(0);
+    assert!(!next.err.contains("will not be made"), "{}", next.err);
 }
 
 #[test]
