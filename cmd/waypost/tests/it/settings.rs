@@ -92,6 +92,47 @@ fn wrong_settings_are_refused_with_their_place() {
 }
 
 #[test]
+fn nonsense_about_the_clock_the_space_and_the_wait_for_the_file_is_refused_by_name() {
+    let here = Program::new(NOWHERE);
+    for (field, value) in [
+        ("clock", "\"sometimes\""),
+        ("clock", "3"),
+        ("storage_limit", "\"lots\""),
+        ("storage_limit", "0"),
+        ("storage_limit", "-1"),
+        ("storage_limit", "1.5"),
+        ("lock_wait", "\"soon\""),
+        ("lock_wait", "-1"),
+    ] {
+        fs::write(here.path("node.toml"), format!("{field} = {value}\n")).expect("a file");
+        let place = format!("node.toml, line 1, {field}: ");
+        here.run("send chat hi --config node.toml").says(2, &place);
+    }
+    fs::write(here.path("node.toml"), "storage_limit = 1\n").expect("a file");
+    let least = "storage_limit (1) must be at least";
+    here.run("send chat hi --config node.toml").says(2, least);
+    fs::remove_file(here.path("node.toml")).expect("removed");
+    for (variable, value) in [
+        ("WAYPOST_CLOCK", "sometimes"),
+        ("WAYPOST_CLOCK", "Auto"),
+        ("WAYPOST_STORAGE_LIMIT", "lots"),
+        ("WAYPOST_STORAGE_LIMIT", "0"),
+        ("WAYPOST_STORAGE_LIMIT", "-5"),
+        ("WAYPOST_LOCK_WAIT", "soon"),
+    ] {
+        let here = Program::new(NOWHERE).with(variable, value);
+        let refused = here.run("send chat hi --flush 0").says(2, variable);
+        assert!(refused.err.contains(value), "{variable}={value}: {}", refused.err);
+        assert_eq!(fs::read_dir(here.folder.path()).expect("a folder").count(), 0, "{variable}");
+    }
+    Program::new(NOWHERE).with("WAYPOST_STORAGE_LIMIT", "1").run("send chat hi").says(2, least);
+    for value in ["nonsense", "-1s", "5"] {
+        here.run(&format!("send chat hi --lock-wait={value}")).says(2, "--lock-wait");
+    }
+    assert_eq!(fs::read_dir(here.folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
 fn a_misspelt_variable_is_named_and_nothing_is_begun() {
     let here = Program::new(NOWHERE).with("WAYPOST_MESSAGE_TLL", "none");
     let ended = here.run("send chat hi --flush 0").says(2, "WAYPOST_MESSAGE_TLL is no setting");
