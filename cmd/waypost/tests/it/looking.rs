@@ -329,6 +329,31 @@ fn the_doctor_finds_a_limit_of_subscriptions() {
     }
 }
 
+/// An election takes one more than a node without.
+#[test]
+fn the_doctor_counts_the_subscription_of_an_election() {
+    for (most, election, verdict) in [
+        (6, "off", "ok"),
+        (6, "visible", "fail"),
+        (6, "a,b,c", "fail"),
+        (7, "visible", "ok"),
+        (7, "a,b,c", "ok"),
+    ] {
+        let server = NatsServer::with_config(format!("max_subscriptions: {most}"));
+        let here = Program::new(server.url()).with("WAYPOST_ELECTION", election);
+        let ended = here.run("doctor --json --id a");
+        let checks = ended.json();
+        let row = row(&checks, "check", "permissions");
+        assert_eq!(row["verdict"], verdict, "{most} {election}: {checks}");
+        if verdict == "fail" {
+            ended.expect_code(1);
+            let found = row["found"].as_str().expect("a text");
+            assert!(found.contains("maximum subscriptions exceeded: a node needs 7"), "{found}");
+            assert!(row["remedy"].as_str().expect("a text").contains("configuration"), "{row}");
+        }
+    }
+}
+
 /// Free ports, for servers that have to know of each other before they start.
 fn free_ports<const N: usize>() -> [u16; N] {
     let sockets = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
