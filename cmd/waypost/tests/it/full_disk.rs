@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::program::*;
+use crate::reasons::says;
 use crate::support::nats_server::NatsServer;
 use crate::support::{eventually, not_run};
 
@@ -72,13 +73,17 @@ fn half_a_line_on_a_full_disk_is_taken_back_and_comes_whole_in_the_next_run() {
 
 #[test]
 fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
-    let script = "mkfifo feed; \"$0\" --db small/alice.db --id alice send chat --lines --wait 60s < feed > ids 2> err &
+    let script = "alice='--db small/alice.db --id alice'; mkfifo feed
+        \"$0\" $alice send later waits --to carol --flush 0 > later || exit 94
+        \"$0\" $alice send chat --lines --wait 60s < feed > ids 2> err &
         exec 7> feed; echo one >&7
         until [ -e known ]; do kill -0 $! || exit 96; sleep 0.05; done
         echo two >&7; echo three >&7
         until [ $(wc -l < ids) = 3 ]; do kill -0 $! || exit 98; sleep 0.05; done
         head -c 9000000 /dev/zero > small/ballast; exec 7>&-; touch full
         until [ -e delivered ]; do kill -0 $! || exit 97; sleep 0.05; done
+        \"$0\" $alice why $(cat later) > why; \"$0\" $alice doctor > doctor; touch looked
+        until [ -e read ]; do kill -0 $! || exit 93; sleep 0.05; done
         rm small/ballast; wait $!; code=$?; cat err >&2
         \"$0\" --db small/alice.db db check || exit 95
         exit $code";
@@ -98,6 +103,15 @@ fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
         std::fs::read_to_string(here.path("err")).is_ok_and(|err| err.contains("the disk is full"))
     });
     std::fs::write(here.path("delivered"), "").expect("written");
+    // Its report is told by both commands.
+    eventually(PATIENCE, "it is looked at", || here.path("looked").exists());
+    for place in ["why", "doctor"] {
+        let told = std::fs::read_to_string(here.path(place)).expect("printed");
+        assert!(says(&told, "disk_full"), "{place}: {told}");
+    }
+    let last = here.run("recv later --id carol --from all --count 1").expect_code(0);
+    assert_eq!(last.lines(), ["waits"]);
+    std::fs::write(here.path("read"), "").expect("written");
     sender.ended().says(0, "the disk is full");
 }
 

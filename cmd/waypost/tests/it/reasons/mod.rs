@@ -64,7 +64,7 @@ fn template(name: &str) -> &'static Template {
 }
 
 /// Whether the text holds the sentence and the remedy, whatever the values are.
-fn says(text: &str, name: &str) -> bool {
+pub(super) fn says(text: &str, name: &str) -> bool {
     let Template { sentence, remedy, .. } = template(name);
     holds(text, &format!("{sentence}: {remedy}"))
 }
