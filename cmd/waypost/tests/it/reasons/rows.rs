@@ -1,14 +1,16 @@
 //! One test a row of docs/troubleshooting.md.
 
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use waypost::Limit;
 use waypost::error::SendError;
+use waypost::{Limit, Tls};
 
 use super::*;
-use crate::program::{NOWHERE, Running};
+use crate::program::{NOWHERE, Running, finish};
 
 /// Defines a test for each reason, and the list of them.
 macro_rules! rows {
@@ -25,27 +27,128 @@ macro_rules! rows {
     };
 }
 
-/// What other tests bring about, since it takes a disk that fails, certificates or limits of a server.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("broken", "store::tests::failures"),
-    ("clock_wrong", "reason::tests"),
-    ("limit_near", "tests/it/promises/bounds.rs"),
-    ("no_trust", "transport::nats::tests::access, protocol::stalls::tests"),
-    ("no_files", "a_limit_of_files_that_is_met_while_it_runs_is_named_and_it_goes_on_by_itself"),
-    ("server_said", "a_servers_words_are_sorted_into_denials_limits_and_the_rest"),
-    ("file_failed", "tests/disk/faults.rs"),
-    ("file_damaged", "store::tests::failures"),
-    ("disk_full", "tests/it/store/full_disk.rs, cmd/waypost/tests/it/full_disk.rs"),
+/// What other tests bring about, since it takes a disk that fails or is full, a process of its own or a frozen node: the reason, the file, the test.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("broken", "src/store/tests/failures.rs", "a_writer_that_panicked_is_the_reason"),
+    (
+        "no_files",
+        "cmd/waypost/tests/it/killed.rs",
+        "a_limit_of_files_that_is_met_while_it_runs_is_named_and_it_goes_on_by_itself",
+    ),
+    (
+        "file_failed",
+        "src/store/tests/failures.rs",
+        "a_failed_file_is_tried_again_without_anybody_asking",
+    ),
+    (
+        "file_failed",
+        "tests/disk/faults.rs",
+        "p1_p5_p6_each_operation_of_a_running_sender_or_receiver_may_fail",
+    ),
+    (
+        "file_damaged",
+        "src/store/tests/failures.rs",
+        "a_file_that_does_not_pass_the_check_is_not_written",
+    ),
+    (
+        "file_damaged",
+        "src/store/tests/failures.rs",
+        "a_damaged_page_that_a_reader_meets_is_told_once",
+    ),
+    (
+        "disk_full",
+        "tests/it/store/full_disk.rs",
+        "p6_a_full_disk_refuses_messages_and_takes_them_again_when_there_is_space",
+    ),
+    (
+        "disk_full",
+        "cmd/waypost/tests/it/full_disk.rs",
+        "p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile",
+    ),
+    (
+        "disk_full",
+        "cmd/waypost/tests/it/full_disk.rs",
+        "a_full_disk_can_be_looked_at_and_every_command_says_that_it_is_full",
+    ),
+];
+
+/// Reasons that are not looked for in every place (status, readiness, report, `why`, `doctor`, event, log): in which not, and why.
+const NOT_EVERYWHERE: &[(&str, &str)] = &[
+    (
+        "ended",
+        "whoever has ended tells nothing over the network or into its log; commands find `not_running`",
+    ),
+    ("broken", "a bug: only a store that is made to panic has it, in memory"),
+    (
+        "name_taken",
+        "the second node never starts, so that its error is all there is; the first has no such reason",
+    ),
+    ("not_running", "of a node that is not there: only commands can tell"),
+    ("silent", "of a node that does not answer: only commands can tell"),
+    ("file_in_use", "of a node that never starts: only commands can tell"),
+    ("file_locked", "of a node that never starts: only commands can tell"),
+    (
+        "file_failed",
+        "no process can make its own disk fail; the disk that does is a library's, beside which no command runs",
+    ),
+    ("file_damaged", "as file_failed"),
+    ("file_replaced", "commands open the file that is there now, which is another"),
+    (
+        "disk_full",
+        "a disk of its own takes a process of its own: its status, event and readiness are looked at in tests/it, the rest here",
+    ),
+    (
+        "storage_near",
+        "told as `Event::LimitNear`; it keeps no message from moving, so that `why` has nothing to tell",
+    ),
+    ("limit_near", "told as `Event::LimitNear`"),
+    ("stray_log", "of a node that never starts: only commands can tell"),
+    ("foreign_log", "of a node that never starts: only commands can tell"),
+    ("unauthorized", "a node that is not connected answers no question"),
+    ("no_trust", "a node that is not connected answers no question"),
+    (
+        "no_files",
+        "only a process of its own can have the limit, of which the log is looked at; commands have limits of their own",
+    ),
+    ("no_server", "a node that is not connected answers no question"),
+    (
+        "server_limit",
+        "a node that is not connected answers no question, so that `why` finds it silent",
+    ),
+    (
+        "clock_wrong",
+        "only a process of its own has a clock of its own; it keeps no message from moving, so that `why` has nothing to tell",
+    ),
+    ("clock_apart", "as clock_wrong"),
 ];
 
 #[test]
-fn every_row_of_the_table_is_brought_about() {
+fn every_row_of_the_table_is_brought_about_and_looked_for_everywhere() {
     for template in Reason::ALL {
         let is_here = HERE.contains(&template.name);
-        let is_elsewhere = ELSEWHERE.iter().any(|(name, _)| *name == template.name);
+        let is_elsewhere = ELSEWHERE.iter().any(|(name, ..)| *name == template.name);
         assert!(is_here != is_elsewhere, "{}", template.name);
+        let everywhere = format!("is_told_everywhere(\"{}\"", template.name);
+        let is_everywhere = include_str!("rows.rs").contains(&everywhere);
+        let is_excused = NOT_EVERYWHERE.iter().any(|(name, _)| *name == template.name);
+        assert!(is_everywhere != is_excused, "{}: places", template.name);
     }
-    assert_eq!(HERE.len() + ELSEWHERE.len(), Reason::ALL.len());
+    let is_known = |name: &str| Reason::ALL.iter().any(|template| template.name == name);
+    for name in HERE.iter().chain(NOT_EVERYWHERE.iter().map(|(name, _)| name)) {
+        assert!(is_known(name), "{name}");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (name, file, test) in ELSEWHERE {
+        assert!(is_known(name), "{name}");
+        let source = std::fs::read_to_string(root.join(file)).expect("a source file");
+        let is_there =
+            source.split("#[test]").chain(source.split("#[tokio::test")).skip(1).any(|part| {
+                let mut lines = part.lines().map(str::trim_start).skip(1);
+                let name = lines.next().map(|line| line.trim_start_matches("async "));
+                name.is_some_and(|line| line.starts_with(&format!("fn {test}(")))
+            });
+        assert!(is_there, "{name}: no test {test} in {file}");
+    }
 }
 
 #[test]
@@ -189,6 +292,50 @@ rows! {
         scene.why_says(id, "unauthorized");
         scene.doctor_says("unauthorized");
         scene.node.shutdown().await;
+        // Of one that was let in before, an event tells it.
+        let with = |password: &str| format!("authorization {{ user: x, password: {password} }}");
+        let mut server = NatsServer::with_config(with("right"));
+        let url = server.url().replace("nats://", "nats://x:right@");
+        let scene = Scene::new(&url, "shut-out").await;
+        is_connected(&scene.node).await;
+        server.stop();
+        server.restart_with(with("other"));
+        scene.is_told("unauthorized").await;
+        server.stop();
+        server.restart_with(with("right"));
+        scene.is_over("unauthorized").await;
+        scene.node.shutdown().await;
+    };
+
+    no_trust => async {
+        let mut server = NatsServer::with_config(encrypted("expired"));
+        let roots = [pem("expired-ca.pem"), pem("ca.pem")];
+        let root_certificates = roots.to_vec();
+        let trusting = |builder: Builder| builder.tls(Tls { root_certificates, ..Tls::default() });
+        let scene = Scene::with(&server.url(), "wary", trusting).await;
+        let paths = roots.each_ref().map(|path| path.to_str().expect("text")).join(",");
+        let scene = Scene { here: scene.here.with("WAYPOST_TLS_ROOT_CERTIFICATES", &paths), ..scene };
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        scene.stands_in_its_status("no_trust").await;
+        scene.stands_in_its_readiness("no_trust").await;
+        scene.is_logged("no_trust").await;
+        scene.why_says(id, "no_trust");
+        scene.doctor_says("no_trust");
+        // By the command itself at the default level, with what is wrong.
+        let sent = scene.here.run("send c x --id other --to b --flush 5s").expect_code(0);
+        assert!(says(&sent.err, "no_trust") && sent.err.contains("expired"), "{}", sent.err);
+        // Of one that was connected before, an event tells it.
+        server.stop();
+        server.restart_with(encrypted("server"));
+        is_connected(&scene.node).await;
+        scene.listen();
+        server.stop();
+        server.restart_with(encrypted("expired"));
+        scene.is_told("no_trust").await;
+        server.stop();
+        server.restart_with(encrypted("server"));
+        scene.is_over("no_trust").await;
+        scene.node.shutdown().await;
     };
 
     no_server => async {
@@ -246,6 +393,36 @@ rows! {
         scene.is_over("no_server").await;
         let reasons = scene.node.status().reasons;
         assert!(reasons.iter().all(|reason| reason.name() != "server_limit"), "{reasons:?}");
+        // Of one that was connected before, an event tells it.
+        server.stop();
+        server.restart_with("max_subscriptions: 5");
+        scene.is_told("server_limit").await;
+        scene.node.shutdown().await;
+    };
+
+    server_said => async {
+        let server = NatsServer::start();
+        let url = announcing(server.port(), "-ERR 'a word of the year 2030'\r\n");
+        let scene = Scene::new(&url, "puzzled").await;
+        scene.is_told_everywhere("server_said", None).await;
+        scene.node.shutdown().await;
+    };
+
+    limit_near => async {
+        let server = NatsServer::start();
+        let four = 4.try_into().expect("more than none");
+        let limited = |builder: Builder| builder.queue_limit(four);
+        let scene = Scene::with(&server.url(), "nearly", limited).await;
+        let channel = scene.writes("c").await;
+        send(&channel, NewMessage::text("x").to("b")).await;
+        send(&channel, NewMessage::text("x").to("b")).await;
+        let id = send(&channel, NewMessage::text("x").to("b")).await;
+        scene.stands_in_its_status("limit_near").await;
+        scene.stands_in_its_readiness("limit_near").await;
+        scene.stands_in_its_report("limit_near").await;
+        scene.why_says(id, "limit_near");
+        scene.doctor_says("limit_near");
+        scene.is_logged("limit_near").await;
         scene.node.shutdown().await;
     };
 
@@ -507,6 +684,30 @@ rows! {
         is_refused_by_all(&scene, "foreign_log");
     };
 
+    clock_wrong => async {
+        let server = NatsServer::start();
+        let here = Program::new(server.url());
+        let young = |arguments: &str| {
+            let mut faketime = Command::new("faketime");
+            faketime.args(["-f", "@1980-01-01 00:00:00", env!("CARGO_BIN_EXE_waypost")]);
+            let mut command = here.wrap(faketime, arguments);
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command
+        };
+        let mut node = Running::new(young("send c --lines --id young --wait 1ms"));
+        let mut config = Config::default();
+        config.nats = vec![server.url()];
+        until_it_tells(&mut node, &config, ("young", "clock_wrong"), true).await;
+        let doctor = finish(young("doctor --id young"), b"");
+        let of_the_machine = format!("warn  clock        {}", template("clock_wrong").sentence);
+        assert!(holds(doctor.text(), &of_the_machine), "{}", doctor.text());
+        // By the node's own word, where the one who asks has the right time.
+        let doctor = here.run("doctor --id young");
+        assert!(says(doctor.text(), "clock_wrong"), "{}", doctor.text());
+        let ended = node.ended();
+        assert!(says(&ended.err, "clock_wrong"), "{}", ended.err);
+    };
+
     clock_apart => async {
         let server = NatsServer::start();
         let here = Program::new(server.url());
@@ -521,13 +722,13 @@ rows! {
         let mut node = Running::new(command);
         let mut config = Config::default();
         config.nats = vec![server.url()];
-        until_it_tells(&mut node, &config, false).await;
+        until_it_tells(&mut node, &config, ("jumpy", "clock_apart"), false).await;
         std::fs::write(&off, "+2d").expect("written");
-        until_it_tells(&mut node, &config, true).await;
+        until_it_tells(&mut node, &config, ("jumpy", "clock_apart"), true).await;
         let doctor = here.run("doctor --id jumpy");
         assert!(says(doctor.text(), "clock_apart"), "{}", doctor.text());
         std::fs::write(&off, "+0").expect("written");
-        until_it_tells(&mut node, &config, false).await;
+        until_it_tells(&mut node, &config, ("jumpy", "clock_apart"), false).await;
         let ended = node.ended();
         assert!(says(&ended.err, "clock_apart"), "{}", ended.err);
         assert!(ended.err.contains("the wall clock is 2days ahead of"), "{}", ended.err);
@@ -569,21 +770,66 @@ async fn fill(channel: &Channel) -> SendError {
     }
 }
 
-/// Lets it send until it tells that its wall clock is apart, or no longer: each commit looks at the clock.
-async fn until_it_tells(node: &mut Running, config: &Config, tells: bool) {
+/// Lets it send until it tells this about its wall clock, or no longer: each commit looks at the clock.
+async fn until_it_tells(
+    process: &mut Running,
+    config: &Config,
+    (node, reason): (&str, &str),
+    tells: bool,
+) {
     let end = Instant::now() + PATIENCE;
     loop {
-        node.write(b"x\n");
-        node.line();
-        if let Some(report) = asked(config, "jumpy").await {
-            let told = report.reasons.iter().find(|told| told.reason == "clock_apart");
-            assert!(told.is_none_or(|told| says(&told.to_string(), "clock_apart")), "{told:?}");
+        process.write(b"x\n");
+        process.line();
+        if let Some(report) = asked(config, node).await {
+            let told = report.reasons.iter().find(|told| told.reason == reason);
+            assert!(told.is_none_or(|told| says(&told.to_string(), reason)), "{told:?}");
             if told.is_some() == tells {
                 return;
             }
         }
         assert!(Instant::now() < end, "its clock was set: {tells}");
     }
+}
+
+async fn is_connected(node: &Node) {
+    let is_connected = async || matches!(node.status().link, waypost::Link::Connected { .. });
+    eventually_async(PATIENCE, "it is connected", is_connected).await;
+}
+
+fn pem(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/support/tls").join(name)
+}
+
+/// A server's settings with this certificate.
+fn encrypted(name: &str) -> String {
+    let (certificate, key) = (pem(&format!("{name}.pem")), pem(&format!("{name}-key.pem")));
+    format!("tls {{ cert_file: {certificate:?}, key_file: {key:?} }}")
+}
+
+/// The address of a server that says this to each client that it has answered once, and is this server in all else.
+fn announcing(port: u16, what: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("nats://{}", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+            let [mut from, mut to] = [&client, &server].map(|it| it.try_clone().expect("a socket"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || {
+                let (mut buffer, mut said) = ([0; 65_536], false);
+                while let Ok(count @ 1..) = server.read(&mut buffer) {
+                    client.write_all(&buffer[..count])?;
+                    if !said && buffer[..count].ends_with(b"PONG\r\n") {
+                        client.write_all(what.as_bytes())?;
+                        said = true;
+                    }
+                }
+                client.shutdown(std::net::Shutdown::Both)
+            });
+        }
+    });
+    url
 }
 
 const HOLDS: &str = "it is held";
