@@ -243,6 +243,23 @@ fn parallel_one_shot_sends_are_all_stored() {
     assert_eq!(queue[0]["pending"], SENDS);
 }
 
+/// With the default `lock_wait`: the file is given up as soon as the second says that it waits.
+#[test]
+fn a_send_waits_for_the_file_at_the_default_too() {
+    let here = Program::new(NOWHERE);
+    let mut first = here.spawn("send chat --lines --id alice --flush 0");
+    first.write(b"m0\n");
+    first.line();
+    let second = here.spawn("send chat m1 --id alice --flush 0");
+    eventually(PATIENCE, "the second says that it waits", || {
+        second.said().contains("is in use by") && second.said().contains("waiting for up to 10s")
+    });
+    first.ended().expect_code(0);
+    assert_eq!(second.ended().expect_code(0).lines().len(), 1);
+    let queue = here.run("queue --id alice --json").expect_code(0).json();
+    assert_eq!(queue[0]["pending"], 2);
+}
+
 #[test]
 fn what_expires_is_told_at_the_sender() {
     let server = NatsServer::start();
