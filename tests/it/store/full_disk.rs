@@ -12,6 +12,7 @@ use crate::support::nats_server::NatsServer;
 use crate::support::{eventually_async, not_run};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use waypost::error::SendError;
+use waypost::management::CheckState;
 use waypost::{Event, Health, Message, Mode, NewMessage, Node, StartAt};
 
 const PAYLOAD_BYTES: usize = 8_000;
@@ -324,6 +325,7 @@ fn leave_room(by: &str, enough: bool) {
 async fn fill(by: &str) {
     let builder = builder_at(&child::setting("URL"), child::setting("FOLDER"), "alice");
     let node = begin(builder.compression(false)).await;
+    let mut events = node.events();
     let out = node.join("work", Mode::Writer).await.expect("joined");
     let back = node.join("back", Mode::Reader).await.expect("joined");
     back.on_message(async |message: Message| {
@@ -358,6 +360,12 @@ async fn fill(by: &str) {
     let says_so = |reason: &waypost::Reason| reason.to_string() == error.to_string();
     if kind == "full" {
         assert!(status.reasons.iter().any(says_so), "{error}: {:?}", status.reasons);
+        let readiness = node.readiness().await;
+        let check = readiness.checks.iter().find(|check| check.name == Some("disk_full"));
+        let said = check.is_some_and(|check| check.reason == error.to_string());
+        assert!(said && readiness.state() == CheckState::Failed, "{readiness:?}");
+        let stalled = |event: &Event| matches!(event, Event::Stalled { reason } if says_so(reason));
+        event(&mut events, "the disk is full", |event| stalled(event).then_some(())).await;
     }
     child::write(match status.storage {
         Health::Healthy => "healthy",
