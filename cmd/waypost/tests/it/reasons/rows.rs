@@ -108,7 +108,7 @@ const NOT_EVERYWHERE: &[(&str, &str)] = &[
     ("no_trust", "a node that is not connected answers no question"),
     (
         "no_files",
-        "only a process of its own can have the limit, of which the log is looked at; commands have limits of their own",
+        "only a process of its own can have the limit, of which the log is looked at; a command with so low a one does not begin, and says so",
     ),
     ("no_server", "a node that is not connected answers no question"),
     (
