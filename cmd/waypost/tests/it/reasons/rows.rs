@@ -310,8 +310,8 @@ rows! {
     no_trust => async {
         let mut server = NatsServer::with_config(encrypted("expired"));
         let roots = [pem("expired-ca.pem"), pem("ca.pem")];
-        let root_certificates = roots.to_vec();
-        let trusting = |builder: Builder| builder.tls(Tls { root_certificates, ..Tls::default() });
+        let tls = Tls { root_certificates: roots.to_vec(), ..Tls::default() };
+        let trusting = |builder: Builder| builder.tls(tls.clone());
         let scene = Scene::with(&server.url(), "wary", trusting).await;
         let paths = roots.each_ref().map(|path| path.to_str().expect("text")).join(",");
         let scene = Scene { here: scene.here.with("WAYPOST_TLS_ROOT_CERTIFICATES", &paths), ..scene };
@@ -324,11 +324,12 @@ rows! {
         // By the command itself at the default level, with what is wrong.
         let sent = scene.here.run("send c x --id other --to b --flush 5s").expect_code(0);
         assert!(says(&sent.err, "no_trust") && sent.err.contains("expired"), "{}", sent.err);
+        scene.node.shutdown().await;
         // Of one that was connected before, an event tells it.
         server.stop();
         server.restart_with(encrypted("server"));
+        let scene = Scene::with(&server.url(), "once-trusting", trusting).await;
         is_connected(&scene.node).await;
-        scene.listen();
         server.stop();
         server.restart_with(encrypted("expired"));
         scene.is_told("no_trust").await;
