@@ -176,7 +176,9 @@ fn a_clock_is_believed_where_an_operator_says_so() {
     let believe = |off| at(&here, off, "db believe-clock --id alice");
     believe("+0").says(1, "does not exist");
     here.run("send chat one --to bob --id alice --flush 0").expect_code(0);
-    assert_eq!(here.run("db believe-clock --id alice --json").expect_code(0).json()["ahead_ms"], 0);
+    let right = here.run("db believe-clock --id alice --json").expect_code(0).json();
+    // Two clocks, each cut down to milliseconds.
+    assert!(right["ahead_ms"].as_u64().is_some_and(|ahead_ms| ahead_ms <= 10), "{right}");
     believe("-20000d").says(1, "which can't be right");
     believe("-2d").says(1, "2days behind the time of");
     let mut alice = here.spawn("send chat --lines --to bob --id alice --wait 40s");
