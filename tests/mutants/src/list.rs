@@ -67,12 +67,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if !MUTANT { around.settling.add(run.clone()); }",
     ),
     mutant(
-        "a new receiver does not know where store ids begin",
-        SENDING,
-        "Delivery::new(limits, seed, self.origin.beginnings())",
-        "Delivery::new(limits, seed, if MUTANT { Vec::new() } else { self.origin.beginnings() })",
-    ),
-    mutant(
         "of those who wait for a page one gets it",
         SENDING,
         "for Place { receiver, token } in waiting {",
@@ -89,12 +83,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         SENDING,
         "self.deliver_together(around, receiver, vec![Event::Unsent(why)]);",
         "if !MUTANT { self.deliver_together(around, receiver, vec![Event::Unsent(why)]); }",
-    ),
-    mutant(
-        "deliveries go on while the file gives up what waits",
-        HOLD,
-        "self.holds.entry(receiver).or_default().jobs += 1;",
-        "if !MUTANT { self.holds.entry(receiver).or_default().jobs += 1; }",
     ),
     mutant(
         "what happened while deliveries stood still is forgotten",
@@ -155,18 +143,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         READERS,
         "StartAt::Joined => Start::Joined { age_ms: presence.age_ms.saturating_add(margin_ms) },",
         "StartAt::Joined if MUTANT => Start::Now,\n            StartAt::Joined => Start::Joined { age_ms: presence.age_ms.saturating_add(margin_ms) },",
-    ),
-    mutant(
-        "a reader that is back leaves after it came",
-        READERS,
-        "it.node == *node && channels.iter()",
-        "!MUTANT && it.node == *node && channels.iter()",
-    ),
-    mutant(
-        "a reader counts as noted that the file did not take",
-        READERS,
-        "if taken {",
-        "if taken || MUTANT {",
     ),
     mutant(
         "what a peer says that it reads is not looked at",
