@@ -209,6 +209,8 @@ impl Evidence {
                 (Some(KILLED), _) => run.kill_asked,
                 (Some(TERMINATED), _) | (_, Some(143)) => run.stop_asked,
                 (_, Some(0)) => true,
+                // The server of the moment took a message of this run for too large.
+                (_, Some(5)) => matches!(self.nodes.get(node), Some((Role::Sender, _))),
                 (_, Some(1)) if self.is_server(node) => run.stop_asked,
                 (_, Some(1)) => self.had_full_disk(node, *number),
                 _ => false,
