@@ -158,6 +158,10 @@ impl<B> Inbound<B> {
         if let Event::Finished { .. } = event {
             self.handling = self.handling.saturating_sub(1);
         }
+        if let Event::Woke = event {
+            // The shell's timer is spent, whether it came in time or too early.
+            self.wake_at = None;
+        }
         let mut actions = Vec::new();
         self.inbox.handle(around.now, event, &mut actions);
         for action in actions {

@@ -225,7 +225,7 @@ fn only_the_receipt_of_what_ran_alone_is_committed_alone_and_others_share_a_comm
 }
 
 #[test]
-fn the_time_to_be_woken_is_told_when_it_changes_and_only_then() {
+fn the_time_to_be_woken_is_told_when_it_changes_and_anew_when_it_came_too_early() {
     let mut bench = Bench::new();
     let now = bench.clock.now();
     let Bench { peers, inbound, .. } = &mut bench;
@@ -240,5 +240,7 @@ fn the_time_to_be_woken_is_told_when_it_changes_and_only_then() {
         }
         out.iter().filter(|effect| matches!(effect, Effect::WakeAt { .. })).count()
     };
-    assert_eq!((woken(None), woken(Some(Event::Woke)), woken(Some(Event::Woke))), (1, 0, 0));
+    let consumer = Some(Consumer::Ready);
+    let other = Event::Consumer { channel: channel(), consumer };
+    assert_eq!((woken(None), woken(Some(other)), woken(Some(Event::Woke))), (1, 0, 1));
 }
