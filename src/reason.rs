@@ -314,8 +314,9 @@ fn processes(pids: &[u32]) -> String {
     }
 }
 
+/// To the nearest minute: two clocks that are two days apart are looked at one after the other, and are a moment less apart by that.
 fn apart(by_ms: i64) -> String {
-    let by = span(by_ms.unsigned_abs());
+    let by = span(by_ms.unsigned_abs().saturating_add(30_000));
     if by_ms < 0 { format!("{by} behind") } else { format!("{by} ahead of") }
 }
 

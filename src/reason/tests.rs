@@ -18,6 +18,14 @@ fn a_reason_says_what_is_the_matter_and_what_to_do() {
 }
 
 #[test]
+fn clocks_that_are_two_days_apart_but_for_a_moment_are_two_days_apart() {
+    let by = |by_ms| Reason::ClockApart { by_ms }.sentence();
+    assert_eq!(by(172_799_999), "the wall clock is 2days ahead of what is known to have passed");
+    assert_eq!(by(-172_780_000), "the wall clock is 2days behind what is known to have passed");
+    assert_eq!(by(i64::MAX).split(' ').nth(4), Some("292271023years"));
+}
+
+#[test]
 fn a_clock_that_was_never_set_is_noticed() {
     let name = |at: SystemTime| Reason::of_clock(at).map(|reason| reason.name());
     let epoch = SystemTime::UNIX_EPOCH;
