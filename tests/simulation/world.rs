@@ -394,13 +394,14 @@ impl World {
         }
     }
 
-    /// A node whose file never lacked anything is not to believe that it does; one that a file which went back sends to may.
+    /// A node whose file never lacked anything is not to believe that it does.
     pub(crate) fn note_gap(&mut self, node: usize, source: &Source, gap: Gap) {
-        let of = |node: usize| &self.machines[node];
-        let excused = of(node).forgetful || of(self.index[&source.sender]).forgetful;
-        if let (Gap::WeWentBack { sender_says }, false) = (gap, excused) {
-            let id = &of(node).id;
-            let what = format!("{id} believes that its file lacks {sender_says}, and it does not");
+        let Machine { id, forgetful, .. } = &self.machines[node];
+        if let (Gap::WeWentBack { sender_says }, false) = (gap, forgetful) {
+            let sender = &source.sender;
+            let what = format!(
+                "{id} believes that its file lacks {sender}'s {sender_says}, and it does not"
+            );
             self.violated(what);
         }
     }

@@ -379,6 +379,8 @@ impl<B: Clone> Delivery<B> {
 
     fn store_changed(&mut self, now: Now, from: MessageId) {
         self.stores.push(from);
+        // Also of messages above `from`, which went out under the older one until now.
+        self.queues.values_mut().for_each(|queue| queue.acked_id = None);
         if let Some(flight) = &mut self.flight {
             let later = flight.heads.split_off(flight.heads.partition_point(|h| h.id < from));
             if flight.heads.is_empty() {

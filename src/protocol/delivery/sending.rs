@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::{Action, Delivery, Flight, Foreseen, Head, Limits, Settled};
-use crate::message::{Priority, TopicId};
+use crate::message::{MessageId, Priority, TopicId};
 use crate::protocol::Now;
 
 /// Whether messages of this queue may be sent now, apart from what else may hinder it.
@@ -167,9 +167,9 @@ impl<B: Clone> Delivery<B> {
             return None;
         }
         let (previous, skipped) = match flight.heads.last() {
-            Some(last) if flight.topic == topic => (Some(last.id), 0),
+            Some(last) if flight.topic == topic => (self.previous(Some(last.id), &heads), 0),
             _ if queue.attempts > 0 || queue.failed.is_some() => return None,
-            _ => (queue.acked_id, queue.skipped),
+            _ => (self.previous(queue.acked_id, &heads), queue.skipped),
         };
         Some(Foreseen { topic, heads, previous, skipped })
     }
@@ -187,15 +187,14 @@ impl<B: Clone> Delivery<B> {
         let (mut count, mut bytes, mut header_bytes) = (0, 0, 0);
         let Limits { frame_messages, frame_header_bytes, .. } = self.limits;
         let Some(queue) = self.queues.get(&topic) else { return 0 };
-        let store_of = |head: &Head<B>| self.stores.partition_point(|from| *from <= head.id);
-        let store = queue.front().map(store_of);
+        let store = queue.front().map(|head| self.store_of(head.id));
         for head in queue.iter().take(frame_messages) {
             bytes += head.bytes;
             header_bytes += head.header_bytes;
             let fits = bytes <= self.frame_bytes && header_bytes <= frame_header_bytes;
             let fits = fits || count == 0;
             let sendable = head.body.is_some() && !head.is_expired(now.file_ms);
-            if Some(store_of(head)) != store || !fits || !sendable || head.seq > bound {
+            if Some(self.store_of(head.id)) != store || !fits || !sendable || head.seq > bound {
                 break;
             }
             count += 1;
@@ -203,9 +202,23 @@ impl<B: Clone> Delivery<B> {
         count
     }
 
+    /// Which of the store ids, in their order, this message travels under.
+    fn store_of(&self, id: MessageId) -> usize {
+        self.stores.partition_point(|from| *from <= id)
+    }
+
+    /// What the receiver of these is told that it acknowledged before them. What it acknowledged under an older store id says nothing to it:
+    /// under the new one it has nothing, and would believe that its file lacks it.
+    fn previous(&self, acked_id: Option<MessageId>, heads: &[Head<B>]) -> Option<MessageId> {
+        let store = heads.first().map(|head| self.store_of(head.id));
+        acked_id.filter(|acked| Some(self.store_of(*acked)) == store)
+    }
+
     /// Sends these and starts the ack timer. A repetition waits longer for its answer, as the pauses between attempts grow: also one that had no
     /// answer, since nothing is known of the message but that it may have been handled.
     fn publish(&mut self, now: Now, topic: TopicId, heads: Vec<Head<B>>, out: &mut Vec<Action<B>>) {
+        let acked_id = self.queues.get(&topic).and_then(|queue| queue.acked_id);
+        let previous = self.previous(acked_id, &heads);
         let Some(queue) = self.queues.get_mut(&topic) else { return };
         let attempt = queue.attempts.max(1);
         let published_before = queue.published_seq;
@@ -221,7 +234,7 @@ impl<B: Clone> Delivery<B> {
             heads: heads.clone(),
             attempt,
             repeated,
-            previous: queue.acked_id,
+            previous,
             skipped: queue.skipped,
         });
         self.heard = false;

@@ -199,6 +199,26 @@ fn a_frame_holds_messages_of_one_store_id() {
     assert_eq!(settled(&bench.ack(A, 7)), [(6, 7, 2, &Settled::Acknowledged)]);
 }
 
+#[test]
+fn what_was_acknowledged_under_an_older_store_id_is_not_told_as_the_message_before() {
+    let mut bench = Bench::new(limits());
+    bench.delivery.stores = vec![MessageId::ZERO, id(3)];
+    let mut actions = bench.append(A, 1);
+    (2..=4).for_each(|seq| drop(bench.append(A, seq)));
+    let mut previous = Vec::new();
+    for seq in 1..=4 {
+        previous.extend(actions.iter().filter_map(|action| match action {
+            Action::Publish { previous, .. } => Some(*previous),
+            _ => None,
+        }));
+        actions = bench.ack(A, seq);
+    }
+    assert_eq!(previous, [None, Some(id(1)), None, Some(id(3))]);
+    bench.say(Event::StoreChanged { from: id(4) });
+    let actions = bench.append(A, 5);
+    assert!(matches!(actions[..], [Action::Publish { previous: None, .. }]), "{actions:?}");
+}
+
 /// Whether this is the publication that was foreseen.
 fn came_true(foreseen: &Foreseen<()>, actions: &[Action<()>]) -> bool {
     actions.iter().any(|action| match action {
