@@ -1,40 +1,14 @@
 //! What an order keeps this node from, until it is readmitted.
 
-use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::message::{ChannelName, NodeId};
-use crate::reason::Reason;
+use crate::protocol::admin::Closed;
 use crate::store::SendError;
 
 /// Shared by the driver, which changes it, and the channels, which look before they send.
 #[derive(Debug, Default)]
 pub(crate) struct Gate(RwLock<Closed>);
-
-/// Who closed what.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Closed {
-    pub(crate) kicked: Option<NodeId>,
-    pub(crate) channels: BTreeMap<ChannelName, NodeId>,
-    pub(crate) draining: Option<NodeId>,
-}
-
-impl Closed {
-    /// What hinders a node that is kept out so.
-    pub(crate) fn reasons(&self) -> impl Iterator<Item = Reason> {
-        let kicked = self.kicked.iter().map(|by| Reason::Kicked { by: by.clone() });
-        let channels = self.channels.iter();
-        let channels = channels.map(|(channel, by)| (channel.clone(), by.clone()));
-        let channels = channels.map(|(channel, by)| Reason::KickedFrom { by, channel });
-        let draining = self.draining.iter().map(|by| Reason::Draining { by: by.clone() });
-        kicked.chain(channels).chain(draining)
-    }
-
-    /// Who keeps the node out of this channel.
-    pub(crate) fn out_of(&self, channel: &ChannelName) -> Option<&NodeId> {
-        self.kicked.as_ref().or_else(|| self.channels.get(channel))
-    }
-}
 
 impl Gate {
     /// Of a node that was being drained when it ended.
@@ -46,8 +20,8 @@ impl Gate {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn change(&self) -> RwLockWriteGuard<'_, Closed> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn show(&self, closed: Closed) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = closed;
     }
 
     /// Whether a message for this channel is taken.

@@ -20,8 +20,8 @@ impl<T: Transport> Driver<T> {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Join { channel, mode, start, reply } => {
-                if let Err(error) = self.may_join(&channel) {
-                    let _ = reply.send(Err(error));
+                if let Some(by) = self.admin.closed().out_of(&channel).cloned() {
+                    let _ = reply.send(Err(ChannelError::Kicked { channel, by }));
                     return;
                 }
                 if let Err(why) = self.peers.may_join(&channel) {

@@ -100,17 +100,19 @@ impl<T: Transport> Driver<T> {
             (Subject::Management { to, .. }, Frame::Query(mut query)) => {
                 // One question to all is not to bring all states.
                 query.state &= to != Audience::All;
-                self.report(&query);
+                self.with_admin(|it, around| it.queried(around, query));
             }
             (Subject::Order { .. }, Frame::Order(order)) if order.to == self.me => {
-                self.ordered(order);
+                let office = self.office.as_ref();
+                let by_master = office.is_some_and(|office| office.obeys(&order.from, order.term));
+                self.with_admin(|it, around| it.ordered(around, order, by_master));
             }
             // An operator on this machine asks under our name, and hears it as well.
             (Subject::Management { to: Audience::Node(_), .. }, Frame::Report(report)) => {
-                self.reported(report);
+                self.with_admin(|it, around| it.reported(around, report));
             }
             (Subject::Management { to: Audience::Node(_), .. }, Frame::Outcome(outcome)) => {
-                self.outcome_came(outcome);
+                self.with_admin(|it, around| it.outcome_came(around, outcome));
             }
             _ => self
                 .refuse(Some(sender), "a frame on a subject where it has no business".to_owned()),

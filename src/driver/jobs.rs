@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::orders::Obeyed;
 use super::{ConsumerId, Driver, Timer, WATCH_CLOCK};
 use crate::clock;
 use crate::condition::StorageUse;
 use crate::event::Event;
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
+use crate::protocol::admin::Work;
 use crate::protocol::delivery;
 use crate::protocol::election::{self, StaleToken};
 use crate::protocol::inbox::{self, Source};
-use crate::protocol::orders::Order;
+use crate::protocol::orders::{Done, Order};
 use crate::protocol::outbound::PageRequest;
 use crate::refusal::{ChannelError, NodeError};
 use crate::store::clock::NOTE_ALONE_MS;
@@ -112,7 +112,10 @@ pub(super) enum Completion {
         pending: Result<Vec<Pending>, StoreError>,
         about: Option<crate::protocol::report::About>,
     },
-    Obeyed(Obeyed),
+    Executed {
+        work: Box<Work>,
+        result: Result<Done, StoreError>,
+    },
     Waiting(Result<u64, StoreError>),
     Laggards(Result<(Vec<crate::protocol::report::Account>, StorageUse), StoreError>),
     Lapsed {
@@ -160,20 +163,7 @@ impl<T: Transport> Driver<T> {
                 self.receive(event);
             }
             Completion::Joined { channel, how, result, reply } => {
-                let result = match result.map_err(Into::into).and_then(|at| {
-                    // It was kicked while it joined.
-                    self.may_join(&channel).map(|()| at)
-                }) {
-                    Ok(joined_ms) => {
-                        self.with_peers(|it, around| it.joined(around, channel, how, joined_ms));
-                        Ok(())
-                    }
-                    Err(error @ ChannelError::Kicked { .. }) => {
-                        self.stay_out(channel);
-                        Err(error)
-                    }
-                    Err(error) => Err(error),
-                };
+                let result = self.file_joined(channel, how, result);
                 let _ = reply.send(result);
             }
             Completion::Left { channel, result, reply } => {
@@ -206,8 +196,10 @@ impl<T: Transport> Driver<T> {
                 self.arm(Timer::CleanUp, Some(next));
             }
             Completion::Gone { channel, consumer } => self.detach(&channel, consumer),
-            Completion::Obeyed(obeyed) => self.obeyed(obeyed),
-            Completion::Waiting(waiting) => self.still_waiting(waiting),
+            Completion::Executed { work, result } => self.executed(*work, result),
+            Completion::Waiting(waiting) => {
+                self.with_admin(|it, around| it.waiting(around, waiting.ok()));
+            }
             Completion::Laggards(found) => self.found_laggards(found),
             Completion::Lapsed { took, next_ms } => self.looked_for_lapses(took, next_ms),
             Completion::Pending(pending) => self.found_pending(pending),
@@ -224,6 +216,24 @@ impl<T: Transport> Driver<T> {
         } else {
             tracing::warn!(node = %self.me, error = error as &dyn std::error::Error, "could not {what}");
         }
+    }
+
+    /// The file has it as joined.
+    fn file_joined(
+        &mut self,
+        channel: ChannelName,
+        how: (Mode, StartAt),
+        result: Result<u64, StoreError>,
+    ) -> Result<(), ChannelError> {
+        let joined_ms = result?;
+        if let Some(by) = self.admin.closed().out_of(&channel).cloned() {
+            // It was kicked while it joined.
+            let answer = self.store.leave(vec![channel.clone()]);
+            self.await_job(answer, Completion::Noted);
+            return Err(ChannelError::Kicked { channel, by });
+        }
+        self.with_peers(|it, around| it.joined(around, channel, how, joined_ms));
+        Ok(())
     }
 
     fn settled(

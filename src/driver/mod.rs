@@ -16,17 +16,18 @@ use crate::gate::Gate;
 use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::metering::Flights;
 use crate::protocol::Now;
+use crate::protocol::admin::Admin;
 use crate::protocol::delivery;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::lapse::Lapses;
 use crate::protocol::membership;
-use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::Peers;
 use crate::refusal::StartError;
 use crate::store::{Notes, Notices, Opened, Store, StoreError, UnderWay};
 use crate::transport::{Transport, TransportEvent};
 
+mod admin;
 mod callbacks;
 mod channels;
 mod command;
@@ -41,7 +42,6 @@ mod laggards;
 mod lapses;
 mod line;
 mod members;
-mod orders;
 mod outbound;
 mod pages;
 mod reports;
@@ -55,13 +55,13 @@ pub(crate) use election::{Change, Desk, Standing};
 pub(crate) use inside::is_inside;
 pub(crate) use line::{Commands, Line, line};
 
+use admin::Asker;
 use election::Office;
 use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
 use laggards::Laggards;
-use orders::Asking;
 use outbound::Body;
 use stalls::Stalls;
 use stopping::Stopping;
@@ -109,8 +109,7 @@ enum Timer {
     Clock,
     Contact,
     Look,
-    Orders,
-    Drain,
+    Admin,
     Laggards,
     Lapses,
     Stalls,
@@ -144,7 +143,6 @@ pub(crate) struct Driver<T> {
     dead_letter_told: Option<Instant>,
     /// Dead letters since then.
     dead_letters_untold: u64,
-    reports_told: (Instant, u32),
 
     outbound: Outbound<Body>,
     ahead: Ahead,
@@ -161,9 +159,9 @@ pub(crate) struct Driver<T> {
     begun: Notes,
     handlers: Handlers,
     gate: Arc<Gate>,
-    orders: Orders,
-    asked: Asked,
-    asking: HashMap<u64, Asking>,
+    admin: Admin,
+    /// Who waits for the answers to orders and questions of ours.
+    askers: HashMap<u64, Asker>,
     laggards: Laggards,
     lapses: Lapses,
     stalls: Stalls,
@@ -197,7 +195,7 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
         self.look_for_stalls();
         self.elect(crate::protocol::election::Event::Woke);
-        self.go_on_draining();
+        self.with_admin(Admin::start);
         loop {
             let input = self.next().await;
             if self.is_late() {
@@ -297,8 +295,7 @@ impl<T: Transport> Driver<T> {
             Timer::Clock => self.watch_clock(),
             Timer::Contact => self.look_for_objections(),
             Timer::Look => self.look_whether_we_stood_still(),
-            Timer::Orders => self.look_at_orders(),
-            Timer::Drain => self.look_whether_drained(),
+            Timer::Admin => self.with_admin(Admin::woke),
             Timer::Laggards => self.look_for_laggards(),
             Timer::Lapses => self.look_for_lapses(),
             Timer::Stalls => self.look_for_stalls(),

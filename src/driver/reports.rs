@@ -1,17 +1,12 @@
 //! What this node tells about itself.
 
-use std::time::{Duration, Instant};
-
 use super::election::Office;
 use super::{Completion, Driver};
 use crate::condition::Health;
-use crate::protocol::frame::{ChannelPresence, Frame};
+use crate::protocol::frame::ChannelPresence;
 use crate::protocol::report::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
 use crate::store::{Pending, StoreError};
-use crate::transport::{Audience, Subject, Transport};
-
-/// Most reports a second, so that a stranger's questions cost little.
-const REPORTS_A_SECOND: u32 = 20;
+use crate::transport::Transport;
 
 impl From<&ChannelPresence> for ChannelInfo {
     fn from(presence: &ChannelPresence) -> Self {
@@ -47,15 +42,6 @@ impl<T: Transport> Driver<T> {
 
     /// Answers a question, once the store has told the accounts.
     pub(super) fn report(&mut self, query: &Query) {
-        let (since, count) = &mut self.reports_told;
-        if since.elapsed() >= Duration::from_secs(1) {
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-        let is_ours = query.from == self.me && self.asking.contains_key(&query.query);
-        if *count > REPORTS_A_SECOND && !is_ours {
-            return;
-        }
         let Topology { node, election, mut channels, mut peers } = self.topology();
         let state = self.office.as_ref().filter(|_| query.state).and_then(Office::state_to_report);
         let truncated = channels.len() > MAX_ROWS || peers.len() > MAX_ROWS;
@@ -111,12 +97,6 @@ impl<T: Transport> Driver<T> {
         about: Option<&About>,
     ) {
         (report.reasons, report.reasons_left) = self.told_reasons(pending, about);
-        if report.to == self.me && self.asking.contains_key(&report.query) {
-            return self.reported(Box::new(report));
-        }
-        let to = Audience::Node(report.to.clone());
-        let to = Subject::Management { to, from: self.me.clone() };
-        // Whoever asked asks again.
-        let _ = self.transport.try_publish(&to, Frame::Report(Box::new(report)).encode());
+        self.with_admin(|it, around| it.report(around, Box::new(report)));
     }
 }

@@ -19,12 +19,12 @@ use crate::clock;
 use crate::message::MessageId;
 use crate::metering::Flights;
 use crate::protocol::Now;
+use crate::protocol::admin::Admin;
 use crate::protocol::election::Election;
 use crate::protocol::frame::Stream;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::membership;
-use crate::protocol::orders::{Asked, Orders};
 use crate::protocol::origin::Origin;
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::{self, Identity, Peers};
@@ -64,6 +64,7 @@ impl<T: Transport> Driver<T> {
             inbox,
             left,
             election,
+            draining,
             ..
         } = restored;
         let now = Now { mono: Instant::now(), file_ms: store.now_ms() };
@@ -84,10 +85,16 @@ impl<T: Transport> Driver<T> {
             known: peers.into_iter().map(known).collect(),
             subscriptions: subscriptions.into_iter().map(|s| (s.node, s.channel)).collect(),
             left,
-            held: gate.look().draining.is_some(),
+            held: draining.is_some(),
         };
         let peers = Peers::new(me, of_peers, restored, fastrand::u64(..), now);
-        let orders = Orders::new(node.clone(), incarnation, config.management.clone());
+        let admin = Admin::new(
+            node.clone(),
+            incarnation,
+            config.management.clone(),
+            config.audit.management,
+            draining,
+        );
         let office = config.election_settings().map(|settings| {
             for warning in settings.warnings(&node) {
                 tracing::warn!(%node, "{warning}");
@@ -126,7 +133,6 @@ impl<T: Transport> Driver<T> {
             refusal_told: None,
             dead_letter_told: None,
             dead_letters_untold: 0,
-            reports_told: (now.mono, 0),
             outbound: Outbound::new(
                 delivery_limits(&config),
                 fastrand::u64(..),
@@ -143,9 +149,8 @@ impl<T: Transport> Driver<T> {
             begun,
             handlers: Handlers::new(parts.handlers, Arc::clone(&gate)),
             gate,
-            orders,
-            asked: Asked::default(),
-            asking: HashMap::new(),
+            admin,
+            askers: HashMap::new(),
             laggards: super::Laggards::default(),
             lapses: super::Lapses::default(),
             stalls: super::Stalls::default(),

@@ -161,7 +161,7 @@ impl<T: Transport> Driver<T> {
         let is_below = |it: &Reason| it.is_of_the_server() && !self.stalls.denied.is_empty();
         let mut reasons: Vec<Reason> = link.filter(|it| !is_below(it)).into_iter().collect();
         reasons.extend(self.store.reasons());
-        reasons.extend(self.gate.look().reasons());
+        reasons.extend(self.admin.closed().reasons());
         let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for said in &self.stalls.denied {
             refused.entry(Reason::refused(said.clone()).name()).or_default().push(said);

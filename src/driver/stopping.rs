@@ -41,7 +41,8 @@ impl<T: Transport> Driver<T> {
         self.receive(inbox::Event::Stop);
         self.with_peers(Peers::stop);
         // Whoever gave an order learns that there will be no answer.
-        self.asking.clear();
+        self.admin.stop();
+        self.askers.clear();
         self.take_notices();
         self.leave_office();
     }

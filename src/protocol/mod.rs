@@ -8,6 +8,8 @@ use std::time::Instant;
 
 pub use crate::message::{Body, BodyError, Encoding, TopicId};
 
+pub mod admin;
+mod allowance;
 pub mod backoff;
 pub mod delivery;
 pub mod election;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use crate::message::{Incarnation, NodeId};
 use crate::policy::Management;
 
@@ -34,27 +35,6 @@ pub enum Ruling {
     Ignore,
 }
 
-/// So many in a time, and no more.
-#[derive(Debug)]
-struct Allowance {
-    since: Option<Instant>,
-    count: u32,
-}
-
-impl Allowance {
-    const fn new() -> Self {
-        Self { since: None, count: 0 }
-    }
-
-    fn take(&mut self, now: Instant, each: Duration, most: u32) -> bool {
-        if self.since.is_none_or(|since| since + each <= now) {
-            (self.since, self.count) = (Some(now), 0);
-        }
-        self.count += 1;
-        self.count <= most
-    }
-}
-
 /// Which orders are obeyed.
 #[derive(Debug)]
 pub struct Orders {
@@ -77,8 +57,8 @@ impl Orders {
             under_way: Vec::new(),
             obeyed: VecDeque::new(),
             refused: VecDeque::new(),
-            obeying: Allowance::new(),
-            refusing: Allowance::new(),
+            obeying: Allowance::new(OBEYED_A_SECOND, Duration::from_secs(1)),
+            refusing: Allowance::new(REFUSED_A_MINUTE, Duration::from_secs(60)),
         }
     }
 
@@ -94,16 +74,14 @@ impl Orders {
             return Ruling::Repeat(verdict.clone());
         }
         if let Some(reason) = self.objection(order, by_master) {
-            if !self.refusing.take(now, Duration::from_secs(60), REFUSED_A_MINUTE) {
+            if !self.refusing.take(now) {
                 return Ruling::Ignore;
             }
             remember(&mut self.refused, key, Verdict::Refused(reason.clone()));
             return Ruling::Refuse(reason);
         }
         // Whoever is not heard now says it again.
-        if self.under_way.len() >= MAX_UNDER_WAY
-            || !self.obeying.take(now, Duration::from_secs(1), OBEYED_A_SECOND)
-        {
+        if self.under_way.len() >= MAX_UNDER_WAY || !self.obeying.take(now) {
             return Ruling::Ignore;
         }
         self.under_way.push(key);

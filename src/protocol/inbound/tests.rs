@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::message::{Incarnation, Kind, Priority, StoreId};
-use crate::protocol::frame::{Frame as WireFrame, Keepalive, Stream};
+use crate::message::{Kind, Priority, StoreId};
+use crate::protocol::frame::{Keepalive, Stream};
 use crate::protocol::inbox::{Consumer, Done};
 use crate::protocol::peers::{self, testing};
 use crate::protocol::testing::Clock;
@@ -47,10 +47,7 @@ impl Bench {
         let mut bench = Self { clock, peers, inbound, opened: 0 };
         bench.meet(membership::Event::LinkUp);
         for peer in ["ann", "bob"] {
-            let asked = bench.meet(membership::Event::Unknown(node(peer)));
-            let [peers::Effect::Say { frame, .. }, ..] = &asked[..] else { panic!("{asked:?}") };
-            let WireFrame::Hello { nonce, .. } = **frame else { panic!("{frame:?}") };
-            bench.meet(membership::Event::Welcome { nonce, keepalive: keepalive(peer) });
+            testing::meet(&mut bench.peers, bench.clock.now(), peer);
         }
         let consumer = Some(Consumer::Ready);
         bench.say(Event::Consumer { channel: channel(), consumer });
@@ -95,25 +92,6 @@ impl Bench {
     fn finished(&mut self, from: &str, n: u128) -> Vec<Effect<()>> {
         let results = vec![(id(n), Ok(Done::Handled))];
         self.say(Event::Finished { source: source(from), results })
-    }
-}
-
-fn keepalive(from: &str) -> Keepalive {
-    Keepalive {
-        from: node(from),
-        incarnation: Incarnation::from_u128(9),
-        store: STORE,
-        counter: 1,
-        session: 1,
-        uptime_ms: 1_000,
-        version: String::new(),
-        host: "elsewhere".to_owned(),
-        channels: Vec::new(),
-        left: Vec::new(),
-        draining: false,
-        elects: false,
-        goodbye: false,
-        rival: None,
     }
 }
 
@@ -167,7 +145,7 @@ fn a_stranger_is_asked_for_its_name_and_to_come_again_and_nothing_of_it_is_unpac
 #[test]
 fn a_peer_that_was_thought_away_is_taken_at_its_word_and_asked_whether_it_is_there() {
     let mut bench = Bench::new();
-    let goodbye = Keepalive { goodbye: true, counter: 2, ..keepalive("ann") };
+    let goodbye = Keepalive { goodbye: true, counter: 2, ..testing::keepalive("ann") };
     bench.meet(membership::Event::Keepalive(goodbye));
     assert!(!bench.peers.is_online(&node("ann")));
     let effects = bench.frame("ann", &[1]);

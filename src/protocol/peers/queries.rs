@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Peers;
-use crate::message::{ChannelName, NodeId};
+use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::protocol::Now;
 use crate::protocol::frame::ChannelPresence;
 use crate::protocol::membership::PeerView;
@@ -79,6 +79,11 @@ impl Peers {
     /// What is known of each peer.
     pub fn views(&self) -> impl Iterator<Item = PeerView> {
         self.membership.peers()
+    }
+
+    /// Which run of a peer was heard last.
+    pub fn incarnation(&self, node: &NodeId) -> Option<Incarnation> {
+        self.membership.peers().find(|peer| peer.node == *node).map(|peer| peer.incarnation)
     }
 
     /// Whether a peer is about to be forgotten, so that what is counted of it has to be noted: see [`note`](Self::note).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Around, Effect, Identity, Peers, Restored};
 use crate::message::{Incarnation, NodeId, StoreId};
 use crate::protocol::Now;
+use crate::protocol::frame::{Frame, Keepalive};
 use crate::protocol::membership::{Event, Limits};
 
 pub(super) const ME: Incarnation = Incarnation::from_u128(100);
@@ -31,6 +32,36 @@ pub(super) fn restored(restored: Restored, now: Now) -> Peers {
         max_peers: 10,
     };
     Peers::new(me, limits, restored, 1, now)
+}
+
+/// The word of a node of this name, which has joined nothing.
+pub(in crate::protocol) fn keepalive(name: &str) -> Keepalive {
+    Keepalive {
+        from: NodeId::new(name).expect("a valid name"),
+        incarnation: Incarnation::from_u128(9),
+        store: StoreId::from_u128(7),
+        counter: 1,
+        session: 1,
+        uptime_ms: 1_000,
+        version: String::new(),
+        host: "elsewhere".to_owned(),
+        channels: Vec::new(),
+        left: Vec::new(),
+        draining: false,
+        elects: false,
+        goodbye: false,
+        rival: None,
+    }
+}
+
+/// Lets them meet a node of this name, which is online from then on.
+pub(in crate::protocol) fn meet(peers: &mut Peers, now: Now, name: &str) {
+    let node = NodeId::new(name).expect("a valid name");
+    let asked = handle(peers, now, Event::Unknown(node));
+    let [Effect::Say { frame, .. }, ..] = &asked[..] else { panic!("{asked:?}") };
+    let Frame::Hello { nonce, .. } = **frame else { panic!("{frame:?}") };
+    let keepalive = keepalive(name);
+    handle(peers, now, Event::Welcome { nonce, keepalive });
 }
 
 /// Says this to them where this node sends and handles nothing.

@@ -213,8 +213,12 @@ async fn business_rows_and_message_are_committed_together_or_not_at_all() {
     alice.shutdown().await;
 }
 
-/// What a reader that comes now gets, of messages sent long and just before it joined, and after.
-async fn from(start: StartAt) -> Vec<String> {
+/// Half of the time between two messages, long enough for a busy machine to join a reader in.
+const HALF_WAY: Duration = Duration::from_secs(3);
+
+/// What a reader that comes now gets, of messages sent long and just before it joined, and after. Where it starts depends on when the second of
+/// them was sent.
+async fn from(start: fn(std::time::Instant) -> StartAt) -> Vec<String> {
     let server = NatsServer::start();
     let dir = tempfile::tempdir().expect("a folder");
     let quick = builder(&server, &dir, "alice").keepalive_interval(Duration::from_millis(100));
@@ -228,17 +232,18 @@ async fn from(start: StartAt) -> Vec<String> {
     let sent_at = std::time::Instant::now();
     // Longer than any announcement takes, by which a start is early.
     crate::support::eventually_async(SOON, "time passes", async || {
-        sent_at.elapsed() > Duration::from_secs(3)
+        sent_at.elapsed() > 2 * HALF_WAY
     })
     .await;
+    let sent_at = std::time::Instant::now();
     out.send("lately").await.expect("sent");
     settled(&alice).await;
     crate::support::eventually_async(SOON, "time passes", async || {
-        sent_at.elapsed() > Duration::from_millis(4_500)
+        sent_at.elapsed() > Duration::from_millis(1_500)
     })
     .await;
     let bob = begin(builder(&server, &dir, "bob")).await;
-    let work = bob.join_from("work", Mode::Reader, start).await.expect("joined");
+    let work = bob.join_from("work", Mode::Reader, start(sent_at)).await.expect("joined");
     let at_bob = collect(&work).await;
     reader_is_known(&alice, "work", "bob").await;
     crate::support::eventually_async(SOON, "it has an account", async || {
@@ -257,12 +262,11 @@ async fn from(start: StartAt) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_says_where_it_begins() {
-    let since = StartAt::since(Duration::from_millis(2_500));
     let (now, joined, since, all) = tokio::join!(
-        tokio::spawn(from(StartAt::Now)),
-        tokio::spawn(from(StartAt::Joined)),
-        tokio::spawn(from(since)),
-        tokio::spawn(from(StartAt::All)),
+        tokio::spawn(from(|_| StartAt::Now)),
+        tokio::spawn(from(|_| StartAt::Joined)),
+        tokio::spawn(from(|lately| StartAt::since(lately.elapsed() + HALF_WAY))),
+        tokio::spawn(from(|_| StartAt::All)),
     );
     assert_eq!(now.expect("it ran"), ["now"]);
     assert_eq!(joined.expect("it ran"), ["now"]);
