@@ -43,7 +43,10 @@ impl Node {
                 checks
             }
             Ok((Err(_), ..)) => vec![check(&Reason::Ended {})],
-            Err(_) => vec![failed("file", format!("no answer within {} s", PATIENCE.as_secs()))],
+            Err(_) => match store.health() {
+                Health::Failed(reason) => vec![check(&reason)],
+                _ => vec![failed("file", format!("no answer within {} s", PATIENCE.as_secs()))],
+            },
         };
         self.add_what_is_fine(&mut checks);
         let place = |check: &Check| NEEDS.iter().position(|(need, _)| *need == check.check);

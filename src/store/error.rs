@@ -48,6 +48,13 @@ pub enum StoreError {
         /// The node's file.
         path: PathBuf,
     },
+    /// Another program has held a lock of SQLite's on the file for seconds. It is tried again twice a second, and until then nothing waits
+    /// for it.
+    #[error("{}", Reason::FileLocked { path: path.display().to_string() })]
+    Locked {
+        /// The node's file.
+        path: PathBuf,
+    },
     /// The node has been shut down.
     #[error("the node has been shut down")]
     Closed,
@@ -85,6 +92,7 @@ impl StoreError {
                 Reason::FileDamaged { path: shown(path), said: reason.clone() }
             }
             Self::Replaced { path } => Reason::FileReplaced { path: shown(path) },
+            Self::Locked { path } => Reason::FileLocked { path: shown(path) },
             Self::Closed => Reason::Ended {},
             Self::Limit { .. } | Self::Unanswered | Self::Interrupted | Self::Sql { .. } => {
                 return None;
@@ -105,13 +113,17 @@ impl StoreError {
 
     /// Whether it is told of by itself, as long as it lasts, to whoever watches the node.
     pub(crate) const fn is_told(&self) -> bool {
-        self.is_no_room() || matches!(self, Self::Failed { .. })
+        self.is_no_room() || matches!(self, Self::Failed { .. } | Self::Locked { .. })
     }
 
     /// Whether the same call may succeed later without anyone changing the program.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::Limit { .. } | Self::Failed { .. } | Self::Unanswered => true,
+            Self::Full { .. }
+            | Self::Limit { .. }
+            | Self::Failed { .. }
+            | Self::Locked { .. }
+            | Self::Unanswered => true,
             Self::Corrupt { .. } | Self::Replaced { .. } | Self::Closed | Self::Interrupted => {
                 false
             }

@@ -21,7 +21,7 @@ impl<T> At<T> for rusqlite::Result<T> {
     }
 }
 
-/// Sorts a plain SQLite error: a full disk, a failing disk, a damaged file, or only this statement.
+/// Sorts a plain SQLite error: a full disk, a failing disk, a damaged file, one that somebody else has locked, or only this statement.
 pub(super) fn sorted(error: StoreError, path: &Path) -> StoreError {
     let StoreError::Sql { operation, source } = error else { return error };
     let Some(cause) = source.sqlite_error() else { return StoreError::Sql { operation, source } };
@@ -42,6 +42,7 @@ pub(super) fn sorted(error: StoreError, path: &Path) -> StoreError {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             StoreError::Corrupt { path, reason }
         }
+        ErrorCode::DatabaseBusy => StoreError::Locked { path },
         _ => StoreError::Sql { operation, source },
     }
 }
@@ -105,6 +106,7 @@ pub(crate) fn again(error: &StoreError) -> StoreError {
             StoreError::Corrupt { path: path.clone(), reason: reason.clone() }
         }
         StoreError::Replaced { path } => StoreError::Replaced { path: path.clone() },
+        StoreError::Locked { path } => StoreError::Locked { path: path.clone() },
         StoreError::Closed => StoreError::Closed,
         StoreError::Unanswered => StoreError::Unanswered,
         StoreError::Interrupted => StoreError::Interrupted,

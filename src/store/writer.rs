@@ -75,6 +75,8 @@ pub(super) struct Writer {
     /// What the connection's next commit survives.
     durability: Durability,
     down: Option<Down>,
+    /// Another program has held the file for long, and is not waited for any more.
+    locked: bool,
     /// How much of the disk there is for it.
     room: Room,
     given_way: GivenWay,
@@ -119,6 +121,7 @@ impl Writer {
             // As `open` leaves it.
             durability: Durability::Full,
             down: None,
+            locked: false,
             room,
             given_way: GivenWay::begin(0),
             held_told: None,
@@ -180,8 +183,13 @@ impl Writer {
                 // If even this fails, the next BEGIN does too.
                 let _ = file.writer.execute_batch(ROLLBACK);
             }
-            return Err(fault::sorted(error, &self.shared.path));
+            let error = fault::sorted(error, &self.shared.path);
+            if let StoreError::Locked { .. } = error {
+                self.is_locked(&error);
+            }
+            return Err(error);
         }
+        self.is_free();
         self.ledger.keep();
         self.log_begins &= self.changes() == changes;
         // One that only counted what waits, for a report say, is no commit to be measured.
@@ -264,6 +272,7 @@ impl Writer {
     /// Whether the file has to be looked at although nobody asks for anything.
     fn has_to_look(&self) -> bool {
         self.room.tight
+            || self.locked
             || self.down.as_ref().is_some_and(|down| !down.for_good)
             || self.shared.held().is_some()
     }
@@ -291,6 +300,7 @@ impl Writer {
 
     fn look(&mut self) {
         self.shared.look_at_clock();
+        self.look_whether_free();
         if !self.room.tight {
             self.room.look();
             if self.room.is_low() {

@@ -106,6 +106,53 @@ async fn a_disk_that_was_full_for_a_moment_is_not_called_full_for_ever() {
     assert_eq!(told(&bench), ["StorageFull", "StorageRecovered"]);
 }
 
+#[tokio::test]
+async fn a_file_that_another_program_holds_for_long_is_told_once_and_then_nobody_waits_for_it() {
+    let bench = Bench::new();
+    let before = bench.send("c", "before").await;
+    let other = bench.sql();
+    other.execute_batch("BEGIN IMMEDIATE").expect("begun");
+    let locked = Reason::FileLocked { path: bench.path().display().to_string() };
+    let refused = || async {
+        let refused = bench.store.send(vec![text_to("c", "x")]).await.expect_err("it is locked");
+        let SendError::Storage(error @ StoreError::Locked { .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(error.is_transient());
+        assert_eq!(error.to_string(), locked.to_string());
+    };
+    refused().await;
+    assert_eq!(bench.store.reasons().collect::<Vec<_>>(), [locked.clone()]);
+    // Each would take seconds, if it waited.
+    let many = async {
+        for _ in 0..100 {
+            refused().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), many).await.expect("at once");
+    let told_so = told(&bench);
+    assert!(told_so.len() == 1 && told_so[0].starts_with("StorageFailed"), "{told_so:?}");
+
+    other.execute_batch("ROLLBACK").expect("ended");
+    // Nobody asks for anything.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while bench.store.health() != Health::Healthy {
+        assert!(std::time::Instant::now() < deadline, "still locked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(told(&bench), ["StorageRecovered"]);
+    assert!(bench.send("c", "after").await > before);
+    // A short one is waited for again.
+    other.execute_batch("BEGIN IMMEDIATE").expect("begun");
+    let sent = bench.send("c", "last");
+    let ended = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        other.execute_batch("ROLLBACK").expect("ended");
+    };
+    tokio::join!(sent, ended);
+    assert!(told(&bench).is_empty());
+}
+
 /// The store looks at its file once a second at most: asks until it has.
 async fn until_it_fails(bench: &Bench) -> SendError {
     let deadline = std::time::Instant::now() + Duration::from_secs(30);

@@ -1,16 +1,18 @@
 //! After a failure: what can still be kept of a group, and the file opened anew.
 
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Down, Writer, fail_all};
+use super::{BEGIN, Down, ROLLBACK, Writer, fail_all};
 use crate::condition::Health;
 use crate::config::Durability;
+use crate::reason::Reason;
 use crate::store::error::StoreError;
 use crate::store::fault;
 use crate::store::file::{File, Identity};
 use crate::store::job::Job;
 use crate::store::ledger::Ledger;
+use crate::store::open::look::BUSY_TIMEOUT;
 use crate::store::types::{Cursor, Notice};
 use crate::store::{inbox, meta};
 
@@ -27,6 +29,7 @@ impl Writer {
                 }
             }
             StoreError::Failed { .. } | StoreError::Corrupt { .. } => self.go_down(jobs, error),
+            StoreError::Locked { .. } => fail_all(jobs, &error),
             StoreError::Sql { .. } if error.is_transient() => fail_all(jobs, &error),
             _ if jobs.len() == 1 => fail_all(jobs, &error),
             _ => self.one_by_one_after(jobs, &error),
@@ -75,6 +78,41 @@ impl Writer {
         self.try_again();
     }
 
+    /// Another program has held the file for as long as anybody waits for it. From now on nobody does, so that whoever asks is answered; it is
+    /// tried again in its time.
+    pub(super) fn is_locked(&mut self, error: &StoreError) {
+        if !self.locked && self.wait_for_others(Duration::ZERO) {
+            self.locked = true;
+            if self.shared.health() == Health::Healthy {
+                self.shared.set_health(error.health());
+            }
+        }
+    }
+
+    /// The file could be written, or waited for again.
+    pub(super) fn is_free(&mut self) {
+        if std::mem::take(&mut self.locked) {
+            self.wait_for_others(BUSY_TIMEOUT);
+            if matches!(self.shared.health(), Health::Failed(Reason::FileLocked { .. })) {
+                self.shared.set_health(Health::Healthy);
+            }
+        }
+    }
+
+    /// Tries whether others still hold the file.
+    pub(super) fn look_whether_free(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|_| self.locked) else { return };
+        if file.writer.execute_batch(BEGIN).is_ok() {
+            // If this fails, the next transaction does too.
+            let _ = file.writer.execute_batch(ROLLBACK);
+            self.is_free();
+        }
+    }
+
+    fn wait_for_others(&self, time: Duration) -> bool {
+        self.file.as_ref().is_some_and(|file| file.writer.busy_timeout(time).is_ok())
+    }
+
     /// Nothing is written after a failure before the file was opened again. `copied`: whether all of the log is in the database, so that the
     /// next commit may begin it anew.
     pub(super) fn after_copying(&mut self, copied: Result<bool, StoreError>) {
@@ -119,6 +157,7 @@ impl Writer {
                 self.durability = Durability::Full;
                 self.log_begins = true;
                 self.down = None;
+                self.locked = false;
                 self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).take();
                 self.retell(&before);
                 // Of what was not known to be committed, something may expire earlier.

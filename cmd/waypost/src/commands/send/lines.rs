@@ -131,7 +131,7 @@ fn is_no_room(error: &SendError) -> bool {
 /// Whether it is only room that is missing, or another program that holds the file: both are waited out.
 fn may_pass(error: &SendError) -> bool {
     match error {
-        SendError::Storage(error @ StoreError::Sql { .. }) => error.is_transient(),
+        SendError::Storage(StoreError::Locked { .. }) => true,
         error => is_no_room(error),
     }
 }
