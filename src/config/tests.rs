@@ -11,6 +11,19 @@ fn the_defaults_are_valid() {
     assert_eq!(Config::default().validate(), Ok(()));
 }
 
+/// "However long the network is away" is how the README begins: what limits it follows in the same paragraph.
+#[test]
+fn the_defaults_keep_messages_for_a_week_and_up_to_a_million_and_the_readme_says_so() {
+    let config = Config::default();
+    let week = Duration::from_secs(7 * 24 * 3_600);
+    assert_eq!((config.message_ttl, config.peer_expiry), (Some(week), week));
+    assert_eq!(config.queue_limit.get(), 1_000_000);
+    assert_eq!(config.storage_limit, None, "by how much room there is");
+    let readme = include_str!("../../README.md");
+    let first = readme.split("\n\n").nth(1).expect("a first paragraph");
+    assert_eq!(first.matches("7 days").count(), 2, "{first}");
+}
+
 #[test]
 fn a_contradiction_names_both_fields_and_values() {
     let text = refused(|c| {

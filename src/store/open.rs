@@ -25,7 +25,7 @@ use crate::store::reserve::Reserve;
 
 mod error;
 pub(crate) mod generation;
-mod invariants;
+pub(in crate::store) mod invariants;
 pub(crate) mod log;
 pub(crate) mod look;
 pub(crate) mod schema;

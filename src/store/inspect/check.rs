@@ -12,7 +12,7 @@ use crate::store::crc::Stored;
 use crate::store::disk::beside;
 use crate::store::migrate::user_version;
 use crate::store::open::log::{self, Lost};
-use crate::store::open::{OpenError, schema};
+use crate::store::open::{OpenError, invariants, schema};
 
 pub(super) mod seals;
 
@@ -246,7 +246,13 @@ impl Inspector {
                     progress(Progress { stage: Stage::Accounts, done, total });
                 }
             }
-            counts.compare(connection, report)
+            counts.compare(connection, report)?;
+            // Whatever keeps a node from starting is found here, too.
+            if report.is_sound() {
+                let fault = invariants::fault(connection)?;
+                fault.into_iter().for_each(|fault| report.add(Stage::Accounts, None, fault));
+            }
+            Ok(())
         })
     }
 }

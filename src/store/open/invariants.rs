@@ -23,6 +23,7 @@ const OWNER: &str = "SELECT last_id, (SELECT count(*) FROM waypost_stores) FROM 
 pub(in crate::store) const SELECT_END_SEQ: &str = "SELECT max(coalesce((SELECT end_seq FROM waypost_meta), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
 /// The same in a file of before schema 5.
 const SELECT_END_SEQ_4: &str = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'waypost_outbox'), 0), coalesce((SELECT max(seq) FROM waypost_outbox), 0))";
+const END_OF_TOPIC: &str = "SELECT last_seq FROM waypost_topics WHERE topic = ?1";
 const LAST: &str =
     "SELECT seq, id, topic, created_ms, expires_ms, kind, headers, encoding, crc, payload
     FROM waypost_outbox ORDER BY seq DESC LIMIT 1";
@@ -35,7 +36,7 @@ pub(in crate::store) fn end_seq(conn: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// The first contradiction.
-pub(super) fn fault(connection: &Connection) -> rusqlite::Result<Option<String>> {
+pub(in crate::store) fn fault(connection: &Connection) -> rusqlite::Result<Option<String>> {
     for find in [passed_its_topic, of_no_topic, settled_more, behind_the_log, owner] {
         if let Some(reason) = find(connection)? {
             return Ok(Some(reason));
@@ -89,15 +90,30 @@ fn owner(connection: &Connection) -> rusqlite::Result<Option<String>> {
     Ok(match (owner, last) {
         (None, Some(_)) => Some("it has messages, and no row says whose it is".to_owned()),
         (Some((_, 0)), _) => Some("it has no store id".to_owned()),
-        (Some((given, _)), Some(Some(last))) if last > given => Some(format!(
-            "its last message has the id {last}, above the last one given out, {given}"
-        )),
+        (Some((given, _)), Some(Some(Last { id, .. }))) if id > given => {
+            Some(format!("its last message has the id {id}, above the last one given out, {given}"))
+        }
+        (Some(_), Some(Some(Last { seq, topic, .. }))) => {
+            let end = connection
+                .query_row(END_OF_TOPIC, [topic], |row| row.get::<_, i64>(0))
+                .optional()?;
+            end.filter(|end| *end < seq).map(|end| {
+                format!("its last message is {seq}, and that message's topic ends at {end}")
+            })
+        }
         _ => None,
     })
 }
 
-/// Its id; `None` where the message is damaged.
-fn last_message(row: &Row<'_>) -> rusqlite::Result<Option<MessageId>> {
+/// The last message of the log.
+struct Last {
+    seq: i64,
+    id: MessageId,
+    topic: i64,
+}
+
+/// `None` where the message is damaged.
+fn last_message(row: &Row<'_>) -> rusqlite::Result<Option<Last>> {
     let read = || {
         let id = MessageId::from_bytes(row.get(1)?);
         let stored = Stored {
@@ -111,7 +127,8 @@ fn last_message(row: &Row<'_>) -> rusqlite::Result<Option<MessageId>> {
             encoding: row.get(7)?,
             payload: row.get_ref(9)?.as_blob()?,
         };
-        Ok::<_, rusqlite::Error>(stored.fits(row.get(8)?).then_some(id))
+        let last = Last { seq: row.get(0)?, id, topic: row.get(2)? };
+        Ok::<_, rusqlite::Error>(stored.fits(row.get(8)?).then_some(last))
     };
     Ok(read().unwrap_or(None))
 }

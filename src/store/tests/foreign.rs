@@ -325,3 +325,41 @@ async fn a_journal_that_is_not_the_files_is_refused_before_it_changes_anything()
         }
     }
 }
+
+/// Whatever a start refuses, the check that it names has to find.
+#[tokio::test]
+async fn tables_that_contradict_each_other_are_refused_at_a_start_and_found_by_the_check() {
+    let bench = Bench::new();
+    bench.subscribe("b", "c", Start::Now).await;
+    for text in ["one", "two", "three"] {
+        bench.send("c", text).await;
+    }
+    bench.store.close().await;
+    for harm in [
+        "",
+        "UPDATE waypost_cursors SET acked_seq = 10",
+        "UPDATE waypost_topics SET last_seq = 2",
+        "UPDATE waypost_cursors SET acknowledged = 5",
+        "UPDATE waypost_topics SET last_seq = 9",
+        "PRAGMA foreign_keys = OFF; UPDATE waypost_cursors SET topic = 77",
+        "PRAGMA foreign_keys = OFF; DELETE FROM waypost_stores",
+        "UPDATE waypost_meta SET last_id = zeroblob(16)",
+        "PRAGMA foreign_keys = OFF; DELETE FROM waypost_meta",
+    ] {
+        let folder = TempDir::new().expect("a folder");
+        let path = fs::canonicalize(folder.path()).expect("a path").join("node.db");
+        fs::copy(bench.path(), &path).expect("copied");
+        Connection::open(&path).and_then(|sql| sql.execute_batch(harm)).expect("harmed");
+        let found =
+            Inspector::open(&path).and_then(|it| it.check(|_| {})).expect("it is looked at");
+        assert_eq!(found.is_sound(), harm.is_empty(), "{harm}: {found:?}");
+        let before = listing(&path);
+        match Store::open(options(&path)).map(|opened| opened.store) {
+            Ok(store) if harm.is_empty() => store.close().await,
+            Err(StoreOpenError::Open(OpenError::Contradiction { .. })) if !harm.is_empty() => {
+                assert!(before == listing(&path), "{harm}: something changed");
+            }
+            other => panic!("{harm}: {:?}", other.map(drop)),
+        }
+    }
+}
