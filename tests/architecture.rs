@@ -738,6 +738,24 @@ fn the_library_imports_what_the_table_allows_and_in_no_circle() {
     assert!(wrong.is_empty(), "{} wrong:\n{}\n", wrong.len(), wrong.join("\n"));
 }
 
+/// Standard streams have one place, `cmd/process`: each other program, also one that is yet to come, refuses them.
+#[test]
+fn every_program_denies_itself_the_standard_streams() {
+    let cmd = Path::new(env!("CARGO_MANIFEST_DIR")).join("cmd");
+    let mut looked_at = 0;
+    for program in std::fs::read_dir(cmd).expect("a folder") {
+        let source = program.expect("a folder").path().join("src");
+        let roots = ["lib.rs", "main.rs"].map(|name| std::fs::read_to_string(source.join(name)));
+        let roots: Vec<String> = roots.into_iter().flatten().collect();
+        assert!(!roots.is_empty(), "{}: no root", source.display());
+        let deny =
+            "#![deny(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]";
+        assert!(roots.iter().all(|root| root.contains(deny)), "{}: {deny}", source.display());
+        looked_at += 1;
+    }
+    assert!(looked_at >= 5, "{looked_at}");
+}
+
 /// What no row may allow, whoever changes the table.
 #[test]
 fn the_rules_need_no_machine_and_sql_and_nats_have_a_room_each() {

@@ -9,8 +9,8 @@ use waypost::{Auth, Builder, Link, Mode, NewMessage, Node};
 use crate::nodes::child::{self, Child};
 use crate::nodes::wire::Puppet;
 use crate::nodes::*;
-use crate::support::eventually_async;
 use crate::support::nats_server::NatsServer;
+use crate::support::{eventually_async, not_run};
 
 /// What a child's role begins with.
 const ROLE: &str = "wait ";
@@ -202,7 +202,7 @@ pub(crate) async fn costs_nothing(states: &[&'static str]) {
     for state in states {
         match Waiting::start(state).await {
             Some(one) => waiting.push(one),
-            None => eprintln!("not looked at: this machine cannot bring about \"{state}\""),
+            None => not_run(&format!("this machine cannot bring about \"{state}\"")),
         }
     }
     let first = watch(&waiting).await;

@@ -1,5 +1,7 @@
 //! Looking at running nodes and at files: peers, topology, stats, queue, why, db, doctor.
 
+use std::time::{Duration, Instant};
+
 use crate::program::{NOWHERE, Program, field, texts};
 use crate::support::nats_server::NatsServer;
 use rustix::process::Signal;
@@ -246,6 +248,37 @@ fn a_reader_that_is_gone_is_forgotten_by_runs_that_are_short() {
     });
     let told = here.run("audit --id alice --json").expect_code(0).json();
     assert_eq!(row(&told, "action", "forget")["subject"], "bob");
+}
+
+/// A program that cron starts and its machine cuts off: no run ends in good order, and what each found out is kept all the same.
+#[test]
+fn a_reader_that_is_gone_is_forgotten_by_runs_that_are_short_and_killed() {
+    let server = NatsServer::start();
+    let here = Program::new(server.url())
+        .with("WAYPOST_KEEPALIVE_INTERVAL", "200ms")
+        .with("WAYPOST_OFFLINE_AFTER", "600ms")
+        .with("WAYPOST_PEER_EXPIRY", "3s");
+    let reader = here.spawn("recv chat --id bob");
+    here.run("send chat hello --id alice --wait 30s --to bob").expect_code(0);
+    here.run("send chat hello --id alice --wait 30s").expect_code(0);
+    reader.signal(Signal::KILL);
+    reader.ended();
+    let end = Instant::now() + crate::program::PATIENCE;
+    let forgotten = || {
+        let rows = here.run("queue --id alice --json").expect_code(0).json();
+        rows.as_array().is_some_and(|rows| rows.iter().all(|row| row["receiver"] != "bob"))
+    };
+    while !forgotten() {
+        assert!(Instant::now() < end, "it is never forgotten");
+        let mut alice = here.spawn("send chat --lines --id alice");
+        let lives = Instant::now();
+        while lives.elapsed() < Duration::from_secs(2) {
+            alice.write(b"x\n");
+            alice.line();
+        }
+        alice.signal(Signal::KILL);
+        alice.ended();
+    }
 }
 
 #[test]

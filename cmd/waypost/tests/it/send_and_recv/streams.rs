@@ -274,6 +274,9 @@ fn what_expires_while_send_waits_has_an_exit_code_of_its_own() {
     let lines = "send chat --lines --id dave --ttl 300ms --wait=1500ms";
     here.feed(lines, b"a\nb\nc\n")
         .says(5, "3 deliveries of this run will not be made: 3 expired for no known reader");
+    // Also where it is only given some time to leave.
+    here.run("send chat x --id hal --to bob --ttl 300ms --flush 30s")
+        .says(5, "1 delivery of this run will not be made: 1 expired for bob");
     // It is not waited for any longer than that.
     here.run("send new x --id gus --ttl 300ms --wait=1h")
         .says(5, "1 delivery of this run will not be made: 1 expired for no known reader");
