@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use waypost::protocol::TopicId;
+use waypost::protocol::admin::Step;
 use waypost::protocol::inbox::begun::{Note, Slot};
 use waypost::protocol::inbox::{Done, Source};
 use waypost::protocol::life::{self, Life, Reading, Record, Shown, Trust};
@@ -53,8 +54,6 @@ pub(crate) struct Machine {
     /// When the writer's last answer reaches the process.
     answered_at: Duration,
     pub(crate) backup: Option<File>,
-    /// It is being drained.
-    pub(crate) held: bool,
     /// Its file was an older copy at some time.
     pub(crate) restored: bool,
     /// Its file may lack what it once held.
@@ -106,7 +105,6 @@ impl Machine {
             disk_slow_until: Duration::ZERO,
             answered_at: Duration::ZERO,
             backup: None,
-            held: false,
             restored: false,
             forgetful: false,
             commits: 0,
@@ -486,6 +484,9 @@ impl World {
                 self.schedule(at, Event::Command { node, run, command });
             }
             (Work::Leave(channel), Answer::Done) => self.oracle.left(node, channel),
+            (Work::Step(_, Step::Leave(channels)), Answer::Done) => {
+                channels.iter().for_each(|channel| self.oracle.left(node, channel));
+            }
             (Work::Accept { source, taken, .. }, Answer::Done) => {
                 self.oracle.has_committed(node, source, taken);
             }

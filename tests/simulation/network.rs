@@ -22,6 +22,7 @@ pub(crate) enum Kind {
     Ack,
     Keepalive,
     Management,
+    Order,
 }
 
 /// A frame on its subject.

@@ -72,6 +72,11 @@ pub struct Work {
 }
 
 impl Work {
+    /// Who gave it, and its number.
+    pub fn key(&self) -> (NodeId, u64) {
+        (self.from.clone(), self.order)
+    }
+
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -94,12 +99,13 @@ pub(super) fn steps(
         steps.push(Step::Forget(node.clone()));
     }
     steps.push(Step::Settle);
-    if !channels.is_empty() {
-        steps.push(Step::Leave(channels.to_vec()));
-    }
+    // What the node keeps in memory as well comes last: where it fails, nothing has happened.
     match task {
-        Task::Drain => steps.push(Step::Drain(Some(from.clone()))),
-        Task::Readmit => steps.push(Step::Drain(None)),
+        Task::Kick | Task::KickChannel { .. } if !channels.is_empty() => {
+            return [steps, vec![Step::Count, Step::Leave(channels.to_vec())]].concat();
+        }
+        Task::Drain => return [steps, vec![Step::Count, Step::Drain(Some(from.clone()))]].concat(),
+        Task::Readmit => return [steps, vec![Step::Count, Step::Drain(None)]].concat(),
         Task::PurgeQueue => steps.push(Step::PurgeQueue),
         Task::PurgeSent => steps.push(Step::PurgeSent { before_ms: Some(now_ms) }),
         // What was purged a moment ago is settled as well.

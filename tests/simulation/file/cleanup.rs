@@ -72,7 +72,12 @@ impl Transaction<'_> {
 
     /// Deletes what is settled and older than the retention, and what expired before it had a reader.
     pub(crate) fn clean_up(&mut self) {
-        let keep_from_ms = self.now_ms.saturating_sub(self.limits.retention_ms);
+        self.delete_settled(self.now_ms.saturating_sub(self.limits.retention_ms));
+        self.expire_unclaimed();
+    }
+
+    /// Deletes what is settled and older than that.
+    pub(crate) fn delete_settled(&mut self, keep_from_ms: u64) {
         let passed = |row: &Row| {
             let open = self.tables.cursors.iter();
             let open = open.filter(|((_, topic), cursor)| *topic == row.topic && cursor.open);
@@ -84,7 +89,6 @@ impl Transaction<'_> {
         for seq in doomed {
             self.put(Op::Delete(seq));
         }
-        self.expire_unclaimed();
         let old = self.tables.settlements.iter().filter(|(_, row)| row.at_ms < keep_from_ms);
         let doomed: Vec<_> = old.map(|(key, _)| key.clone()).collect();
         for (receiver, topic, last_seq) in doomed {

@@ -142,6 +142,8 @@ pub(crate) struct Tables {
     pub(crate) peers: BTreeMap<NodeId, Known>,
     pub(crate) subscriptions: BTreeSet<(ChannelName, NodeId)>,
     pub(crate) joins: BTreeMap<ChannelName, JoinRow>,
+    /// For whom the node is being drained.
+    pub(crate) draining: Option<NodeId>,
     /// How each message ended for each receiver for whom a cursor stands; none while it waits.
     pub(crate) fates: BTreeMap<(NodeId, TopicId), BTreeMap<u64, Option<Outcome>>>,
     /// Messages that some receiver did not get, and that is on record.
@@ -170,6 +172,7 @@ pub(crate) enum Op {
     Peer(NodeId, Option<Known>),
     Subscription(ChannelName, NodeId, bool),
     Join(ChannelName, JoinRow),
+    Draining(Option<NodeId>),
     Fate(NodeId, TopicId, u64, Option<Outcome>),
     ForgetFates(NodeId, TopicId),
     GivenUp(NodeId, Uid),
@@ -215,6 +218,7 @@ impl Tables {
                 self.subscriptions.remove(&(channel, node));
             }
             Op::Join(channel, row) => put(&mut self.joins, channel, Some(row)),
+            Op::Draining(by) => self.draining = by,
             Op::Fate(node, topic, seq, fate) => {
                 self.fates.entry((node, topic)).or_default().insert(seq, fate);
             }

@@ -17,6 +17,7 @@ pub(crate) struct Restored {
     pub(crate) subscriptions: Vec<(NodeId, ChannelName)>,
     pub(crate) inbox: Vec<(Source, MessageId)>,
     pub(crate) left: Vec<ChannelName>,
+    pub(crate) draining: Option<NodeId>,
 }
 
 impl Tables {
@@ -31,6 +32,7 @@ impl Tables {
             subscriptions: self.subscriptions.iter().map(|(c, n)| (n.clone(), c.clone())).collect(),
             inbox: self.inbox.iter().map(|(source, last)| (source.clone(), *last)).collect(),
             left: left.map(|(channel, _)| channel.clone()).collect(),
+            draining: self.draining.clone(),
         }
     }
 

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waypost::protocol::TopicId;
+use waypost::protocol::admin::Step;
 use waypost::protocol::delivery::Settled;
 use waypost::protocol::inbox::Source;
 use waypost::protocol::life::Record;
 use waypost::protocol::membership::Known;
+use waypost::protocol::orders::Order;
 use waypost::protocol::peers::Start;
 use waypost::protocol::settling::{Attempt, Run, Settling};
 use waypost::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
@@ -50,6 +52,11 @@ pub(crate) enum Work {
         from: MessageId,
     },
     CleanUp,
+    NoteOrder(Box<Order>),
+    /// Of the order of this number.
+    Step(u64, Step),
+    /// What waits.
+    Count,
 }
 
 impl Work {
@@ -69,6 +76,7 @@ impl Work {
                 | Self::Join(..)
                 | Self::RaiseLastId { .. }
                 | Self::NewStore { .. }
+                | Self::Step(_, Step::Drain(_) | Step::PurgeQueue)
         )
     }
 }
@@ -95,6 +103,7 @@ pub(crate) enum Answer {
         joined_ms: u64,
     },
     Store(StoreId),
+    Waiting(u64),
     /// The file failed; nobody knows what of the group is in it.
     Failed,
 }
@@ -242,7 +251,36 @@ impl Transaction<'_> {
             Work::RaiseLastId { newest, .. } => self.raise_last_id(*newest),
             Work::NewStore { from } => return Answer::Store(self.new_store(*from)),
             Work::CleanUp => self.clean_up(),
+            Work::NoteOrder(_) => {}
+            Work::Step(_, step) => return self.step(step),
+            Work::Count => return self.count(),
         }
         Answer::Done
+    }
+
+    fn step(&mut self, step: &Step) -> Answer {
+        match step {
+            // The node's own, which were submitted before it.
+            Step::Forget(_) | Step::Settle => {}
+            Step::Leave(channels) => channels.iter().for_each(|channel| self.leave(channel)),
+            Step::Drain(by) => self.put(Op::Draining(by.clone())),
+            Step::PurgeQueue => {
+                let cursors = self.tables.cursors.keys();
+                let receivers: BTreeSet<NodeId> = cursors.map(|(node, _)| node.clone()).collect();
+                receivers.iter().for_each(|receiver| self.purge(receiver, None));
+            }
+            Step::PurgeSent { before_ms } => {
+                self.delete_settled(before_ms.unwrap_or(self.now_ms + 1));
+            }
+            Step::Count => return self.count(),
+        }
+        Answer::Done
+    }
+
+    fn count(&self) -> Answer {
+        let cursors = self.tables.cursors.iter();
+        let pending =
+            cursors.map(|((_, topic), row)| row.pending(self.tables.topics[topic].accepted));
+        Answer::Waiting(pending.sum())
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Oracle {
     joined: BTreeMap<(usize, ChannelName), Duration>,
     /// Transactions of handlers that were told of their commit.
     transactions: BTreeSet<(usize, Uid)>,
+    /// Orders that some node began to obey, by who gave them, and whether it did.
+    orders: BTreeMap<(NodeId, u64), bool>,
     pub(crate) calls: u64,
 }
 
@@ -98,6 +100,7 @@ impl Oracle {
             finished: BTreeMap::new(),
             joined: BTreeMap::new(),
             transactions: BTreeSet::new(),
+            orders: BTreeMap::new(),
             calls: 0,
         }
     }
@@ -115,6 +118,23 @@ impl Oracle {
 
     pub(crate) fn left(&mut self, node: usize, channel: &ChannelName) {
         self.joined.remove(&(node, channel.clone()));
+    }
+
+    /// P5: an order is obeyed once, whatever comes twice and whatever is killed.
+    pub(crate) fn order_begins(&mut self, key: (NodeId, u64)) -> Result<(), String> {
+        match self.orders.insert(key.clone(), false) {
+            Some(_) => Err(format!("P5: the order {key:?} is obeyed twice")),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn order_is_done(&mut self, key: (NodeId, u64)) {
+        self.orders.insert(key, true);
+    }
+
+    pub(crate) fn order_answered(&self, key: &(NodeId, u64), done: bool) -> Result<(), String> {
+        let truly = self.orders.get(key).is_some_and(|done| *done);
+        if done && !truly { Err("done, which it is not".to_owned()) } else { Ok(()) }
     }
 
     pub(crate) fn process_ended(&mut self, node: usize) {

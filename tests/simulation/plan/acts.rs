@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use waypost::{ChannelName, NodeId};
+use waypost::protocol::orders::Task;
+use waypost::{ChannelName, Mode, NodeId, StartAt};
 
 use crate::file::{Draft, File, Work};
 use crate::network::Weather;
@@ -38,10 +39,11 @@ pub(crate) enum Act {
         node: usize,
         channel: ChannelName,
     },
-    /// An operator has it take no messages, or take them again; a restart does not end that.
-    Drain {
+    /// An operator on this node has one do this.
+    Order {
         node: usize,
-        held: bool,
+        to: NodeId,
+        task: Task,
     },
     /// Joins again what it left.
     Rejoin {
@@ -140,7 +142,7 @@ impl World {
             }
             Act::Handle { node, channel, .. } => self.command(node, Command::Detach(channel)),
             Act::Leave { node, channel } => self.command(node, Command::Leave(channel)),
-            Act::Drain { node, held } => self.drain(node, held),
+            Act::Order { node, to, task } => self.command(node, Command::Order(to, task)),
             Act::Rejoin { node } => self.rejoin(node),
             Act::Forget { node, peer } => self.command(node, Command::Forget(peer)),
             Act::Purge { node, peer, channel } => {
@@ -204,9 +206,26 @@ impl World {
         self.schedule(self.now, Event::Command { node, run, command });
     }
 
-    fn drain(&mut self, node: usize, held: bool) {
-        if std::mem::replace(&mut self.machines[node].held, held) != held {
-            self.command(node, Command::Hold(held));
+    /// A second later, if it still runs then.
+    pub(crate) fn command_later(&mut self, node: usize, command: Command) {
+        let (run, at) = (self.run_of(node), self.now + Duration::from_secs(1));
+        self.schedule(at, Event::Command { node, run, command });
+    }
+
+    /// A program that is kept out tries again.
+    pub(crate) fn join_later(
+        &mut self,
+        node: usize,
+        channel: ChannelName,
+        mode: Mode,
+        start: StartAt,
+    ) {
+        self.command_later(node, Command::Join(channel, mode, start));
+    }
+
+    pub(crate) fn rejoin_later(&mut self, node: usize) {
+        for (channel, mode, start) in self.machines[node].joins.clone() {
+            self.join_later(node, channel, mode, start);
         }
     }
 
@@ -216,9 +235,10 @@ impl World {
         }
     }
 
-    /// A program that is not running sends later.
+    /// A program that is not running, or kept out, sends later.
     fn send(&mut self, node: usize, drafts: Vec<Draft>) {
-        if self.machines[node].process.is_some() {
+        let process = self.machines[node].process.as_ref();
+        if process.is_some_and(|it| drafts.iter().all(|draft| it.admits(&draft.channel))) {
             self.submit(node, Work::Send(drafts));
         } else if !self.calm {
             let at = self.now + self.dice.millis(500, 3_000);
@@ -255,7 +275,7 @@ impl World {
             machine.disk_slow_until = self.now;
             machine.away_until = self.now;
             self.schedule(self.now, Event::Start { node });
-            self.drain(node, false);
+            self.command(node, Command::Readmit);
             self.rejoin(node);
             for (channel, mode, _) in self.machines[node].joins.clone() {
                 self.command(node, Command::Pause(channel.clone(), false));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use waypost::protocol::orders::Task;
+
 use super::{Act, Crash, Plan, channel};
 use crate::dice::Dice;
 use crate::network::Weather;
@@ -13,7 +15,7 @@ const WALL_START_MS: i64 = crate::world::WALL_START_MS as i64;
 type Fault = fn(&mut Plan, &mut Dice, usize, Duration);
 
 /// Every kind, with how many plans of a thousand have it.
-const KINDS: [(Fault, u32); 18] = [
+const KINDS: [(Fault, u32); 19] = [
     (crash, 400),
     (fuse, 500),
     (stop, 200),
@@ -32,6 +34,7 @@ const KINDS: [(Fault, u32); 18] = [
     (restore, 120),
     (wipe, 80),
     (drain, 120),
+    (order, 250),
 ];
 
 impl Plan {
@@ -201,6 +204,29 @@ fn wipe(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
 }
 
 fn drain(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
-    plan.then(at, Act::Drain { node, held: true });
-    plan.then(at + away(dice), Act::Drain { node, held: false });
+    let to = plan.nodes[node].id.clone();
+    plan.then(at, Act::Order { node, to: to.clone(), task: Task::Drain });
+    plan.then(at + away(dice), Act::Order { node, to, task: Task::Readmit });
+}
+
+/// Somebody has some node do something, itself perhaps, and mostly readmits it later.
+fn order(plan: &mut Plan, dice: &mut Dice, node: usize, at: Duration) {
+    let to = plan.nodes[dice.index(plan.nodes.len())].id.clone();
+    let peer = plan.nodes[dice.index(plan.nodes.len())].id.clone();
+    let task = match dice.below(8) {
+        0 => Task::Kick,
+        1 => Task::KickChannel { channel: channel(0) },
+        2 => Task::PurgeQueue,
+        3 => Task::PurgeSent,
+        4 => Task::PurgeAll,
+        5 => Task::Forget { node: peer },
+        6 => Task::Drain,
+        _ => Task::Readmit,
+    };
+    // A reader that comes later does not get what is gone by then.
+    plan.exact &= !matches!(task, Task::PurgeSent | Task::PurgeAll | Task::Forget { .. });
+    plan.then(at, Act::Order { node, to: to.clone(), task });
+    if dice.permille(700) {
+        plan.then(at + away(dice), Act::Order { node, to, task: Task::Readmit });
+    }
 }

@@ -13,6 +13,9 @@ const HANDLER: ConsumerId = ConsumerId(1);
 impl Process {
     pub(super) fn command(&mut self, world: &mut World, command: Command) {
         match command {
+            Command::Join(channel, mode, start) if !self.may_join(&channel) => {
+                world.join_later(self.me, channel, mode, start);
+            }
             Command::Join(channel, mode, start) => {
                 world.submit(self.me, Work::Join(channel, mode, start));
             }
@@ -36,7 +39,8 @@ impl Process {
                 self.handled_here.remove(&channel);
                 self.with_peers(world, |it, around| it.detach(around, &channel, HANDLER));
             }
-            Command::Hold(held) => self.with_peers(world, |it, around| it.hold(around, held)),
+            Command::Order(to, task) => self.give(world, to, task),
+            Command::Readmit => self.readmit(world),
             Command::Forget(node) => self.forget(world, node),
             Command::Purge(node, channel) => {
                 self.outbound.stand_still(node.clone());

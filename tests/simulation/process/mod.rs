@@ -9,21 +9,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waypost::protocol::Now;
+use waypost::protocol::admin::Admin;
 use waypost::protocol::delivery;
 use waypost::protocol::frame::{Frame, Stream};
 use waypost::protocol::inbound::Inbound;
 use waypost::protocol::inbox::{self, Done, Source};
 use waypost::protocol::membership;
+use waypost::protocol::orders::Task;
 use waypost::protocol::origin::Origin;
 use waypost::protocol::outbound::{Outbound, PageRequest, Topic};
 use waypost::protocol::peers::{self, Identity, Peers};
 use waypost::protocol::settling::Settling;
-use waypost::{ChannelName, Incarnation, MessageId, Mode, NodeId, StartAt};
+use waypost::{ChannelName, Incarnation, Management, MessageId, Mode, NodeId, StartAt};
 
 use crate::file::{Answer, By, Restored, Row, Work};
 use crate::network::{Kind, Sent};
 use crate::world::World;
 
+mod admin;
 mod channels;
 mod inbound;
 mod members;
@@ -50,6 +53,7 @@ pub(crate) enum Timer {
     Leaving,
     Record,
     CleanUp,
+    Admin,
     Stop,
 }
 
@@ -61,10 +65,15 @@ pub(crate) enum Command {
     Pause(ChannelName, bool),
     Attach(ChannelName),
     Detach(ChannelName),
-    Hold(bool),
+    /// Has a node do this.
+    Order(NodeId, Task),
+    /// Ends whatever keeps it out.
+    Readmit,
     Forget(NodeId),
     Purge(NodeId, Option<ChannelName>),
-    Stop { within: Duration },
+    Stop {
+        within: Duration,
+    },
 }
 
 /// A page of a backlog.
@@ -105,6 +114,9 @@ pub(crate) struct Process {
     peers: Peers,
     inbound: Inbound<Content>,
     handing: BTreeMap<Source, inbound::Handing>,
+    admin: Admin,
+    /// By the numbers of the orders.
+    executing: BTreeMap<u64, admin::Executing>,
     /// The channels for which there is a handler.
     handled_here: BTreeSet<ChannelName>,
     armed: BTreeMap<Timer, Duration>,
@@ -133,10 +145,12 @@ impl Process {
             known: restored.peers,
             subscriptions: restored.subscriptions,
             left: restored.left,
-            held: world.machines[me].held,
+            held: restored.draining.is_some(),
         };
         let peers = Peers::new(identity, settings.membership, of_peers, world.dice.draw(), now);
         let inbound = Inbound::new(id.clone(), settings.inbox, restored.inbox);
+        let admin =
+            Admin::new(id.clone(), incarnation, Management::Anyone, true, restored.draining);
         let mut process = Self {
             me,
             id,
@@ -151,6 +165,8 @@ impl Process {
             peers,
             inbound,
             handing: BTreeMap::new(),
+            admin,
+            executing: BTreeMap::new(),
             handled_here: BTreeSet::new(),
             armed: BTreeMap::new(),
             stopping: None,
@@ -166,6 +182,8 @@ impl Process {
         }
         let first_clean_up = process.settings.cleanup_interval.min(Duration::from_secs(60));
         process.arm(world, Timer::CleanUp, Some(world.now + first_clean_up));
+        process.with_admin(world, Admin::start);
+        process.readmit(world);
         process
     }
 
@@ -224,6 +242,7 @@ impl Process {
                 self.with_peers(world, |it, around| it.note(around, None));
                 world.submit(self.me, Work::CleanUp);
             }
+            Timer::Admin => self.with_admin(world, Admin::woke),
             Timer::Stop => {}
         }
     }
@@ -243,6 +262,12 @@ impl Process {
             }
             (Kind::Management, Frame::Welcome { nonce, keepalive }) => {
                 self.meet(world, membership::Event::Welcome { nonce, keepalive });
+            }
+            (Kind::Order, Frame::Order(order)) => {
+                self.with_admin(world, |it, around| it.ordered(around, order, false));
+            }
+            (Kind::Management, Frame::Outcome(outcome)) => {
+                self.with_admin(world, |it, around| it.outcome_came(around, outcome));
             }
             (kind, frame) => world.violated(format!("{kind:?} carries {frame:?}")),
         }
@@ -288,13 +313,20 @@ impl Process {
             Work::Purge(node, _) => self.given_up(world, &node),
             Work::Join(channel, mode, start) => {
                 if let Answer::Joined { joined_ms } = answer {
+                    if !self.may_join(&channel) {
+                        // It was kicked while it joined.
+                        world.submit(self.me, Work::Leave(channel.clone()));
+                        return world.join_later(self.me, channel, mode, start);
+                    }
                     let how = (mode, start);
                     self.with_peers(world, |it, around| {
                         it.joined(around, channel, how, joined_ms);
                     });
                 }
             }
-            Work::Leave(channel) if !failed => self.has_left(world, channel),
+            Work::Leave(channel) if !failed && self.peers.has_joined(&channel) => {
+                self.has_left(world, channel);
+            }
             Work::RaiseLastId { from, .. } => match failed {
                 false => world.submit(self.me, Work::NewStore { from }),
                 true => self.outbound.no_new_store(),
@@ -306,6 +338,18 @@ impl Process {
             Work::CleanUp => {
                 let next = world.now + self.settings.cleanup_interval;
                 self.arm(world, Timer::CleanUp, Some(next));
+            }
+            Work::NoteOrder(order) => {
+                let result = if failed { Err(None) } else { Ok(()) };
+                self.with_admin(world, |it, around| it.noted(around, *order, result));
+            }
+            Work::Step(key, _) => self.step_done(world, key, &answer),
+            Work::Count => {
+                let waiting = match answer {
+                    Answer::Waiting(waiting) => Some(waiting),
+                    _ => None,
+                };
+                self.with_admin(world, |it, around| it.waiting(around, waiting));
             }
             Work::Send(_) | Work::KnowPeer(..) | Work::Leave(_) => {}
         }
@@ -320,6 +364,7 @@ impl Process {
         self.arm(world, Timer::Stop, Some(deadline));
         self.receive(world, inbox::Event::Stop);
         self.with_peers(world, Peers::stop);
+        self.admin.stop();
         self.take_notices(world);
     }
 
