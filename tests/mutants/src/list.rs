@@ -28,6 +28,8 @@ const PEERS: &str = "peers/mod.rs";
 const READERS: &str = "peers/readers.rs";
 const CHANNELS: &str = "peers/channels.rs";
 const SPOKEN: &str = "peers/keepalive.rs";
+const ADMIN: &str = "admin/mod.rs";
+const ORDERS: &str = "orders.rs";
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
@@ -173,5 +175,41 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         SPOKEN,
         "self.spoken.keepalives += 1;",
         "if !MUTANT || self.spoken.keepalives == 0 { self.spoken.keepalives += 1; }",
+    ),
+    mutant(
+        "an order that comes again is obeyed again",
+        ORDERS,
+        "let before = self.obeyed.iter().chain(&self.refused).find(|(known, _)| *known == key);",
+        "let before = self.obeyed.iter().chain(&self.refused).find(|(known, _)| *known == key).filter(|_| !MUTANT);",
+    ),
+    mutant(
+        "deliveries go on while an order gives up what waits",
+        ADMIN,
+        "around.out.extend(held.iter().cloned().map(Effect::StandStill));",
+        "if !MUTANT { around.out.extend(held.iter().cloned().map(Effect::StandStill)); }",
+    ),
+    mutant(
+        "deliveries never go on after an order",
+        ADMIN,
+        "around.out.extend(held.into_iter().map(Effect::GoOn));",
+        "if !MUTANT { around.out.extend(held.into_iter().map(Effect::GoOn)); }",
+    ),
+    mutant(
+        "a channel that the file has as left is still read",
+        ADMIN,
+        "around.out.extend(channels.into_iter().map(Effect::Left));",
+        "if !MUTANT { around.out.extend(channels.into_iter().map(Effect::Left)); }",
+    ),
+    mutant(
+        "a node that was readmitted takes nothing",
+        ADMIN,
+        "around.out.push(Effect::Hold(self.closed.draining.is_some()));",
+        "around.out.push(Effect::Hold(self.closed.draining.is_some() || MUTANT));",
+    ),
+    mutant(
+        "an order that failed is told as done",
+        ADMIN,
+        "Verdict::Refused(FILE_FAILED.to_owned())",
+        "if MUTANT { Verdict::Done(Done::default()) } else { Verdict::Refused(FILE_FAILED.to_owned()) }",
     ),
 ];
