@@ -1,7 +1,6 @@
 //! Of its clock.
 
 use std::process::Command;
-use std::time::Instant;
 
 use super::*;
 use crate::program::{Running, finish};
