@@ -119,8 +119,17 @@ impl Scene {
         name: &'static str,
         settings: impl FnOnce(Builder) -> Builder,
     ) -> Self {
+        Self::on(Program::new(nats), nats, name, settings).await
+    }
+
+    /// In this folder, where its file may be already.
+    async fn on(
+        here: Program,
+        nats: &str,
+        name: &'static str,
+        settings: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         Log::of_all();
-        let here = Program::new(nats);
         let builder = settings(builder(nats, &here.path(""), name));
         let node = builder.start().await.expect("started");
         let port: Address = "127.0.0.1:0".parse().expect("an address");
@@ -140,6 +149,8 @@ impl Scene {
                 let (list, reason) = match event {
                     Event::Stalled { reason } => (&begun, reason),
                     Event::Resumed { reason } => (&over, reason),
+                    // Those have an event of their own, at each mark.
+                    Event::LimitNear(near) => (&begun, near.reason()),
                     _ => continue,
                 };
                 list.lock().unwrap_or_else(PoisonError::into_inner).push(reason.name().to_owned());
@@ -187,10 +198,14 @@ impl Scene {
     }
 
     async fn stands_in_its_readiness(&self, name: &str) {
+        self.stands_in_its_own_readiness(name).await;
+        self.is_told_to_probes(name).await;
+    }
+
+    async fn stands_in_its_own_readiness(&self, name: &str) {
         let readiness = self.node.readiness().await;
         let check = readiness.checks.iter().find(|check| check.name == Some(name));
         assert!(check.is_some_and(|check| says(&check.reason, name)), "{name}: {readiness:?}");
-        self.is_told_to_probes(name).await;
     }
 
     /// `/readyz`, whose answer can be a second old.

@@ -42,11 +42,6 @@ const SOURCES: &[&str] = &[
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("broken", "src/store/tests/failures.rs", "a_writer_that_panicked_is_the_reason"),
     (
-        "no_files",
-        "cmd/waypost/tests/it/killed.rs",
-        "a_limit_of_files_that_is_met_while_it_runs_is_named_and_it_goes_on_by_itself",
-    ),
-    (
         "file_failed",
         "src/store/tests/failures.rs",
         "a_failed_file_is_tried_again_without_anybody_asking",
@@ -55,16 +50,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "file_failed",
         "tests/disk/faults.rs",
         "p1_p5_p6_each_operation_of_a_running_sender_or_receiver_may_fail",
-    ),
-    (
-        "file_damaged",
-        "src/store/tests/failures.rs",
-        "a_file_that_does_not_pass_the_check_is_not_written",
-    ),
-    (
-        "file_damaged",
-        "src/store/tests/failures.rs",
-        "a_damaged_page_that_a_reader_meets_is_told_once",
     ),
     (
         "disk_full",
@@ -102,30 +87,19 @@ const NOT_EVERYWHERE: &[(&str, &str)] = &[
         "file_failed",
         "no process can make its own disk fail; the disk that does is a library's, beside which no command runs",
     ),
-    ("file_damaged", "as file_failed"),
-    ("file_replaced", "commands open the file that is there now, which is another"),
     (
         "disk_full",
         "a disk of its own takes a process of its own: its status, event and readiness are looked at in tests/it, the rest here",
     ),
-    (
-        "storage_near",
-        "told as `Event::LimitNear`; it keeps no message from moving, so that `why` has nothing to tell",
-    ),
-    ("limit_near", "told as `Event::LimitNear`"),
     ("stray_log", "of a node that never starts: only commands can tell"),
     ("foreign_log", "of a node that never starts: only commands can tell"),
     ("unauthorized", "a node that is not connected answers no question"),
     ("no_trust", "a node that is not connected answers no question"),
     (
         "no_files",
-        "only a process of its own can have the limit, of which the log is looked at; a command with so low a one does not begin, and says so",
+        "a node that is not connected answers no question, nor can it take a probe's connection; a command with so low a limit does not begin, and says so",
     ),
     ("no_server", "a node that is not connected answers no question"),
-    (
-        "server_limit",
-        "a node that is not connected answers no question, so that `why` finds it silent",
-    ),
     (
         "clock_wrong",
         "only a process of its own has a clock of its own; it keeps no message from moving, so that `why` has nothing to tell",

@@ -1,5 +1,6 @@
 //! Of its file.
 
+use std::io::{Seek, SeekFrom};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -40,14 +41,54 @@ rows! {
         let server = NatsServer::start();
         let scene = Scene::new(&server.url(), "moved").await;
         let channel = scene.writes("c").await;
+        let id = send(&channel, NewMessage::text("x").to("b")).await;
+        scene.here.run("db backup copy.db --id moved").expect_code(0);
         std::fs::rename(scene.node.storage(), scene.here.path("elsewhere.db")).expect("renamed");
-        scene.stands_in_its_status("file_replaced").await;
-        scene.stands_in_its_readiness("file_replaced").await;
-        scene.stands_in_its_report("file_replaced").await;
-        scene.is_told("file_replaced").await;
+        // Commands find no file, and the node that had it.
+        scene.is_told_everywhere("file_replaced", Some(id)).await;
+        std::fs::rename(scene.here.path("copy.db"), scene.node.storage()).expect("renamed");
+        // They find another file.
+        scene.why_says(id, "file_replaced");
+        scene.doctor_says("file_replaced");
+        let doctor = scene.here.run("doctor --id moved").expect_code(1);
+        assert!(doctor.text().contains("FAIL  moving "), "{}", doctor.text());
         let refused = channel.send("x").await.expect_err("it is lost");
         assert!(says(&refused.to_string(), "file_replaced"), "{refused}");
         scene.node.shutdown().await;
+    };
+
+    file_damaged => async {
+        let server = NatsServer::start();
+        let scene = Scene::with(&server.url(), "spoilt", |builder| builder.compression(false)).await;
+        let channel = scene.writes("c").await;
+        let first = send(&channel, NewMessage::text("x").to("nobody")).await;
+        let many = |_| (0..100).map(|_| NewMessage::bytes(vec![7; 1_000]).to("b")).collect();
+        for batch in (0..30).map(many) {
+            channel.send_all(batch).await.expect("accepted");
+        }
+        let last = send(&channel, NewMessage::text("x").to("b")).await;
+        scene.node.shutdown().await;
+        let scene = Scene::on(scene.here, &server.url(), "spoilt", |builder| builder).await;
+        spoil_the_second_half(&scene.node.storage());
+        // Before the node itself has met it.
+        scene.why_says(last, "file_damaged");
+        scene.doctor_says("file_damaged");
+        let reader = scene.other(&server.url(), "b").await;
+        let inbox = reader.join("c", Mode::Reader).await.expect("joined");
+        inbox.on_message(|_| async { Ok(()) }).await.expect("attached");
+        scene.is_told_everywhere("file_damaged", Some(first)).await;
+        scene.why_says(last, "file_damaged");
+        let by_the_node = scene.here.run("doctor --id spoilt").expect_code(1);
+        let moving = by_the_node.lines().into_iter().filter(|line| line.starts_with("FAIL  moving "));
+        assert!(moving.clone().any(|line| says(line, "file_damaged")), "{}", by_the_node.text());
+        reader.shutdown().await;
+        let file = scene.node.storage();
+        scene.node.shutdown().await;
+        // At rest, it is not written over, nor does a node start with it.
+        scene.doctor_says("file_damaged");
+        spoil_the_first_page(&file);
+        scene.command_says("send c x --flush 0", "file_damaged");
+        scene.command_says("queue", "file_damaged");
     };
 
     storage_near => async {
@@ -56,11 +97,7 @@ rows! {
         let mut events = scene.node.events();
         let refused = fill(&scene.writes("c").await).await;
         assert!(matches!(refused, SendError::StorageLimit { .. }), "{refused:?}");
-        scene.stands_in_its_status("storage_near").await;
-        scene.stands_in_its_readiness("storage_near").await;
-        scene.stands_in_its_report("storage_near").await;
-        scene.doctor_says("storage_near");
-        scene.is_logged("storage_near").await;
+        scene.is_told_everywhere("storage_near", None).await;
         let near = loop {
             if let Some(Event::LimitNear(near)) = events.next().await {
                 break near;
@@ -168,6 +205,24 @@ fn holder_of(file: &Path) -> Command {
     command.args(["reasons::rows::files::holds_a_file", "--exact", "--ignored", "--nocapture"]);
     command.env(HELD_FILE, file);
     command
+}
+
+/// Written over in place: the same file, with pages of nothing in it.
+fn spoil_the_second_half(path: &Path) {
+    let half = std::fs::metadata(path).expect("a file").len() / 2;
+    spoil(path, half, usize::try_from(half).expect("small"));
+}
+
+/// Behind the header, so that it is still a database.
+fn spoil_the_first_page(path: &Path) {
+    spoil(path, 100, 400);
+}
+
+fn spoil(path: &Path, at: u64, count: usize) {
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).expect("a file");
+    file.seek(SeekFrom::Start(at)).expect("a place");
+    file.write_all(&vec![0xff; count]).expect("harm is done");
+    file.sync_all().expect("synced");
 }
 
 fn beside_it(file: &Path) -> PathBuf {

@@ -12,12 +12,7 @@ rows! {
         send(&channel, NewMessage::text("x").to("b")).await;
         send(&channel, NewMessage::text("x").to("b")).await;
         let id = send(&channel, NewMessage::text("x").to("b")).await;
-        scene.stands_in_its_status("limit_near").await;
-        scene.stands_in_its_readiness("limit_near").await;
-        scene.stands_in_its_report("limit_near").await;
-        scene.why_says(id, "limit_near");
-        scene.doctor_says("limit_near");
-        scene.is_logged("limit_near").await;
+        scene.is_told_everywhere("limit_near", Some(id)).await;
         scene.node.shutdown().await;
     };
 

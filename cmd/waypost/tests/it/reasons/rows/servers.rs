@@ -3,11 +3,13 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 
+use rustix::process::Resource;
 use waypost::Tls;
 
 use super::*;
-use crate::program::NOWHERE;
+use crate::program::{NOWHERE, Running};
 
 rows! {
     unauthorized => async {
@@ -103,6 +105,19 @@ rows! {
         scene.is_told_everywhere("denied", Some(id)).await;
         reader.shutdown().await;
         scene.node.shutdown().await;
+        // A subscription is refused before the connection stands, each time anew.
+        let deaf = r#"authorization { users: [{ user: x, password: x, permissions: {
+                publish: ">", subscribe: { deny: "waypost.ack.>" } } }] }"#;
+        let mut server = NatsServer::with_config(deaf);
+        let url = server.url().replace("nats://", "nats://x:x@");
+        let scene = Scene::new(&url, "half-deaf").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("far")).await;
+        is_connected(&scene.node).await;
+        scene.stands_in_its_status("denied").await;
+        server.restart();
+        is_connected(&scene.node).await;
+        scene.is_told_everywhere("denied", Some(id)).await;
+        scene.node.shutdown().await;
     };
 
     server_limit => async {
@@ -113,6 +128,9 @@ rows! {
         scene.stands_in_its_readiness("server_limit").await;
         scene.is_logged("server_limit").await;
         scene.doctor_says("server_limit");
+        // The node that has its file is silent: whoever asks would be refused in its place.
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        scene.why_says(id, "server_limit");
         let log = Log::of_all().lines("limited").join("\n");
         assert!(!says(&log, "no_server"), "there is a server: {log}");
         // Once there is none, that is said.
@@ -128,6 +146,28 @@ rows! {
         server.restart_with("max_subscriptions: 5");
         scene.is_told("server_limit").await;
         scene.node.shutdown().await;
+        // Of one that goes on below it, its report tells it.
+        server.stop();
+        server.restart_with("");
+        let url = announcing(server.port(), "-ERR 'Maximum Payload Violation'\r\n");
+        let scene = Scene::new(&url, "stinted").await;
+        let id = send(&scene.writes("c").await, NewMessage::text("x").to("b")).await;
+        scene.is_told_everywhere("server_limit", Some(id)).await;
+        scene.node.shutdown().await;
+    };
+
+    no_files => async {
+        let mut server = NatsServer::start();
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        let test = "reasons::rows::servers::meets_a_limit_of_files";
+        command.args([test, "--exact", "--ignored", "--nocapture"]).env(SERVER, server.url());
+        let mut node = Running::new(command);
+        while !node.line().ends_with(MAY_OPEN_FILES) {}
+        node.limit(Resource::Nofile, Some(3));
+        server.restart();
+        while !node.line().ends_with(TELLS_THE_LIMIT) {}
+        node.limit(Resource::Nofile, None);
+        node.ended_within(PATIENCE).expect_code(0);
     };
 
     server_said => async {
@@ -137,6 +177,26 @@ rows! {
         scene.is_told_everywhere("server_said", None).await;
         scene.node.shutdown().await;
     };
+}
+
+const SERVER: &str = "WAYPOST_TEST_SERVER";
+const MAY_OPEN_FILES: &str = "it may open files";
+const TELLS_THE_LIMIT: &str = "it tells the limit";
+
+/// A limit is a process's, so that this needs one of its own.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test as a process of its own"]
+async fn meets_a_limit_of_files() {
+    let scene = Scene::new(&std::env::var(SERVER).expect("a server"), "crowded").await;
+    is_connected(&scene.node).await;
+    println!("{MAY_OPEN_FILES}");
+    scene.stands_in_its_status("no_files").await;
+    // A probe would need a file, too.
+    scene.stands_in_its_own_readiness("no_files").await;
+    scene.is_told("no_files").await;
+    println!("{TELLS_THE_LIMIT}");
+    scene.is_over("no_files").await;
+    scene.node.shutdown().await;
 }
 
 async fn is_connected(node: &Node) {
