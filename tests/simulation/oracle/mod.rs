@@ -55,7 +55,7 @@ pub(crate) struct Oracle {
     restored: BTreeSet<usize>,
     /// Messages that ended for a receiver because it was forgotten. If it comes back, it may acknowledge one that it never took, since it is
     /// further.
-    forgotten: BTreeSet<(usize, NodeId, Uid)>,
+    pub(crate) forgotten: BTreeSet<(usize, NodeId, Uid)>,
     /// Messages of earlier processes in files that went back to an older copy.
     went_back: BTreeSet<(usize, Uid)>,
     /// Published and not answered.

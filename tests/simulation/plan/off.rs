@@ -46,7 +46,8 @@ impl Plan {
         let drafts = (1..=WAITING).map(draft).collect();
         plan.acts.push((at(26), Act::Send { node: 0, drafts }));
         plan.acts.push((at(30), Act::Crash { node: 0, how: Crash::PowerCut, away: 3 * EXPIRY }));
-        plan.acts.extend((1..3).map(|node| (at(30) + 3 * EXPIRY, Act::Mend { node })));
+        // Later than it takes to ask in vain, sooner than it has to be connected before anybody is forgotten.
+        plan.acts.extend((1..3).map(|node| (at(40) + 3 * EXPIRY, Act::Mend { node })));
         plan.acts.push((plan.faults_end, Act::Calm));
         plan
     }
