@@ -49,20 +49,4 @@ fn counted() -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_goes_on_with_the_other_clock() {
-        let (mut last, other) = (now(), Instant::now());
-        let first = last;
-        while other.elapsed() < Duration::from_millis(20) {
-            let next = now();
-            assert!(next >= last, "it never goes back");
-            last = next;
-        }
-        assert!(now() - first >= Duration::from_millis(19));
-        let due = timer_at(now() + Duration::from_secs(5));
-        assert!(due > Instant::now() + Duration::from_secs(4));
-    }
-}
+mod tests;

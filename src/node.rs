@@ -338,9 +338,10 @@ impl Node {
         let _ = self.shared.line.ask(|reply| Command::Shutdown { deadline, reply }).await;
         // Whoever calls it at the same time waits here until the thread is gone.
         let mut thread = self.shared.thread.lock().await;
-        if let Some(thread) = thread.take() {
-            // The thread is about to end: it answers as the last thing that it does.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        if let Some((thread, ended)) = thread.take() {
+            // Without a thread that waits for it, of which the system may give none.
+            let _ = ended.await;
+            let _ = thread.join();
         }
     }
 }

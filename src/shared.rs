@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::condition::Tally;
 use crate::config::Config;
@@ -38,6 +38,6 @@ pub(crate) struct Shared {
     pub(crate) id: NodeId,
     #[cfg(feature = "metrics")]
     pub(crate) named: Named,
-    /// Taken by whoever shuts down, to wait for its end.
-    pub(crate) thread: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Taken by whoever shuts down, to wait for its end, and what is dropped right before that.
+    pub(crate) thread: tokio::sync::Mutex<Option<(JoinHandle<()>, oneshot::Receiver<()>)>>,
 }

@@ -64,6 +64,13 @@ fn p6_a_week_without_a_network_is_made_up_for_in_order() {
     assert!(report.frames - deliveries <= plan::READERS as u64, "{report:?}");
 }
 
+/// P6: what it knew of its peers is as old for it as it was off, and it has not looked for them since.
+#[test]
+fn p6_a_machine_that_was_off_for_longer_than_peers_are_remembered_forgets_nobody() {
+    let report = runner::run(Plan::off());
+    assert_eq!((report.calls, report.forgotten), (2 * plan::WAITING, 0), "{report:?}");
+}
+
 #[test]
 fn one_seed_gives_one_history() {
     for seed in [1, 2, 3] {

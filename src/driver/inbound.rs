@@ -32,9 +32,9 @@ const HELD_EACH: usize = 1024;
 impl<T: Transport> Driver<T> {
     pub(super) fn transport_event(&mut self, event: TransportEvent) {
         match event {
-            TransportEvent::Up { server, max_payload } => {
+            TransportEvent::Up { server, max_payload, denied } => {
                 self.max_frame = max_payload;
-                self.link_up(server);
+                self.link_up(server, denied);
             }
             TransportEvent::Down { reason, outage } => self.link_down(reason, outage),
             TransportEvent::Unauthorized { reason } => self.unauthorized(reason),

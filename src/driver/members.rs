@@ -46,7 +46,7 @@ fn noted(known: Known) -> Peer {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(super) fn link_up(&mut self, server: ServerInfo) {
+    pub(super) fn link_up(&mut self, server: ServerInfo, denied: Vec<String>) {
         if self.peers.sessions() > 0 {
             self.tally.reconnects.add(1);
         }
@@ -55,7 +55,7 @@ impl<T: Transport> Driver<T> {
             return;
         }
         self.link = true;
-        self.stalls.denied.clear();
+        self.stalls.denied = denied;
         self.set_link(Link::Connected { server: server.clone() });
         self.tell(Event::Connected { server });
         self.look_at = clock::now() + LOOK;

@@ -137,7 +137,7 @@ impl Observer {
                 return Err(unreachable(config, last));
             };
             match event {
-                TransportEvent::Up { max_payload, server } => {
+                TransportEvent::Up { max_payload, server, .. } => {
                     return Ok(Self {
                         transport,
                         me,

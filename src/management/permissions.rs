@@ -52,7 +52,7 @@ async fn probe(
     let mut last = None;
     while let Ok(event) = tokio::time::timeout_at(end, transport.next()).await {
         match event {
-            TransportEvent::Up { max_payload, server } => {
+            TransportEvent::Up { max_payload, server, .. } => {
                 found.server = Some(ServerCheck::new(server, max_payload));
                 for (subject, frame) in attempts(node, config.election != Election::Off) {
                     // A refusal comes as an event; one that did not leave is told by the loss of the connection.

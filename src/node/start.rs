@@ -28,6 +28,10 @@ const EVENTS: usize = 1024;
 const LOCK_PAUSE_MS: std::ops::Range<u64> = 5..40;
 /// Whoever waits this long for the file is told who has it.
 const TELL_AFTER: Duration = Duration::from_secs(2);
+/// Most threads for what blocks; more work waits.
+const MOST_THREADS: usize = 32;
+/// None of them ends before the runtime.
+const FOR_LIFE: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long the end of the driver's thread waits for what cannot be interrupted.
 const LOOK_UP: Duration = Duration::from_millis(500);
 
@@ -43,11 +47,16 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         return Err(StartError::ElectionDamaged { path });
     }
     let (mut shared, parts, contacted) = assemble(config, opened, host, incarnation);
+    let (ending, ended) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("waypost-driver".to_owned())
-        .spawn(move || drive(parts))
+        .spawn(move || {
+            drive(parts);
+            // Dropped where it panics, too.
+            drop::<oneshot::Sender<()>>(ending);
+        })
         .map_err(StartError::Thread)?;
-    shared.thread = tokio::sync::Mutex::new(Some(thread));
+    shared.thread = tokio::sync::Mutex::new(Some((thread, ended)));
     let node = Node { shared: Arc::new(shared) };
     let gone = || Err(StartError::Thread(std::io::Error::other("the driver ended")));
     if let Err(error) = contacted.await.unwrap_or_else(|_| gone()) {
@@ -143,9 +152,31 @@ pub(super) fn assemble(
     (shared, parts, contacted)
 }
 
+/// The driver's runtime, with threads for what blocks that last as long as it does: a system that gives no more of them later, for want of memory or by a
+/// limit, must not end the node.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_THREADS)
+        .thread_keep_alive(FOR_LIFE)
+        .build()?;
+    // The runtime would panic where it gets none.
+    let probe = || std::thread::Builder::new().spawn(|| ());
+    for thread in [probe()?, probe()?] {
+        // It does nothing.
+        let _ = thread.join();
+    }
+    // The first waits until the second is there: one may be held up by a look-up of a server's address.
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || gone.recv());
+    runtime.spawn_blocking(|| ());
+    drop(go);
+    Ok(runtime)
+}
+
 /// The body of the driver's thread.
 fn drive(parts: Parts) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = parts.contact.send(Err(StartError::Thread(error)));

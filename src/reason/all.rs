@@ -87,7 +87,7 @@ reasons! {
         said: String,
     } = "file_damaged"
         "{path} is damaged ({said})"
-        "stop the node, run `waypost db check`, restore a backup if it is confirmed"
+        "stop the node, run `waypost db check`, look at the disk; if it is confirmed, restore a backup with `waypost db restore`"
         "{path} can be written again"
 
     /// The file was deleted or replaced while it was open.

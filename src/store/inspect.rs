@@ -276,6 +276,16 @@ impl Inspector {
     }
 }
 
+/// Whether a node has the file open, also where the file itself is gone or cannot be read.
+///
+/// # Errors
+/// An [`OpenError`] where the path cannot be a file's, or the lock file beside it cannot be read.
+pub fn in_use(path: impl AsRef<Path>) -> Result<Use, InspectError> {
+    let path = resolve(path.as_ref())?;
+    let failed = |source| OpenError::Lock { lock: lock::lock_path(&path), source };
+    lock::in_use(&path).map_err(|error| failed(error).into())
+}
+
 /// What kind of filesystem a file or folder lies on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

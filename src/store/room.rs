@@ -288,6 +288,34 @@ mod tests {
     }
 
     #[test]
+    fn without_a_setting_the_limit_is_ten_gib_or_four_fifths_of_what_there_is() {
+        let (_folder, mut room) = room(None);
+        let reserve = room.reserve.bytes();
+        for (free_mib, own_mib, limit_mib) in [
+            (1_000_000, 0, 10_240),
+            (12_800, 0, 10_240),
+            (0, 12_800, 10_240),
+            (10_000, 0, 8_000),
+            (600, 400, 800),
+            (100, 5, 84),
+        ] {
+            room.file_pages = 0;
+            // What is kept back is of its own, too.
+            room.log_bytes = own_mib * MIB;
+            room.free_bytes = (free_mib * MIB).saturating_sub(reserve);
+            assert_eq!(room.limit_bytes() / MIB, limit_mib, "{free_mib} free, {own_mib} own");
+        }
+        // As the disk is here.
+        room.look();
+        let disk = statvfs(room.path.parent().expect("a folder")).expect("a disk");
+        let all = disk.f_bavail * disk.f_frsize + room.own_bytes();
+        let expected = DEFAULT_LIMIT.min(all / 5 * 4);
+        assert!(room.limit_bytes().abs_diff(expected) <= expected / 20, "{}", room.limit_bytes());
+        let (_folder, room) = self::room(Some(7 * MIB));
+        assert_eq!(room.limit_bytes(), 7 * MIB, "a setting counts");
+    }
+
+    #[test]
     fn a_held_log_is_bounded_by_the_limit_and_without_one_by_the_disk() {
         let (_folder, mut room) = room(Some(100 * MIB));
         assert_eq!(is_too_long(&mut room, 50, 1_000), (false, false));

@@ -196,7 +196,7 @@ impl State {
             rtt: ECHO_TIME,
         };
         let max_payload = self.max_payload;
-        let up = TransportEvent::Up { max_payload, server };
+        let up = TransportEvent::Up { max_payload, server, denied: Vec::new() };
         let at = Instant::now() + ECHO_TIME;
         self.arrive(number, at, up);
     }

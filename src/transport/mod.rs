@@ -47,6 +47,8 @@ pub(crate) enum TransportEvent {
         max_payload: usize,
         /// Which server it is.
         server: ServerInfo,
+        /// What it has refused on this connection already, in its words: told before as [`TransportEvent::Denied`].
+        denied: Vec<String>,
     },
     /// The connection is lost, or the first attempt at one failed. Told once an outage, and again where its kind changes, or where it goes on
     /// for another reason that somebody has to remove.

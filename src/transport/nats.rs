@@ -353,6 +353,7 @@ impl NatsTransport {
                 address,
                 rtt,
             },
+            denied: self.told_denials.clone(),
         });
     }
 

@@ -62,6 +62,7 @@ mod security {
 mod store {
     pub(crate) mod full_disk;
     mod going_back;
+    pub(crate) mod small_disks;
 }
 
 #[test]
@@ -70,6 +71,7 @@ fn child_process() {
     let Some(role) = nodes::child::role() else { return };
     let is_done = promises::waiting::run(&role)
         || store::full_disk::run(&role)
+        || store::small_disks::run(&role)
         || hostile::honest::run(&role);
     if !is_done {
         nodes::child::run(&role);

@@ -21,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) steps: u64,
     pub(crate) calls: u64,
     pub(crate) frames: u64,
+    /// Messages that ended because their receiver was forgotten.
+    pub(crate) forgotten: usize,
     /// From the end of the faults to the last settlement.
     pub(crate) took: Duration,
 }
@@ -77,6 +79,7 @@ fn drive(world: &mut World) -> Result<Report, String> {
         steps: world.steps,
         calls: world.oracle.calls,
         frames: world.network.message_frames,
+        forgotten: world.oracle.forgotten.len(),
         took: settled - faults_end,
     })
 }

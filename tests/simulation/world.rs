@@ -92,7 +92,7 @@ pub(crate) enum Event {
         node: usize,
         run: u64,
         timer: Timer,
-        /// When it was to fire; it may be late.
+        /// When it was to fire, by the machine's monotonic clock; it may be late.
         due: Duration,
     },
     Command {
@@ -241,6 +241,10 @@ impl World {
                 self.handler_ends(node, source, id, ending);
             }
             Event::Timer { node, run, timer, due } if self.is_run(node, run) => {
+                // The machine was suspended meanwhile.
+                if self.mono(node) < due {
+                    return self.set_timer(node, run, timer, due);
+                }
                 self.input(node, Input::Timer(timer, due));
             }
             Event::Command { node, run, command } if self.is_run(node, run) => {
@@ -296,16 +300,18 @@ impl World {
         self.queue.insert((at, at, self.order), event);
     }
 
-    pub(crate) fn set_timer(&mut self, node: usize, run: u64, timer: Timer, at: Duration) {
-        self.schedule(at, Event::Timer { node, run, timer, due: at });
+    /// By the machine's monotonic clock.
+    pub(crate) fn set_timer(&mut self, node: usize, run: u64, timer: Timer, due: Duration) {
+        let at = self.now + due.saturating_sub(self.mono(node));
+        self.schedule(at, Event::Timer { node, run, timer, due });
     }
 
     pub(crate) fn run_of(&self, node: usize) -> u64 {
         self.machines[node].runs
     }
 
-    pub(crate) fn instant(&self) -> Instant {
-        self.base + self.now
+    pub(crate) fn instant(&self, node: usize) -> Instant {
+        self.base + self.mono(node)
     }
 
     pub(crate) fn since_base(&self, at: Instant) -> Duration {
@@ -385,11 +391,12 @@ impl World {
         let Run { receiver, topic, first_seq, last_seq, how, .. } = run;
         let id = &self.machines[node].id;
         log!(self, "{id}: {receiver} {topic:?} seq {first_seq}-{last_seq} {how:?}");
-        let now = self.now;
+        let (now, lies) = (self.now, self.lies(node));
         let Self { oracle, machines, index, .. } = self;
         let Machine { file, writer, .. } = &machines[node];
         let of = (&*index, writer.down);
-        if let Err(what) = oracle.settled(node, run, &file.current, of, now) {
+        let by = (!lies).then_some(now);
+        if let Err(what) = oracle.settled(node, run, &file.current, of, by) {
             self.violated(what);
         }
     }

@@ -71,7 +71,7 @@ fn log(verbose: u8, to: Log) {
 }
 
 fn execute(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = waypost_process::runtime()?;
     let result = runtime.block_on(run(args, terminal));
     runtime.shutdown_background();
     result

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 const FILES: usize = 24;
 
 /// Threads that it starts beside one for each processor.
-const THREADS: usize = 5;
+const THREADS: usize = 8;
 
 /// Why a program cannot run here.
 #[derive(Debug, thiserror::Error)]

@@ -40,7 +40,7 @@ fn main() {
 }
 
 fn execute(args: Args) -> anyhow::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = waypost_process::runtime()?;
     let outcome = runtime.block_on(commands::run(args));
     runtime.shutdown_background();
     outcome

@@ -125,9 +125,7 @@ pub enum OpenError {
         supported: u32,
     },
     /// The database is damaged.
-    #[error(
-        "{path:?} is damaged, {reason}: look with `waypost db check`, check the disk, and restore the last backup with `waypost db restore`"
-    )]
+    #[error("{}", Reason::FileDamaged { path: lossy(path), said: reason.clone() })]
     Corrupt {
         /// The path.
         path: PathBuf,
@@ -308,7 +306,7 @@ pub enum StoreOpenError {
 }
 
 impl OpenError {
-    /// What keeps a node from its file, where that is no matter of the file itself.
+    /// What keeps a node from its file, where a running node can have the same reason.
     pub fn reason(&self) -> Option<Reason> {
         Some(match self {
             Self::InUse { path, holder } => {
@@ -316,6 +314,9 @@ impl OpenError {
             }
             Self::Busy { path } => Reason::FileLocked { path: lossy(path) },
             Self::Full { path } => Reason::DiskFull { path: lossy(path) },
+            Self::Corrupt { path, reason } => {
+                Reason::FileDamaged { path: lossy(path), said: reason.clone() }
+            }
             Self::StrayWal { path, wal } => Reason::StrayLog { path: lossy(path), log: lossy(wal) },
             Self::ForeignLog { path, wal, reason } => {
                 Reason::ForeignLog { path: lossy(path), log: lossy(wal), said: reason.clone() }

@@ -363,3 +363,40 @@ async fn tables_that_contradict_each_other_are_refused_at_a_start_and_found_by_t
         }
     }
 }
+
+/// The log's index names no file either. Whoever opens the file first makes it anew.
+#[tokio::test]
+async fn an_index_of_another_file_beside_a_nodes_changes_nothing() {
+    let other = Bench::new();
+    other.send_many("c", 200).await;
+    let bench = Bench::new();
+    bench.send_many("c", 5).await;
+    let older = fs::read(beside(&bench.path(), "-shm")).expect("an index");
+    bench.send_many("c", 7).await;
+    let foreign = fs::read(beside(&other.path(), "-shm")).expect("an index");
+    let indexes =
+        [("another's", foreign), ("an older one", older), ("nonsense", vec![0xa5; 32_768])];
+    for (what, index) in &indexes {
+        let left = killed(&bench);
+        fs::write(beside(&left.path, "-shm"), index).expect("written");
+        let seen = Inspector::open(&left.path).and_then(|file| file.summary());
+        assert_eq!(seen.expect("looked at").messages, 12, "{what} beside a log");
+        fs::write(beside(&left.path, "-shm"), index).expect("written");
+        left.opens_with(12, what).await;
+    }
+    let path = bench.path();
+    let Bench { folder, store, .. } = bench;
+    store.close().await;
+    for (what, index) in &indexes {
+        let alone = TempDir::new().expect("a folder");
+        let file = fs::canonicalize(alone.path()).expect("a path").join("node.db");
+        fs::copy(&path, &file).expect("copied");
+        fs::write(beside(&file, "-shm"), index).expect("written");
+        let seen = Inspector::open(&file).and_then(|file| file.summary());
+        assert_eq!(seen.expect("looked at").messages, 12, "{what} alone");
+        fs::write(beside(&file, "-shm"), index).expect("written");
+        Left { folder: alone, path: file }.opens_with(12, what).await;
+    }
+    drop(folder);
+    other.store.close().await;
+}

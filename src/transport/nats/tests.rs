@@ -37,7 +37,7 @@ async fn next(transport: &mut NatsTransport) -> TransportEvent {
 
 async fn up(transport: &mut NatsTransport) -> (usize, ServerInfo) {
     match next(transport).await {
-        TransportEvent::Up { max_payload, server } => (max_payload, server),
+        TransportEvent::Up { max_payload, server, .. } => (max_payload, server),
         other => panic!("{other:?} instead of Up"),
     }
 }

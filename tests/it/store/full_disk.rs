@@ -33,7 +33,7 @@ pub(crate) fn run(role: &str) -> bool {
 }
 
 /// Takes all the space that there is, to the last byte, and keeps it.
-fn take_all() {
+pub(super) fn take_all() {
     let ballast = PathBuf::from(child::setting("FOLDER")).join("ballast");
     let mut ballast =
         std::fs::OpenOptions::new().create(true).append(true).open(ballast).expect("a file");
@@ -151,7 +151,7 @@ fn hold_a_state() {
 }
 
 /// How a child gets a disk of its own of so many MiB; `None` where this machine does not let it.
-fn small_disk(kind: &str, mib: u32) -> Option<[String; 5]> {
+pub(super) fn small_disk(kind: &str, mib: u32) -> Option<[String; 5]> {
     let (unshare, mount) = match kind {
         // A small disk of its own needs a mount, which not every container allows.
         "tmpfs" => ("-rm", format!("mount -t tmpfs -o size={mib}m tmpfs \"$WAYPOST_TEST_FOLDER\"")),
@@ -181,7 +181,12 @@ fn small_disk(kind: &str, mib: u32) -> Option<[String; 5]> {
 }
 
 /// A child in this role on such a disk.
-fn child_on(disk: &[String; 5], role: &str, server: &NatsServer, dir: &tempfile::TempDir) -> Child {
+pub(super) fn child_on(
+    disk: &[String; 5],
+    role: &str,
+    server: &NatsServer,
+    dir: &tempfile::TempDir,
+) -> Child {
     let inner = dir.path().join("small");
     std::fs::create_dir(&inner).expect("a folder");
     let shell: Vec<&str> = disk.iter().map(String::as_str).collect();

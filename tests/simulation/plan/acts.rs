@@ -80,6 +80,11 @@ pub(crate) enum Act {
         node: usize,
         pause: Duration,
     },
+    /// A lid that is closed for so long.
+    Suspend {
+        node: usize,
+        pause: Duration,
+    },
     Clock {
         node: usize,
         off_ms: i64,
@@ -161,6 +166,7 @@ impl World {
                 let machine = &mut self.machines[node];
                 machine.frozen_until = machine.frozen_until.max(self.now + pause);
             }
+            Act::Suspend { node, pause } => self.suspend(node, pause),
             Act::Clock { node, off_ms } => self.set_clock(node, off_ms),
             Act::FailSync { node } => self.machines[node].sync_fails = true,
             Act::DiskAway { node, pause } => self.machines[node].disk_back = self.now + pause,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use waypost::protocol::life::Trust;
 use waypost::protocol::orders::Task;
 
 use super::{Act, Crash, Plan, channel};
@@ -51,6 +52,62 @@ impl Plan {
             }
         }
         self.acts.push((self.faults_end, Act::Calm));
+    }
+
+    /// What is done to time itself, to some plans: from dice of its own, so that the others stay as they were.
+    pub(super) fn add_time(&mut self, dice: &mut Dice) {
+        match dice.below(16) {
+            0..=2 => self.suspends(dice),
+            3 => self.long_off(dice),
+            4..=5 => self.lies(dice),
+            _ => {}
+        }
+    }
+
+    /// Machines sleep for a moment up to days, some while they have been told to stop, or before they crash.
+    fn suspends(&mut self, dice: &mut Dice) {
+        let end = self.faults_end.as_millis() as u64;
+        for _ in 0..dice.between(1, 4) {
+            let (at, node) = (dice.millis(0, end), dice.index(self.nodes.len()));
+            let pause = dice.millis(1, *dice.clone().pick(&[2_000, 40_000, 600_000]));
+            self.then(at, Act::Suspend { node, pause });
+            if dice.permille(300) {
+                let at = at + pause + dice.millis(0, 5_000);
+                crash(self, dice, node, at);
+            }
+        }
+    }
+
+    /// A machine without power for longer than peers are remembered. It comes back, and nobody that was there all the time is forgotten.
+    fn long_off(&mut self, dice: &mut Dice) {
+        let expiry = Duration::from_secs(90);
+        for node in &mut self.nodes {
+            node.settings.membership.expiry = expiry;
+        }
+        self.exact = false;
+        let node = dice.index(self.nodes.len());
+        let at = dice.millis(10_000, self.faults_end.as_millis() as u64);
+        let away = 2 * expiry + dice.millis(0, 120_000);
+        self.faults_end = at + away + Duration::from_secs(60);
+        self.acts.retain(|(_, act)| !matches!(act, Act::Calm));
+        self.acts.push((self.faults_end, Act::Calm));
+        self.then(at, Act::Crash { node, how: Crash::PowerCut, away });
+    }
+
+    /// A time server that is wrong, or an operator who believes his watch: it is trusted, and takes or gives life over a reboot. All else holds.
+    fn lies(&mut self, dice: &mut Dice) {
+        self.exact = false;
+        let end = self.faults_end.as_millis() as u64;
+        for node in 0..self.nodes.len() {
+            if dice.coin() {
+                self.nodes[node].lies = true;
+                self.nodes[node].trust = *dice.pick(&[Trust::Synchronised, Trust::Told]);
+                let at = dice.millis(0, end);
+                clock(self, dice, node, at);
+                let act = Act::Crash { node, how: Crash::PowerCut, away: away(dice) };
+                self.then(at + dice.millis(0, 10_000), act);
+            }
+        }
     }
 
     fn then(&mut self, at: Duration, act: Act) {

@@ -14,9 +14,11 @@ use crate::process::Settings;
 
 mod acts;
 mod faults;
+mod off;
 mod week;
 
 pub(crate) use acts::{Act, Crash};
+pub(crate) use off::WAITING;
 pub(crate) use week::{MESSAGES, READERS};
 
 /// How a program's handlers behave, in thousandths.
@@ -43,6 +45,8 @@ pub(crate) struct NodePlan {
     pub(crate) joins: Vec<(ChannelName, Mode, StartAt)>,
     /// What there is to show that its wall clock is right, when it is.
     pub(crate) trust: Trust,
+    /// Whether it is trusted even when it is wrong.
+    pub(crate) lies: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +119,7 @@ pub(crate) fn node(number: usize) -> NodePlan {
         style: Style::default(),
         joins: Vec::new(),
         trust: Trust::Synchronised,
+        lies: false,
     }
 }
 
@@ -176,6 +181,7 @@ impl Plan {
         plan.add_starts(&mut dice);
         plan.add_messages(&mut dice);
         plan.add_faults(&mut dice);
+        plan.add_time(&mut Dice::new(seed ^ 0x5157_0000_0000_0001));
         plan
     }
 

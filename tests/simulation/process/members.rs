@@ -119,8 +119,9 @@ impl Process {
     pub(super) fn leave_soon(&mut self, world: &mut World) {
         let Some(by) = self.peers.leaves_by() else { return };
         if !self.armed.contains_key(&Timer::Leaving) {
-            let by = world.since_base(by).max(world.now);
-            let soon = world.now + world.dice.micros(0, SOON.as_micros() as u64);
+            let now = world.mono(self.me);
+            let by = world.since_base(by).max(now);
+            let soon = now + world.dice.micros(0, SOON.as_micros() as u64);
             let at = if world.dice.permille(800) { by.min(soon) } else { by };
             self.arm(world, Timer::Leaving, Some(at));
         }

@@ -133,7 +133,7 @@ impl Process {
         let wall_ms = world.wall_ms(me);
         let incarnation = MessageId::after(MessageId::ZERO, wall_ms, world.dice.wide());
         let incarnation = Incarnation::from_u128(incarnation.as_u128());
-        let now = Now { mono: world.instant(), file_ms: start_ms };
+        let now = Now { mono: world.instant(me), file_ms: start_ms };
         let identity = Identity {
             node: id.clone(),
             incarnation,
@@ -181,7 +181,7 @@ impl Process {
             process.with_outbound(world, |it, around| it.open(around, cursor.into()));
         }
         let first_clean_up = process.settings.cleanup_interval.min(Duration::from_secs(60));
-        process.arm(world, Timer::CleanUp, Some(world.now + first_clean_up));
+        process.arm(world, Timer::CleanUp, Some(world.mono(me) + first_clean_up));
         process.with_admin(world, Admin::start);
         process.readmit(world);
         process
@@ -217,7 +217,7 @@ impl Process {
     }
 
     fn now(&self, world: &World) -> Now {
-        Now { mono: world.instant(), file_ms: self.file_ms(world) }
+        Now { mono: world.instant(self.me), file_ms: self.file_ms(world) }
     }
 
     /// Sets this timer, or takes it away.
@@ -336,7 +336,7 @@ impl Process {
                 _ => self.outbound.no_new_store(),
             },
             Work::CleanUp => {
-                let next = world.now + self.settings.cleanup_interval;
+                let next = world.mono(self.me) + self.settings.cleanup_interval;
                 self.arm(world, Timer::CleanUp, Some(next));
             }
             Work::NoteOrder(order) => {
@@ -359,7 +359,7 @@ impl Process {
         if self.stopping.is_some() {
             return;
         }
-        let deadline = world.now + within;
+        let deadline = world.mono(self.me) + within;
         self.stopping = Some(deadline);
         self.arm(world, Timer::Stop, Some(deadline));
         self.receive(world, inbox::Event::Stop);
@@ -371,7 +371,7 @@ impl Process {
     fn has_stopped(&self, world: &World) -> bool {
         let Some(deadline) = self.stopping else { return false };
         let busy = self.inbound.busy() > 0 || self.outbound.is_busy();
-        !busy || deadline <= world.now
+        !busy || deadline <= world.mono(self.me)
     }
 
     /// Says goodbye, and gives what is still to be settled.

@@ -95,7 +95,7 @@ fn election(config: &Config, node: &NodeId) -> Vec<Check> {
 }
 
 /// The node that is to run here: the one that is named, the one whose file it is, or just any.
-fn name(config: &Config, path: &Path) -> NodeId {
+pub(super) fn name(config: &Config, path: &Path) -> NodeId {
     let kept = || Inspector::open(path).and_then(|inspector| inspector.summary()).ok()?.node;
     let any = || NodeId::new("doctor").expect("a valid name");
     config.id.clone().or_else(kept).unwrap_or_else(any)

@@ -3,13 +3,14 @@
 use anyhow::bail;
 use serde::Serialize;
 use waypost::inspect::{Accepted, InboxSpan, Inspector, ReceiverState, ReceiverStory, Story};
-use waypost::management::About;
+use waypost::management::{self, About};
 use waypost::reason::Told;
-use waypost::{Config, MessageId, NodeId};
+use waypost::{Config, MessageId, NodeId, Reason};
 
-use super::{queue, reasons};
+use super::{doctor, queue, reasons};
 use crate::output::{Output, age, bytes, printable, time_ms};
 use crate::run::Outcome;
+use crate::settings;
 
 pub(super) async fn run(
     config: &Config,
@@ -17,7 +18,20 @@ pub(super) async fn run(
     output: &Output,
 ) -> anyhow::Result<Outcome> {
     let look = move |file: &Inspector| Ok((file.why(id)?, file.now_ms()?));
-    let (Some(story), now_ms) = queue::read(config, look).await? else {
+    let (story, now_ms) = match queue::read(config, look).await {
+        Ok(read) => read,
+        Err(error) => {
+            // A node that runs may know why.
+            if let Ok((mut reasons, _)) = reasons::of_file(config, &[]).await
+                && !output.json()
+            {
+                reasons.retain(|told| told.reason.starts_with("file_"));
+                output.print(lines(&reasons).join("\n")).await?;
+            }
+            return Err(error);
+        }
+    };
+    let Some(story) = story else {
         bail!(
             "this file knows nothing of message {id}: it was neither sent nor received here, or was deleted after its retention"
         );
@@ -85,8 +99,21 @@ async fn reasons(config: &Config, story: &Story) -> anyhow::Result<Option<(Vec<T
     }
     let asked: usize = abouts.iter().map(|about| about.receivers.len()).sum();
     let (mut reasons, left) = reasons::of_file(config, &abouts).await?;
+    if let Some(refused) = refused(config, &reasons).await {
+        reasons.insert(0, refused);
+    }
     reasons.retain(|told| !OF_OTHERS.contains(&&*told.reason));
     Ok(Some((reasons, Unknown { reasons: left, receivers: (waiting.len() - asked) as u64 })))
+}
+
+/// Why a node is silent, where the server would refuse some of what it does: tried under its name.
+async fn refused(config: &Config, reasons: &[Told]) -> Option<Told> {
+    if reasons.iter().all(|told| told.reason != "silent") {
+        return None;
+    }
+    let node = doctor::name(config, &settings::storage(config).ok()?);
+    let found = management::permissions(config, &node).await.ok()?.refused;
+    (!found.is_empty()).then(|| Told::from(&Reason::refused(found.join("; "))))
 }
 
 /// Reasons of a node that keep none of its own messages.
@@ -100,9 +127,12 @@ const OF_OTHERS: [&str; 7] = [
     "log_held",
 ];
 
+fn lines(reasons: &[Told]) -> Vec<String> {
+    reasons.iter().map(|told| printable(&format!("because {told}"))).collect()
+}
+
 fn because(reasons: &[Told], unknown: Unknown) -> Vec<String> {
-    let mut lines: Vec<String> =
-        reasons.iter().map(|told| printable(&format!("because {told}"))).collect();
+    let mut lines = lines(reasons);
     if unknown.reasons > 0 {
         lines
             .push(format!("and {} more, which `waypost queue` shows by receiver", unknown.reasons));

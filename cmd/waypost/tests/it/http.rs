@@ -13,10 +13,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// What was answered: the code, the header, the body.
-struct Answer {
-    code: u16,
-    header: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) header: String,
+    pub(crate) body: String,
 }
 
 /// Runs this beside the test with `--http` on a port that the system chooses, and waits until it says which.
@@ -38,7 +38,7 @@ fn serving(here: &Program, arguments: &str) -> (Running, u16) {
     (running, port.expect("it was said"))
 }
 
-fn ask(port: u16, request: &str) -> Option<Answer> {
+pub(crate) fn ask(port: u16, request: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).expect("a time");
     write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;

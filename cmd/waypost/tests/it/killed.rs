@@ -174,6 +174,58 @@ fn a_limit_of_the_process_is_named_and_nothing_panics() {
     here.run("db check --id alice").expect_code(0);
 }
 
+/// Before it runs, by the allocator, by SQLite at the start, and while it runs.
+fn names_memory(err: &str) -> bool {
+    let named = [
+        "more threads can be started",
+        "memory allocation of",
+        "not enough memory",
+        "out of memory",
+    ];
+    named.iter().any(|words| err.contains(words))
+}
+
+/// B7: it endures it, or ends and says why; then the next run goes on where it was.
+#[test]
+fn a_limit_of_memory_that_is_met_while_it_runs_costs_no_message() {
+    const LARGE: usize = 8;
+    let server = NatsServer::start();
+    let here = Program::new(server.url());
+    let line = |n: usize| format!("{n}{}\n", "x".repeat(900_000));
+    let lines: String = (0..LARGE).map(line).collect();
+    let first = here.run("send chat first --id alice --to bob --flush 0");
+    first.expect_code(0);
+    for spare_kib in [0, 500, 2_000, 8_000] {
+        let mut reader =
+            here.spawn(&format!("recv chat --id bob --from all --count {}", LARGE + 1));
+        if spare_kib > 0 {
+            here.run("send chat first --id alice --to bob --flush 0").expect_code(0);
+        }
+        let mut sender = here.spawn("send chat --lines --id alice --to bob --wait 35s");
+        assert_eq!(reader.line(), "first");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", reader.id()));
+        let status = status.expect("it runs");
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a size");
+        let kib: u64 = size.trim().trim_end_matches(" kB").parse().expect("a number");
+        reader.limit(Resource::As, Some((kib + spare_kib) * 1024));
+        let reader = std::thread::spawn(move || reader.ended());
+        sender.write(lines.as_bytes());
+        sender.input = None;
+        let sent = std::thread::spawn(move || sender.ended());
+        let ended = reader.join().expect("a reading thread");
+        assert!(!ended.err.contains("panicked"), "{spare_kib}: {}", ended.err);
+        let mut got = ended.lines().len();
+        if ended.code != Some(0) {
+            assert!(names_memory(&ended.err), "{spare_kib}: {:?} {}", ended.code, ended.err);
+            let rest = here.run("recv chat --id bob --from all --idle 4s").expect_code(0);
+            got += rest.lines().len();
+        }
+        sent.join().expect("a reading thread").expect_code(0);
+        // The last one may come again, where it ended before it was acknowledged.
+        assert!((LARGE..=LARGE + 1).contains(&got), "{spare_kib}: {got}");
+    }
+}
+
 #[test]
 fn too_little_memory_is_named_and_nothing_panics() {
     let here = Program::new(NOWHERE);
@@ -190,9 +242,10 @@ fn too_little_memory_is_named_and_nothing_panics() {
     for more in [0, 5_000, 10_000, 20_000, 40_000, 80_000, 120_000, 200_000, 1_000_000] {
         let ended = limited(least + more, "send chat hi --id alice --flush 0");
         assert!(!ended.err.contains("panicked"), "{more}: {}", ended.err);
-        let named = ["more threads can be started", "memory allocation of", "not enough memory"];
-        let is_named = named.iter().any(|words| ended.err.contains(words));
-        assert!(ended.code == Some(0) || is_named, "{more} above {least}: {ended:?}");
+        assert!(
+            ended.code == Some(0) || names_memory(&ended.err),
+            "{more} above {least}: {ended:?}"
+        );
         sent += u64::from(ended.code == Some(0));
     }
     assert!(sent > 0, "a gigabyte is enough");
@@ -216,6 +269,51 @@ fn a_limit_of_files_that_is_met_while_it_runs_is_named_and_it_goes_on_by_itself(
     assert_eq!(reader.line(), "two");
     reader.signal(Signal::TERM);
     reader.ended().expect_code(0);
+}
+
+/// A limit of threads counts those of all processes of a user and binds no root, so that the node runs as somebody who has no other.
+const SOMEBODY: [&str; 5] = ["--reuid", "54321", "--regid", "54321", "--clear-groups"];
+
+fn as_somebody(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(SOMEBODY).arg(program);
+    command
+}
+
+/// B7: what blocks is done by the threads that are there, and a node that needs new ones waits.
+#[test]
+fn a_limit_of_threads_that_is_met_while_it_runs_ends_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut server = NatsServer::start();
+    // A name, which a thread has to look up.
+    let here = Program::new(format!("nats://localhost:{}", server.port()));
+    let everybody = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(here.path(""), everybody).expect("our own folder");
+    let mut reader =
+        Running::new(here.wrap(as_somebody(env!("CARGO_BIN_EXE_waypost")), "recv chat --id bob"));
+    let may_run = as_somebody(env!("CARGO_BIN_EXE_waypost")).arg("--version").output();
+    if !may_run.is_ok_and(|tried| tried.status.success()) {
+        return not_run("this machine lets nobody run a program as another user");
+    }
+    here.run("send chat one --id alice --to bob --wait 30s").expect_code(0);
+    assert_eq!(reader.line(), "one");
+    let pid = reader.id().to_string();
+    let limit = |threads: &str| {
+        let limited = as_somebody("prlimit").args(["--pid", &pid, threads]).status();
+        assert!(limited.is_ok_and(|status| status.success()), "prlimit of util-linux");
+    };
+    limit("--nproc=1:");
+    // Longer than idle threads of a runtime last that nobody has told otherwise.
+    std::thread::sleep(Duration::from_secs(12));
+    server.stop();
+    let away = || reader.said().contains("not connected to NATS");
+    eventually(PATIENCE, "the server is missed", away);
+    server.restart();
+    here.run("send chat two --id alice --to bob --wait 30s").expect_code(0);
+    assert_eq!(reader.line(), "two");
+    reader.signal(Signal::TERM);
+    let ended = reader.ended().expect_code(0);
+    assert!(!ended.err.contains("panicked"), "{}", ended.err);
 }
 
 /// P1: before each batch of ids that is printed, the file was synced.

@@ -18,6 +18,7 @@ mod looking;
 mod master;
 mod orders;
 mod reasons;
+mod renewal;
 mod secrets;
 mod security;
 mod send_and_recv;

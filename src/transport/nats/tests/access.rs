@@ -72,7 +72,13 @@ async fn a_denied_subject_is_told_once() {
     // Before Up, which is not the whole truth without this subscription.
     let told = next(&mut bob).await;
     assert!(denied(&told, "waypost.msg.bob.*"), "{told:?}");
-    up(&mut bob).await;
+    match next(&mut bob).await {
+        // Nor is it forgotten there.
+        TransportEvent::Up { denied, .. } => {
+            assert!(denied.len() == 1 && denied[0].contains("waypost.msg.bob.*"), "{denied:?}");
+        }
+        other => panic!("{other:?} instead of Up"),
+    }
     for _ in 0..3 {
         let published = bob.try_publish(&message("eve", "bob"), Bytes::from_static(b"x"));
         published.expect("taken by the client");

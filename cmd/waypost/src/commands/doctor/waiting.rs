@@ -31,17 +31,20 @@ fn is_failure(name: &str) -> bool {
     (name.starts_with("file_") && name != "file_in_use") || FAILURES.contains(&name)
 }
 
-/// None where there is no file that could be read, which another check tells.
+/// None where there is no file that could be read, and no node that has it: another check tells that.
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
-    let Ok(rows) = queue::read(config, Inspector::queue).await else { return Vec::new() };
-    let waiting: u64 = rows.iter().map(|row| row.pending).sum();
-    let waits = format!("{} waiting", count(waiting, "message"));
+    let rows = queue::read(config, Inspector::queue).await;
+    let waiting: Option<u64> = rows.ok().map(|rows| rows.iter().map(|row| row.pending).sum());
+    let waits = match waiting {
+        Some(waiting) => format!("{} waiting", count(waiting, "message")),
+        None => "what waits can't be read".to_owned(),
+    };
     match reasons::of_file(config, &[]).await {
         Ok((reasons, _)) if reasons.is_empty() => {
             vec![Check::ok("moving", format!("{waits}, and nothing is in the way"))]
         }
         Ok((reasons, _))
-            if waiting == 0 && reasons.iter().all(|told| told.reason == "not_running") =>
+            if waiting == Some(0) && reasons.iter().all(|told| told.reason == "not_running") =>
         {
             vec![Check::ok("moving", format!("{waits}; no node runs here"))]
         }
@@ -59,6 +62,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
             });
             reasons.iter().map(check).chain(more).collect()
         }
+        Err(_) if waiting.is_none() => Vec::new(),
         Err(error) => vec![Check::warn("moving", format!("{error:#}"), "see there")],
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use waypost::management::{Observer, Whom};
 use waypost::reason::Template;
@@ -12,7 +12,9 @@ use waypost::{
     Builder, Channel, Config, Election, Event, HandlerError, MessageId, Mode, NewMessage, Node,
     NodeId, Reason,
 };
+use waypost_http::{Address, ReadyWhen, Server};
 
+use crate::http::ask;
 use crate::program::Program;
 use crate::support::nats_server::NatsServer;
 use crate::support::{eventually, eventually_async};
@@ -87,6 +89,8 @@ struct Scene {
     here: Program,
     name: &'static str,
     node: Node,
+    /// Its readiness, as a probe sees it.
+    health: Server,
     /// Names of what began and what ended.
     begun: Arc<Mutex<Vec<String>>>,
     over: Arc<Mutex<Vec<String>>>,
@@ -115,12 +119,24 @@ impl Scene {
         name: &'static str,
         settings: impl FnOnce(Builder) -> Builder,
     ) -> Self {
+        Self::on(Program::new(nats), nats, name, settings).await
+    }
+
+    /// In this folder, where its file may be already.
+    async fn on(
+        here: Program,
+        nats: &str,
+        name: &'static str,
+        settings: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         Log::of_all();
-        let here = Program::new(nats);
         let builder = settings(builder(nats, &here.path(""), name));
         let node = builder.start().await.expect("started");
+        let port: Address = "127.0.0.1:0".parse().expect("an address");
+        let port = port.bind().await.expect("a free port");
+        let health = port.serve(node.clone(), ReadyWhen::Connected);
         let (begun, over) = (Arc::default(), Arc::default());
-        let scene = Self { here, name, node, begun, over };
+        let scene = Self { here, name, node, health, begun, over };
         scene.listen();
         scene
     }
@@ -133,6 +149,8 @@ impl Scene {
                 let (list, reason) = match event {
                     Event::Stalled { reason } => (&begun, reason),
                     Event::Resumed { reason } => (&over, reason),
+                    // Those have an event of their own, at each mark.
+                    Event::LimitNear(near) => (&begun, near.reason()),
                     _ => continue,
                 };
                 list.lock().unwrap_or_else(PoisonError::into_inner).push(reason.name().to_owned());
@@ -180,9 +198,35 @@ impl Scene {
     }
 
     async fn stands_in_its_readiness(&self, name: &str) {
+        self.stands_in_its_own_readiness(name).await;
+        self.is_told_to_probes(name).await;
+    }
+
+    async fn stands_in_its_own_readiness(&self, name: &str) {
         let readiness = self.node.readiness().await;
         let check = readiness.checks.iter().find(|check| check.name == Some(name));
         assert!(check.is_some_and(|check| says(&check.reason, name)), "{name}: {readiness:?}");
+    }
+
+    /// `/readyz`, whose answer can be a second old.
+    async fn is_told_to_probes(&self, name: &str) {
+        let port = self.health.address().port();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let asked = tokio::task::spawn_blocking(move || ask(port, "GET /readyz"));
+            let answer = asked.await.expect("no panic").expect("an answer");
+            let ready: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+            let checks = ready["checks"].as_array().expect("a list");
+            let told = checks.iter().find(|check| check["name"] == name);
+            if told.is_some_and(|told| says(told["reason"].as_str().expect("a text"), name)) {
+                let all_well = checks.iter().all(|check| check["state"] == "passed");
+                let code = if all_well { 200 } else { 503 };
+                assert_eq!((answer.code, &ready["ready"]), (code, &all_well.into()), "{ready}");
+                return;
+            }
+            assert!(Instant::now() < end, "/readyz of {} does not tell {name}: {ready}", self.name);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// What the node says about itself when it is asked over the network.
