@@ -82,7 +82,6 @@ const NOT_EVERYWHERE: &[(&str, &str)] = &[
     ("not_running", "of a node that is not there: only commands can tell"),
     ("silent", "of a node that does not answer: only commands can tell"),
     ("file_in_use", "of a node that never starts: only commands can tell"),
-    ("file_locked", "of a node that never starts: only commands can tell"),
     (
         "file_failed",
         "no process can make its own disk fail; the disk that does is a library's, beside which no command runs",

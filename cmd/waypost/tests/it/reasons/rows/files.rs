@@ -31,8 +31,16 @@ rows! {
     file_locked => async {
         let server = NatsServer::start();
         let scene = Scene::new(&server.url(), "browsed").await;
-        scene.node.shutdown().await;
+        let channel = scene.writes("c").await;
+        let id = send(&channel, NewMessage::text("x").to("b")).await;
         let other = waypost::rusqlite::Connection::open(scene.node.storage()).expect("opened");
+        other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        let refused = channel.send("y").await.expect_err("it is locked");
+        assert!(says(&refused.to_string(), "file_locked"), "{refused}");
+        scene.is_told_everywhere("file_locked", Some(id)).await;
+        other.execute_batch("ROLLBACK").expect("ended");
+        scene.is_over("file_locked").await;
+        scene.node.shutdown().await;
         other.execute_batch("BEGIN EXCLUSIVE").expect("locked");
         scene.command_says("send c x --flush 0", "file_locked");
     };
