@@ -1,8 +1,5 @@
 use super::*;
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 const SINCE_BOOT: &str = "since boot: ";
 
 #[test]
@@ -22,7 +19,13 @@ fn suspended_time_counts() {
         command.output().ok().filter(|output| output.status.success())
     };
     if unshare(&["true"]).is_none() {
-        return support::not_run("this machine lets nobody have clocks of their own");
+        // As the other tests have it, whose tools the benchmarks, which have this module, too, don't.
+        let is_strict = std::env::var_os("WAYPOST_TEST_STRICT").is_some_and(|value| value == "1");
+        assert!(
+            !is_strict,
+            "not run, and WAYPOST_TEST_STRICT=1 asks for it: no clocks of their own"
+        );
+        return eprintln!("not run: this machine lets nobody have clocks of their own");
     }
     let program = std::env::current_exe().expect("this program");
     let program = program.to_str().expect("text");

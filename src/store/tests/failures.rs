@@ -122,7 +122,7 @@ async fn a_file_that_another_program_holds_for_long_is_told_once_and_then_nobody
         assert_eq!(error.to_string(), locked.to_string());
     };
     refused().await;
-    assert_eq!(bench.store.reasons().collect::<Vec<_>>(), [locked.clone()]);
+    assert_eq!(bench.store.reasons().collect::<Vec<_>>(), std::slice::from_ref(&locked));
     // Each would take seconds, if it waited.
     let many = async {
         for _ in 0..100 {

@@ -339,6 +339,38 @@ async fn why_messages_do_not_move_is_told_on_the_page_and_so_is_its_end() {
     tab.expect_that("warning", |told| told["text"] == never_heard.over()).await;
 }
 
+/// D4: where it was written, on the terminal and on the page; in one line for all that expire together.
+#[tokio::test]
+async fn what_expires_is_told_to_who_wrote_it() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    // The chat itself has no setting for that: a week.
+    let node = waypost::Node::builder()
+        .id("alice")
+        .nats([server.url()])
+        .storage(folder.path().join("chat-alice.db"))
+        .start()
+        .await
+        .expect("started");
+    let channel = node.join("c", waypost::Mode::Writer).await.expect("joined");
+    let brief = |text: &str| waypost::NewMessage::text(text).ttl(Duration::from_secs(8));
+    for message in [brief("one").to("zoe"), brief("two").to("zoe"), brief("for whoever reads")] {
+        channel.send(message).await.expect("accepted");
+    }
+    node.shutdown().await;
+    let (alice, port) = serve(folder.path(), &server.url(), "alice", "");
+    let (mut tab, _) = tab(port).await;
+    let of_zoe = "2 messages for zoe expired undelivered";
+    let unclaimed = "1 message expired undelivered: nobody reads the channel";
+    let mut left = vec![of_zoe, unclaimed];
+    while !left.is_empty() {
+        let told =
+            tab.expect_that("warning", |told| left.iter().any(|it| told["text"] == *it)).await;
+        left.retain(|it| told["text"] != *it);
+    }
+    alice.expect(of_zoe);
+    alice.expect(unclaimed);
+}
+
 #[tokio::test]
 async fn older_messages_are_read_from_the_file() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -227,7 +227,10 @@ fn announcing(port: u16, what: &'static str) -> String {
                 let (mut buffer, mut said) = ([0; 65_536], false);
                 while let Ok(count @ 1..) = server.read(&mut buffer) {
                     client.write_all(&buffer[..count])?;
-                    if !said && buffer[..count].ends_with(b"PONG\r\n") {
+                    // Newer servers say more right after it.
+                    let words = &buffer[..count];
+                    let answered = words.windows(6).any(|word| word == b"PONG\r\n");
+                    if !said && answered && words.ends_with(b"\r\n") {
                         client.write_all(what.as_bytes())?;
                         said = true;
                     }
