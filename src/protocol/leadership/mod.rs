@@ -127,7 +127,7 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// `durable`: what the file holds. Settings are taken as valid. Until [`woke`](Self::woke) was said once, nobody is seen as master.
+    /// `durable`: what the file holds, on its disk or not. Settings are taken as valid. Until [`woke`](Self::woke) was said once, nobody is seen as master.
     pub fn new(
         (me, incarnation): (NodeId, Incarnation),
         settings: Settings,
@@ -138,7 +138,7 @@ impl Leadership {
     ) -> Self {
         let (mode, max_state_bytes) = (settings.mode.clone(), settings.max_state_bytes);
         Self {
-            election: Election::new(me.clone(), incarnation, settings, durable, seed, now),
+            election: Election::new(me.clone(), incarnation, settings, durable, seed, now).unsure(),
             me,
             incarnation,
             mode,

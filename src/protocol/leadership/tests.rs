@@ -606,6 +606,29 @@ fn a_report_says_who_leads_and_orders_are_the_masters() {
     assert_eq!(follower.term_in_office(now), None);
 }
 
+/// The process that wrote it may have been killed before its fsync. Found by the simulation.
+#[test]
+fn what_a_run_finds_in_its_file_is_saved_before_anything_rests_on_it() {
+    let (settings, clock) = (quorum(&["a"]), Clock::new());
+    let state = State { version: Version::first_of(term(3)), ..State::default() };
+    let durable = Durable { term: term(3), vote: Some(node("a")), state };
+    let me = (node("a"), Incarnation::from_u128(2));
+    let it = Leadership::new(me, settings.clone(), durable, ALL, 1, clock.now());
+    let mut world = World::new(&settings, &["a"]);
+    world.members[0].it = it;
+    let effects = world.raw(0, Leadership::woke);
+    let saved = effects.iter().find_map(|effect| match effect {
+        Effect::Save { seq, record, .. } => Some((*seq, record.clone())),
+        _ => None,
+    });
+    let (seq, record) = saved.expect("it is saved once more");
+    assert!(record.term == term(3) && record.vote == Some(node("a")) && record.state.is_some());
+    assert_eq!(said(&effects), [] as [&Said; 0]);
+    // The only voter goes on at once.
+    world.decide(0, |it, around| it.saved(around, seq, true));
+    assert_eq!(world.members[0].it.term_in_office(world.clock.now().mono), Some(term(4)));
+}
+
 #[test]
 fn what_nobody_knows_to_be_durable_ends_a_mastership() {
     let (mut world, master) = World::led();
