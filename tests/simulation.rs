@@ -52,6 +52,10 @@ fn seeds_that_once_found_something_keep_the_promises() {
     for seed in SEEDS {
         runner::run(Plan::without_election(seed));
     }
+    const WITH_ELECTIONS: [u64; 2] = [5_206, 28_206];
+    for seed in WITH_ELECTIONS {
+        runner::run(Plan::from_seed(seed));
+    }
 }
 
 /// P6: an outage of a week costs nothing while it lasts, and what has piled up arrives in order once it ends.
