@@ -116,13 +116,14 @@ impl Metrics {
         if self.shared.config.election == Election::Off {
             return;
         }
-        let (term, master) = {
-            let standing = self.shared.standing.borrow();
-            (standing.term().get(), standing.token().is_some())
-        };
-        let term = i64::try_from(term).unwrap_or(i64::MAX);
+        let leader = &self.shared.leader;
+        let term = i64::try_from(leader.term().get()).unwrap_or(i64::MAX);
         page.gauge("waypost_election_term", "The newest term that the node knows.", term);
-        page.flag("waypost_election_master", "Whether this node is master.", master);
+        page.flag(
+            "waypost_election_master",
+            "Whether this node is master.",
+            leader.token().is_some(),
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::condition::Tally;
 use crate::config::Config;
-use crate::driver::{Line, Standing};
+use crate::driver::{Leader, Line};
 use crate::event::election::ElectionEvent;
 use crate::event::{Event, Status};
 use crate::gate::Gate;
@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) first_events: Mutex<Option<broadcast::Receiver<Event>>>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) elections: broadcast::Receiver<ElectionEvent>,
-    pub(crate) standing: watch::Receiver<Standing>,
+    pub(crate) leader: Leader,
     pub(crate) started: Instant,
     /// Where handlers run.
     pub(crate) handlers: Handle,

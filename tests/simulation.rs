@@ -50,6 +50,10 @@ fn seeds_that_once_found_something_keep_the_promises() {
         27_270, 32_547, 33_426, 48_052, 49_972, 61_533, 68_673, 94_715,
     ];
     for seed in SEEDS {
+        runner::run(Plan::without_election(seed));
+    }
+    const WITH_ELECTIONS: [u64; 2] = [5_206, 28_206];
+    for seed in WITH_ELECTIONS {
         runner::run(Plan::from_seed(seed));
     }
 }

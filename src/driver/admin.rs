@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::command::Reply;
-use super::election::Office;
 use super::{Completion, Driver, Timer};
+use crate::clock;
 use crate::event::Event;
 use crate::message::NodeId;
 use crate::protocol::admin::{
@@ -52,7 +52,7 @@ impl<T: Transport> Driver<T> {
         let around = &mut Around {
             now,
             link: self.link,
-            term: self.office.as_ref().and_then(Office::term_in_office),
+            term: self.leadership.as_ref().and_then(|it| it.term_in_office(clock::now())),
             peers: &self.peers,
             receivers: &|| outbound.receivers().cloned().collect(),
             out: &mut out,

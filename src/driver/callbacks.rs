@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::inside;
 use crate::election::{Accession, HandedState, Stepped, Stopping};
 use crate::gate::Gate;
+use crate::protocol::leadership::Moment;
 
 /// What a callback's call gives.
 pub(crate) type CallFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -29,6 +30,16 @@ pub(crate) enum Callback {
     BecameMaster(OnMaster),
     BecameFollower(OnFollower),
     Shutdown(OnShutdown),
+}
+
+impl Callback {
+    pub(super) fn moment(&self) -> Moment {
+        match self {
+            Self::BecameMaster(_) => Moment::BecameMaster,
+            Self::BecameFollower(_) => Moment::BecameFollower,
+            Self::Shutdown(_) => Moment::Shutdown,
+        }
+    }
 }
 
 impl fmt::Debug for Callback {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::{Completion, Driver, Timer};
+use crate::clock;
 use crate::condition::{Link, Outage};
 use crate::event::Event;
 use crate::incoming::{Content, Receipt};
@@ -15,6 +16,7 @@ use crate::protocol::frame::{Answer, Frame, FrameMessage, MessageFrame, Stream, 
 use crate::protocol::inbound::{Around, Effect, Inbound};
 use crate::protocol::inbox::begun::{ENDED, Note, Standing};
 use crate::protocol::inbox::{self, Gap, Incoming, Source};
+use crate::protocol::leadership::Leadership;
 use crate::protocol::membership;
 use crate::protocol::peers::Peers;
 use crate::spans;
@@ -96,15 +98,17 @@ impl<T: Transport> Driver<T> {
             ) => {
                 self.meet(membership::Event::Welcome { nonce, keepalive });
             }
-            (Subject::Election { .. }, Frame::Election(frame)) => self.heard_election(frame),
+            (Subject::Election { .. }, Frame::Election(frame)) => {
+                self.with_leadership(|it, around| it.heard(around, frame));
+            }
             (Subject::Management { to, .. }, Frame::Query(mut query)) => {
                 // One question to all is not to bring all states.
                 query.state &= to != Audience::All;
                 self.with_admin(|it, around| it.queried(around, query));
             }
             (Subject::Order { .. }, Frame::Order(order)) if order.to == self.me => {
-                let office = self.office.as_ref();
-                let by_master = office.is_some_and(|office| office.obeys(&order.from, order.term));
+                let obeys = |it: &Leadership| it.obeys(clock::now(), &order.from, order.term);
+                let by_master = self.leadership.as_ref().is_some_and(obeys);
                 self.with_admin(|it, around| it.ordered(around, order, by_master));
             }
             // An operator on this machine asks under our name, and hears it as well.

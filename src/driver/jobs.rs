@@ -12,8 +12,9 @@ use crate::event::Event;
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 use crate::protocol::admin::Work;
 use crate::protocol::delivery;
-use crate::protocol::election::{self, StaleToken};
+use crate::protocol::election::StaleToken;
 use crate::protocol::inbox::{self, Source};
+use crate::protocol::leadership::Leadership;
 use crate::protocol::orders::{Done, Order};
 use crate::protocol::outbound::PageRequest;
 use crate::refusal::{ChannelError, NodeError};
@@ -190,7 +191,7 @@ impl<T: Transport> Driver<T> {
             Completion::Noted(Ok(())) | Completion::ClockNoted(Ok(())) => {}
             Completion::OrderNoted { order, result } => self.order_noted(*order, result),
             Completion::ElectionSaved { seq, result } => self.election_saved(seq, result),
-            Completion::ToldOfShutdown => self.elect(election::Event::Stop),
+            Completion::ToldOfShutdown => self.with_leadership(Leadership::told_of_shutdown),
             Completion::CleanedUp => {
                 let next = Instant::now() + self.config.cleanup_interval;
                 self.arm(Timer::CleanUp, Some(next));

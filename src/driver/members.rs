@@ -8,10 +8,11 @@ use crate::condition::{Link, Outage};
 use crate::event::Event;
 use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::protocol::frame::{Frame, Keepalive};
+use crate::protocol::leadership::Leadership;
 use crate::protocol::membership::{self, Departure, Known, News};
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::{Around, Effect, Peers, Start};
-use crate::protocol::{delivery, election, inbox};
+use crate::protocol::{delivery, inbox};
 use crate::refusal::StartError;
 use crate::store::{Peer, StoreError};
 use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
@@ -64,7 +65,7 @@ impl<T: Transport> Driver<T> {
             self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
         }
         self.with_peers(Peers::link_up);
-        self.elect(election::Event::LinkUp);
+        self.with_leadership(Leadership::link_up);
         self.deliver_all(|| delivery::Event::LinkUp);
     }
 
@@ -95,7 +96,7 @@ impl<T: Transport> Driver<T> {
     fn lost_link(&mut self) {
         self.link = false;
         self.meet(membership::Event::LinkDown);
-        self.elect(election::Event::LinkDown);
+        self.with_leadership(Leadership::link_down);
         self.with_outbound(Outbound::link_down);
         self.made_contact(Ok(()));
     }
@@ -172,7 +173,7 @@ impl<T: Transport> Driver<T> {
                 tracing::warn!(node = %self.me, %refused, "no room for another peer: raise max_peers");
                 self.tell(Event::PeersFull { refused });
             }
-            Effect::Changed => self.look_around(),
+            Effect::Changed => self.with_leadership(Leadership::peers_changed),
             Effect::Wake => {
                 self.arm(Timer::Membership, self.peers.wake_at());
                 let online = self.peers.online();
@@ -194,8 +195,7 @@ impl<T: Transport> Driver<T> {
             self.await_job(answer, Completion::Noted);
             self.link = false;
             // Its name has a vote, and the other one uses it.
-            self.elect(election::Event::LinkDown);
-            self.elect(election::Event::Stop);
+            self.with_leadership(Leadership::stand_back);
             self.set_link(Link::Conflict { host: host.clone() });
             self.deliver_all(|| delivery::Event::LinkDown);
             let id = self.me.clone();

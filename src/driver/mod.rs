@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::condition::{Link, Tally};
 use crate::config::Config;
+use crate::event::election::ElectionEvent;
 use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{ChannelName, Incarnation, NodeId};
@@ -20,6 +21,7 @@ use crate::protocol::admin::Admin;
 use crate::protocol::delivery;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::lapse::Lapses;
+use crate::protocol::leadership::{Leadership, LeadershipView};
 use crate::protocol::membership;
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::Peers;
@@ -40,6 +42,7 @@ mod inside;
 mod jobs;
 mod laggards;
 mod lapses;
+mod leader;
 mod line;
 mod members;
 mod outbound;
@@ -49,19 +52,20 @@ mod restore;
 mod stalls;
 mod stopping;
 
+pub(crate) use crate::protocol::leadership::Change;
 pub(crate) use callbacks::Callback;
 pub(crate) use command::{Command, Consumer, ConsumerId, HandlerFuture, Inline};
-pub(crate) use election::{Change, Desk, Standing};
 pub(crate) use inside::is_inside;
+pub(crate) use leader::{Leader, leader};
 pub(crate) use line::{Commands, Line, line};
 
 use admin::Asker;
-use election::Office;
 use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
 use laggards::Laggards;
+use leader::Outlets;
 use outbound::Body;
 use stalls::Stalls;
 use stopping::Stopping;
@@ -90,7 +94,8 @@ pub(crate) struct Parts {
     pub(crate) status: watch::Sender<Status>,
     pub(crate) commands: Commands,
     /// Where the election shows itself.
-    pub(crate) desk: Desk,
+    pub(crate) view: watch::Sender<LeadershipView>,
+    pub(crate) elections: broadcast::Sender<ElectionEvent>,
     /// The runtime on which handlers run.
     pub(crate) handlers: tokio::runtime::Handle,
     /// Told once the node has met its server, or has not.
@@ -153,7 +158,8 @@ pub(crate) struct Driver<T> {
     settled: watch::Sender<u64>,
 
     peers: Peers,
-    office: Option<Office>,
+    leadership: Option<Leadership>,
+    outlets: Outlets,
 
     inbound: Inbound<Held>,
     begun: Notes,
@@ -194,7 +200,7 @@ impl<T: Transport> Driver<T> {
         self.arm(Timer::Clock, Some(Instant::now() + WATCH_CLOCK));
         self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
         self.look_for_stalls();
-        self.elect(crate::protocol::election::Event::Woke);
+        self.with_leadership(Leadership::woke);
         self.with_admin(Admin::start);
         loop {
             let input = self.next().await;
@@ -289,7 +295,7 @@ impl<T: Transport> Driver<T> {
             Timer::Receiver(node) => self.deliver(&node, delivery::Event::Woke),
             Timer::Inbox => self.receive(crate::protocol::inbox::Event::Woke),
             Timer::Membership => self.meet(membership::Event::Woke),
-            Timer::Election => self.elect(crate::protocol::election::Event::Woke),
+            Timer::Election => self.with_leadership(Leadership::woke),
             Timer::Record => self.settle(),
             Timer::CleanUp => self.clean_up(),
             Timer::Clock => self.watch_clock(),

@@ -1,9 +1,10 @@
 //! What this node tells about itself.
 
-use super::election::Office;
 use super::{Completion, Driver};
+use crate::clock;
 use crate::condition::Health;
 use crate::protocol::frame::ChannelPresence;
+use crate::protocol::leadership::Leadership;
 use crate::protocol::report::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
 use crate::store::{Pending, StoreError};
 use crate::transport::Transport;
@@ -34,7 +35,7 @@ impl<T: Transport> Driver<T> {
         });
         Topology {
             node: self.me.clone(),
-            election: self.office.as_ref().map(Office::info),
+            election: self.leadership.as_ref().map(|it| it.info(clock::now())),
             channels: self.peers.presences(now_ms).map(|it| ChannelInfo::from(&it)).collect(),
             peers: peers.collect(),
         }
@@ -43,7 +44,8 @@ impl<T: Transport> Driver<T> {
     /// Answers a question, once the store has told the accounts.
     pub(super) fn report(&mut self, query: &Query) {
         let Topology { node, election, mut channels, mut peers } = self.topology();
-        let state = self.office.as_ref().filter(|_| query.state).and_then(Office::state_to_report);
+        let leadership = self.leadership.as_ref().filter(|_| query.state);
+        let state = leadership.and_then(Leadership::state_to_report);
         let truncated = channels.len() > MAX_ROWS || peers.len() > MAX_ROWS;
         channels.truncate(MAX_ROWS);
         peers.truncate(MAX_ROWS);

@@ -8,10 +8,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::callbacks::Callbacks;
-use super::election::Office;
 use super::frames::Ahead;
 use super::handlers::Handlers;
 use super::inbound::HELD_BYTES;
+use super::leader::Outlets;
 use super::members::known;
 use super::outbound::delivery_limits;
 use super::{Driver, Parts};
@@ -20,10 +20,10 @@ use crate::message::MessageId;
 use crate::metering::Flights;
 use crate::protocol::Now;
 use crate::protocol::admin::Admin;
-use crate::protocol::election::Election;
 use crate::protocol::frame::Stream;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::inbox::{self, Source};
+use crate::protocol::leadership::{Audited, Leadership};
 use crate::protocol::membership;
 use crate::protocol::origin::Origin;
 use crate::protocol::outbound::Outbound;
@@ -49,7 +49,8 @@ impl<T: Transport> Driver<T> {
             events,
             status,
             commands,
-            desk,
+            view,
+            elections,
             ..
         } = parts;
         let Opened { store, notices, restored, begun: (begun, noted), .. } = opened;
@@ -95,21 +96,17 @@ impl<T: Transport> Driver<T> {
             config.audit.management,
             draining,
         );
-        let office = config.election_settings().map(|settings| {
+        let audit = config.audit;
+        let audited = Audited { elections: audit.elections, states: audit.states };
+        let leadership = config.election_settings().map(|settings| {
             for warning in settings.warnings(&node) {
                 tracing::warn!(%node, "{warning}");
             }
-            let election = Election::new(
-                node.clone(),
-                incarnation,
-                settings.clone(),
-                election.unwrap_or_default(),
-                fastrand::u64(..),
-                Now { mono: clock::now(), ..now },
-            );
-            let callbacks = Callbacks::new(parts.handlers.clone(), Arc::clone(&gate));
-            Office::new(election, &settings, config.audit, desk, callbacks)
+            let (me, durable) = ((node.clone(), incarnation), election.unwrap_or_default());
+            let (seed, now) = (fastrand::u64(..), Now { mono: clock::now(), ..now });
+            Leadership::new(me, settings, durable, audited, seed, now)
         });
+        let callbacks = Callbacks::new(parts.handlers.clone(), Arc::clone(&gate));
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
         let received = inbox.into_iter().map(received);
         let inbound = Inbound::new(node.clone(), limits, received);
@@ -144,7 +141,8 @@ impl<T: Transport> Driver<T> {
             settle_waiters: Vec::new(),
             settled: watch::Sender::new(0),
             peers,
-            office,
+            leadership,
+            outlets: Outlets::new(view, elections, callbacks),
             inbound,
             begun,
             handlers: Handlers::new(parts.handlers, Arc::clone(&gate)),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use super::{Completion, Driver, Timer};
+use crate::clock;
 use crate::config::Overflow;
 use crate::event::{Event, Status};
 use crate::message::{ChannelName, NodeId, TopicId};
@@ -167,8 +168,8 @@ impl<T: Transport> Driver<T> {
             refused.entry(Reason::refused(said.clone()).name()).or_default().push(said);
         }
         reasons.extend(refused.into_values().map(|alike| Reason::refused(alike.join("; "))));
-        let is_online = |node: &NodeId| self.peers.is_online(node);
-        reasons.extend(self.office.as_ref().and_then(|office| office.stall(&self.me, is_online)));
+        let leadership = self.leadership.as_ref();
+        reasons.extend(leadership.and_then(|it| it.stall(clock::now(), &self.peers)));
         reasons.extend(self.laggards.near().cloned());
         // A clock that was never set says nothing.
         let clock = Reason::of_clock(SystemTime::now()).or_else(|| self.store.clock_reason());

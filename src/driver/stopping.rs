@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 
 use super::{Driver, Timer, command::Reply};
 use crate::protocol::inbox;
+use crate::protocol::leadership::Leadership;
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::Peers;
 use crate::store::Settlement;
@@ -34,7 +35,7 @@ impl<T: Transport> Driver<T> {
             // The first one gets the answer; the channel's closing tells the others that it is done.
             return;
         }
-        let handed_over = self.office.is_none();
+        let handed_over = self.leadership.is_none();
         self.stopping = Some(Stopping { overdue: false, handed_over, reply });
         self.arm(Timer::Stop, Some(Instant::now() + deadline));
         self.handlers.stop();
@@ -44,7 +45,7 @@ impl<T: Transport> Driver<T> {
         self.admin.stop();
         self.askers.clear();
         self.take_notices();
-        self.leave_office();
+        self.with_leadership(Leadership::stop);
     }
 
     /// Whether there is nothing left to wait for; then, who waits for that.
@@ -91,7 +92,7 @@ impl<T: Transport> Driver<T> {
     /// The end, in order: what runs is cut short, and the file learns what it does not know yet. Others are told where there is time for a goodbye.
     async fn end(mut self, goodbye: Option<Duration>) {
         self.note_peers();
-        self.close_office().await;
+        self.close_election().await;
         self.abort_handlers().await;
         self.begun.begin_anew(&self.inbound.noted_at_end());
         if goodbye.is_some() {

@@ -20,25 +20,25 @@ impl Node {
     /// that stands still between asking and acting acts on an old answer; guard what matters with the
     /// [`fencing_token`](Self::fencing_token).
     pub fn is_master(&self) -> bool {
-        self.shared.standing.borrow().token().is_some()
+        self.shared.leader.token().is_some()
     }
 
     /// Who is master, and in which term, as far as this node knows. With [`Election::Quorum`](crate::Election::Quorum) it may be a second or
     /// two behind; the term tells who is later.
     pub fn master(&self) -> Option<(NodeId, Term)> {
-        self.shared.standing.borrow().master()
+        self.shared.leader.master()
     }
 
     /// What this node shows, as master, to whoever guards a resource: a [`Fence`](crate::election::Fence), or
     /// [`NewMessage::fenced`](crate::NewMessage::fenced) for the receiver of a message. None where it is not master.
     pub fn fencing_token(&self) -> Option<Token> {
-        self.shared.standing.borrow().token().cloned()
+        self.shared.leader.token()
     }
 
     /// The newest state that this node has. On the master, what was set last. On others it is on this node's disk; in rare cases, when the
     /// master dies before a majority has it, the next master has an older one, and that counts.
     pub fn state(&self) -> HandedState {
-        self.shared.standing.borrow().state()
+        self.shared.leader.state()
     }
 
     /// A field of that state; none where it is no object or has no such field.

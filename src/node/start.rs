@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::Node;
 use crate::condition::Link;
 use crate::config::{Config, Election};
-use crate::driver::{Desk, Driver, Parts, Standing, line};
+use crate::driver::{Driver, Parts, leader, line};
 use crate::election::ElectionEvent;
 use crate::event::{Event, Status};
 use crate::fresh;
@@ -116,7 +116,7 @@ pub(super) fn assemble(
     });
     let (contact, contacted) = oneshot::channel();
     let (elections, elected) = broadcast::channel::<ElectionEvent>(EVENTS);
-    let (standing, shown) = watch::channel(Standing::nobody());
+    let (view, leader) = leader();
     let parts = Parts {
         config: config.clone(),
         opened,
@@ -127,7 +127,8 @@ pub(super) fn assemble(
         events,
         status: status_sender,
         commands,
-        desk: Desk { standing, events: elections },
+        view,
+        elections,
         handlers: tokio::runtime::Handle::current(),
         contact,
     };
@@ -141,7 +142,7 @@ pub(super) fn assemble(
         events: listening,
         status,
         elections: elected,
-        standing: shown,
+        leader,
         started: Instant::now(),
         handlers: parts.handlers.clone(),
         id,

@@ -18,6 +18,7 @@ pub mod inbound;
 pub mod inbox;
 pub mod laggard;
 pub mod lapse;
+pub mod leadership;
 pub mod life;
 pub mod membership;
 pub mod orders;

@@ -160,8 +160,17 @@ impl World {
         self.start_clock(node);
         let restored = self.machines[node].file.current.restored();
         self.oracle.starts(node, &self.machines[node].file.current);
+        let Machine { settings, file, .. } = &self.machines[node];
+        let (elects, file) = (settings.election.is_some(), &file.current.election);
+        if let Err(what) = self.oracle.elections.starts(node, elects, file) {
+            self.violated(what);
+        }
         let process = Process::start(self, node, run, restored);
         self.machines[node].process = Some(process);
+        if self.machines[node].settings.election.is_some() {
+            let at = self.now + self.dice.micros(100, 5_000);
+            self.schedule(at, Event::Command { node, run, command: Command::Listen });
+        }
         for (channel, mode, start) in self.machines[node].joins.clone() {
             let command = Command::Join(channel, mode, start);
             let at = self.now + self.dice.micros(100, 5_000);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use waypost::NodeId;
 use waypost::protocol::delivery::Unsent;
+use waypost::protocol::election::Said;
 use waypost::protocol::frame::Frame;
 
 use crate::process::Input;
@@ -23,6 +24,7 @@ pub(crate) enum Kind {
     Keepalive,
     Management,
     Order,
+    Election,
 }
 
 /// A frame on its subject.
@@ -171,8 +173,12 @@ impl World {
         if sent.kind == Kind::Message {
             self.network.message_frames += 1;
         }
-        // Keepalives are most of all frames and much alike: a few of them stand for all.
-        let alike = matches!(&sent.frame, Frame::Keepalive(keepalive) if keepalive.counter % 8 > 1);
+        // Keepalives and beats are most of all frames and much alike: a few of them stand for all.
+        let alike = match &sent.frame {
+            Frame::Keepalive(keepalive) => keepalive.counter % 8 > 1,
+            Frame::Election(frame) => is_of_a_beat(&frame.said),
+            _ => false,
+        };
         if self.network.wire == Wire::Bytes && !alike {
             let bytes = sent.frame.clone().encode();
             let decoded = Frame::decode(&bytes);
@@ -359,6 +365,15 @@ impl World {
     }
 }
 
+/// Most beats, and the answers to them.
+fn is_of_a_beat(said: &Said) -> bool {
+    match said {
+        Said::Beat(beat) => beat.number % 8 > 1,
+        Said::BeatAnswer { number, .. } => number % 8 > 1,
+        _ => false,
+    }
+}
+
 /// A frame in a line of the trace.
 fn brief(sent: &Sent) -> String {
     let to = sent.to.as_ref().map_or("all", |to| to.as_str());
@@ -394,10 +409,9 @@ fn brief(sent: &Sent) -> String {
         }
         Frame::Hello { .. } => format!("hello to {to}"),
         Frame::Welcome { .. } => format!("welcome to {to}"),
-        Frame::Query(_)
-        | Frame::Report(_)
-        | Frame::Order(_)
-        | Frame::Outcome(_)
-        | Frame::Election(_) => "management".to_owned(),
+        Frame::Query(_) | Frame::Report(_) | Frame::Order(_) | Frame::Outcome(_) => {
+            "management".to_owned()
+        }
+        Frame::Election(frame) => format!("in term {}: {:?}", frame.term, frame.said),
     }
 }

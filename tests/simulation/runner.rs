@@ -23,6 +23,9 @@ pub(crate) struct Report {
     pub(crate) frames: u64,
     /// Messages that ended because their receiver was forgotten.
     pub(crate) forgotten: usize,
+    pub(crate) reigns: u64,
+    /// Of masters.
+    pub(crate) states: u64,
     /// From the end of the faults to the last settlement.
     pub(crate) took: Duration,
 }
@@ -80,6 +83,8 @@ fn drive(world: &mut World) -> Result<Report, String> {
         calls: world.oracle.calls,
         frames: world.network.message_frames,
         forgotten: world.oracle.forgotten.len(),
+        reigns: world.oracle.elections.reigns,
+        states: world.oracle.elections.sets,
         took: settled - faults_end,
     })
 }
@@ -153,6 +158,8 @@ fn run_range(first: u64, seeds: u64) {
                             sum.steps += report.steps;
                             sum.calls += report.calls;
                             sum.frames += report.frames;
+                            sum.reigns += report.reigns;
+                            sum.states += report.states;
                             sum.took = sum.took.max(report.took);
                         }
                         Err(failure) => {
@@ -179,8 +186,8 @@ fn run_range(first: u64, seeds: u64) {
     failures.sort_unstable();
     let secs = started.elapsed().as_secs_f64();
     say(&format!(
-        "simulation: {seeds} seeds, {} steps, {} message frames, {} handler calls, slowest to settle {:?}, in {secs:.1} s\n",
-        sum.steps, sum.frames, sum.calls, sum.took
+        "simulation: {seeds} seeds, {} steps, {} message frames, {} handler calls, {} masters, {} states set, slowest to settle {:?}, in {secs:.1} s\n",
+        sum.steps, sum.frames, sum.calls, sum.reigns, sum.states, sum.took
     ));
     assert!(failures.is_empty(), "{} of {seeds} seeds failed: {failures:?}", failures.len());
 }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use waypost::protocol::TopicId;
+use waypost::protocol::election::{self, Version};
 use waypost::protocol::inbox::{Done, Gap, Source};
+use waypost::protocol::leadership::{Call, Change, LeadershipView, Ticket};
 use waypost::protocol::outbound::PageRequest;
 use waypost::protocol::settling::Run;
 use waypost::{MessageId, NodeId};
@@ -310,6 +312,11 @@ impl World {
         self.machines[node].runs
     }
 
+    /// By a clock that goes on while machines are suspended.
+    pub(crate) fn truly(&self) -> Instant {
+        self.base + self.now
+    }
+
     pub(crate) fn instant(&self, node: usize) -> Instant {
         self.base + self.mono(node)
     }
@@ -453,7 +460,85 @@ impl World {
         if self.queue.values().any(to_send) {
             return Some("a program has still to send".to_owned());
         }
-        let machine = self.machines.iter().find(busy)?;
-        Some(format!("{} is not done", machine.id))
+        if let Some(machine) = self.machines.iter().find(busy) {
+            return Some(format!("{} is not done", machine.id));
+        }
+        self.oracle.elections.unsettled(self.truly())
+    }
+}
+
+/// What elections do, as the oracle sees it.
+impl World {
+    fn judge(&mut self, verdict: Result<(), String>) {
+        if let Err(what) = verdict {
+            self.violated(what);
+        }
+    }
+
+    pub(crate) fn note_shown(&mut self, node: usize, view: LeadershipView) {
+        let now = self.truly();
+        log!(
+            self,
+            "{} shows {:?} master, term {}, state {}",
+            self.machines[node].id,
+            view.master(now),
+            view.term(),
+            view.state().version
+        );
+        let verdict = self.oracle.elections.shown(node, now, view);
+        self.judge(verdict);
+    }
+
+    pub(crate) fn note_election_frame(&mut self, node: usize, frame: &election::Frame) {
+        let (now, disk) = (self.truly(), self.machines[node].file.durable_election());
+        let verdict = self.oracle.elections.said(node, now, frame, disk);
+        self.judge(verdict);
+    }
+
+    pub(crate) fn note_entered(&mut self, node: usize) {
+        let verdict = self.oracle.elections.entered(node, self.now);
+        self.judge(verdict);
+    }
+
+    pub(crate) fn note_told(&mut self, node: usize, notice: &election::Notice) {
+        log!(self, "{}: {notice:?}", self.machines[node].id);
+        let verdict = self.oracle.elections.told(node, notice);
+        self.judge(verdict);
+    }
+
+    pub(crate) fn note_called(&mut self, node: usize, call: &Call) {
+        log!(self, "{} calls {call:?}", self.machines[node].id);
+        let verdict = self.oracle.elections.called(node, self.truly(), call);
+        self.judge(verdict);
+    }
+
+    /// The program's function for a stop takes its time.
+    pub(crate) fn function_runs(&mut self, node: usize, run: u64) {
+        let at = self.now + self.dice.micros(100, 3_000_000);
+        self.schedule(at, Event::Command { node, run, command: Command::Returned });
+    }
+
+    pub(crate) fn note_setting(
+        &mut self,
+        node: usize,
+        ticket: Ticket,
+        before: &[u8],
+        change: Change,
+    ) {
+        if self.machines[node].blown {
+            return;
+        }
+        let verdict = self.oracle.elections.setting(node, ticket, before, change);
+        self.judge(verdict);
+    }
+
+    pub(crate) fn note_set(&mut self, node: usize, ticket: Ticket, version: Option<Version>) {
+        if let Some(version) = version {
+            log!(self, "{}: {ticket:?} has set {version}", self.machines[node].id);
+        }
+        let Self { oracle, machines, .. } = self;
+        let disks = machines.iter().map(|it| (&it.id, it.file.durable_election()));
+        let verdict = oracle.elections.set(node, ticket, version.is_some(), disks);
+        self.judge(verdict);
     }
 }

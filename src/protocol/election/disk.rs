@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Deposed, Election, Notice, Role, Said, State, Term, Version};
+use super::{Action, Deposed, Election, Mode, Notice, Role, Said, State, Term, Version};
 use crate::message::NodeId;
 
 /// Pause before a writing that failed is tried again.
@@ -83,6 +83,15 @@ impl Disk {
 }
 
 impl Election {
+    /// What the file holds is perhaps not on its disk: the process that wrote it may have been killed before its fsync, and whoever reads the
+    /// file afterwards does not see that. It is written once more, before anything is said that rests on it.
+    pub fn unsure(mut self) -> Self {
+        // Nothing was promised in a new file.
+        let promised = self.term > Term::ZERO || self.state.version > Version::default();
+        self.disk.holds.take_if(|_| promised);
+        self
+    }
+
     fn wanted(&self) -> Written {
         Written { term: self.term, vote: self.vote.clone(), version: self.state.version }
     }
@@ -123,6 +132,11 @@ impl Election {
             return;
         };
         let before = self.disk.holds.replace(written.clone());
+        if before.is_none() && matches!(self.settings.mode, Mode::Quorum { .. }) && self.is_alone()
+        {
+            // There is nobody to wait for.
+            self.campaign_at = now;
+        }
         if before.is_some_and(|before| before.version != written.version)
             && !matches!(self.role, Role::Master(_))
         {

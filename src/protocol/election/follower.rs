@@ -100,10 +100,26 @@ impl Election {
         self.role = Role::Follower;
         self.wait_for_a_master(now);
         let known = self.heard.take().filter(|heard| heard.term == term && heard.master == *from);
+        if known.is_none() && self.settings.mode == Mode::Visible {
+            self.doubt_the_state(term);
+        }
         let ready = known.is_some_and(|heard| heard.ready);
         let (master, gone) = (from.clone(), false);
         self.heard = Some(Heard { master, term, at: now, ready, gone });
         true
+    }
+
+    /// Without a quorum a term may have had two masters, whose states go by the same versions. What did not come from the one that we
+    /// follow from now on counts as older than all that it has, on our disk as well.
+    fn doubt_the_state(&mut self, term: Term) {
+        if self.state.version.term != term {
+            return;
+        }
+        let before = Term::new(term.get().saturating_sub(1)).unwrap_or(Term::ZERO);
+        self.state.version = Version::first_of(before);
+        if let Some(written) = &mut self.disk.holds {
+            written.version = self.state.version;
+        }
     }
 
     /// A master of an earlier term: it learns from the present one's beats that it is none, and where there is none, from us, since we

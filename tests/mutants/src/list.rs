@@ -30,6 +30,10 @@ const CHANNELS: &str = "peers/channels.rs";
 const SPOKEN: &str = "peers/keepalive.rs";
 const ADMIN: &str = "admin/mod.rs";
 const ORDERS: &str = "orders.rs";
+const LEADING: &str = "leadership/mod.rs";
+const VIEW: &str = "leadership/view.rs";
+const CHANGE: &str = "leadership/change.rs";
+const MASTER: &str = "election/master.rs";
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
@@ -211,5 +215,65 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ADMIN,
         "Verdict::Refused(FILE_FAILED.to_owned())",
         "if MUTANT { Verdict::Done(Done::default()) } else { Verdict::Refused(FILE_FAILED.to_owned()) }",
+    ),
+    mutant(
+        "it is said before it is shown",
+        LEADING,
+        "        self.show(around);\n        for action in actions {\n            self.act(around, action);\n        }\n",
+        "        if !MUTANT {\n            self.show(around);\n        }\n        for action in actions {\n            self.act(around, action);\n        }\n        self.show(around);\n",
+    ),
+    mutant(
+        "what could not be saved counts as saved",
+        LEADING,
+        "if durable { Event::Persisted",
+        "if durable || MUTANT { Event::Persisted",
+    ),
+    mutant(
+        "a new run knows nothing of its state",
+        LEADING,
+        "        let (mode, max_state_bytes) =",
+        "        let durable = if MUTANT { Durable { state: State::default(), ..durable } } else { durable };\n        let (mode, max_state_bytes) =",
+    ),
+    mutant(
+        "whoever waits for a hand-over hears nothing",
+        LEADING,
+        "for ticket in self.handing.drain(..) {",
+        "for ticket in self.handing.drain(..).filter(|_| !MUTANT) {",
+    ),
+    mutant(
+        "electors are told once",
+        LEADING,
+        "if electors != self.electors {",
+        "if electors != self.electors && !(MUTANT && !self.electors.is_empty()) {",
+    ),
+    mutant(
+        "the role is given away while the program is told of a stop",
+        LEADING,
+        "            self.call(around, Call::ShuttingDown { token });\n",
+        "            self.call(around, Call::ShuttingDown { token });\n            if MUTANT {\n                self.told_of_shutdown(around);\n            }\n",
+    ),
+    mutant(
+        "the program is not told that it is master no longer",
+        LEADING,
+        "                let call = Call::BecameFollower { term: *term, reason: reason.clone() };\n                self.call(around, call);",
+        "                let call = Call::BecameFollower { term: *term, reason: reason.clone() };\n                if !MUTANT { self.call(around, call); }",
+    ),
+    mutant(
+        "what is shown has no end",
+        VIEW,
+        "until: election.lease_until(),",
+        "until: election.lease_until().filter(|_| !MUTANT),",
+    ),
+    mutant(
+        "a field takes the place of the whole state",
+        CHANGE,
+        "            Value::Object(fields) => fields,",
+        "            Value::Object(_) if MUTANT => Map::new(),\n            Value::Object(fields) => fields,",
+    ),
+    mutant(
+        "a lease lasts for longer than others wait",
+        MASTER,
+        "let end = self.majority_heard(master).unwrap_or(master.since) + lease;",
+        "let end = self.majority_heard(master).unwrap_or(master.since) + if MUTANT { 4 * lease } else { lease };",
     ),
 ];

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use waypost::protocol::TopicId;
 use waypost::protocol::delivery::Settled;
+use waypost::protocol::election::Durable;
 use waypost::protocol::inbox::Source;
 use waypost::protocol::life::Record;
 use waypost::protocol::membership::Known;
@@ -144,6 +145,8 @@ pub(crate) struct Tables {
     pub(crate) joins: BTreeMap<ChannelName, JoinRow>,
     /// For whom the node is being drained.
     pub(crate) draining: Option<NodeId>,
+    /// What was promised in elections.
+    pub(crate) election: Durable,
     /// How each message ended for each receiver for whom a cursor stands; none while it waits.
     pub(crate) fates: BTreeMap<(NodeId, TopicId), BTreeMap<u64, Option<Outcome>>>,
     /// Messages that some receiver did not get, and that is on record.
@@ -173,6 +176,7 @@ pub(crate) enum Op {
     Subscription(ChannelName, NodeId, bool),
     Join(ChannelName, JoinRow),
     Draining(Option<NodeId>),
+    Election(Durable),
     Fate(NodeId, TopicId, u64, Option<Outcome>),
     ForgetFates(NodeId, TopicId),
     GivenUp(NodeId, Uid),
@@ -219,6 +223,7 @@ impl Tables {
             }
             Op::Join(channel, row) => put(&mut self.joins, channel, Some(row)),
             Op::Draining(by) => self.draining = by,
+            Op::Election(row) => self.election = row,
             Op::Fate(node, topic, seq, fate) => {
                 self.fates.entry((node, topic)).or_default().insert(seq, fate);
             }
@@ -278,6 +283,11 @@ impl File {
         let mut current = Tables::default();
         current.apply(&Op::Store(MessageId::ZERO, store));
         Self { synced: current.clone(), current, since: Vec::new() }
+    }
+
+    /// What no power cut takes of what was promised in elections.
+    pub(crate) fn durable_election(&self) -> &Durable {
+        &self.synced.election
     }
 
     /// The rows that a transaction has put into `current`.

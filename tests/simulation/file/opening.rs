@@ -1,6 +1,7 @@
 //! What a process begins with, and what it is told anew when the file was opened again under it.
 
 use waypost::protocol::TopicId;
+use waypost::protocol::election::Durable;
 use waypost::protocol::inbox::Source;
 use waypost::protocol::membership::Known;
 use waypost::{ChannelName, MessageId, NodeId, StoreId};
@@ -18,6 +19,7 @@ pub(crate) struct Restored {
     pub(crate) inbox: Vec<(Source, MessageId)>,
     pub(crate) left: Vec<ChannelName>,
     pub(crate) draining: Option<NodeId>,
+    pub(crate) election: Durable,
 }
 
 impl Tables {
@@ -33,6 +35,7 @@ impl Tables {
             inbox: self.inbox.iter().map(|(source, last)| (source.clone(), *last)).collect(),
             left: left.map(|(channel, _)| channel.clone()).collect(),
             draining: self.draining.clone(),
+            election: self.election.clone(),
         }
     }
 

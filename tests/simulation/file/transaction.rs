@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use waypost::protocol::TopicId;
+use waypost::protocol::election::Record;
 use waypost::protocol::inbox::Source;
 use waypost::protocol::membership::Known;
 use waypost::protocol::settling::Settling;
@@ -114,6 +115,19 @@ impl Transaction<'_> {
         let first = MessageId::from_u128(from.as_u128().saturating_add(1));
         self.put(Op::Store(first, store));
         store
+    }
+
+    /// Terms only grow, and one has one vote.
+    pub(crate) fn save_election(&mut self, record: Record) {
+        let before = self.tables.election.clone();
+        let mut row = before.clone();
+        row.write(record);
+        let other_vote =
+            row.term == before.term && before.vote.is_some() && row.vote != before.vote;
+        if row.term < before.term || other_vote {
+            self.complaints.push(format!("P9: {row:?} takes the place of {before:?}"));
+        }
+        self.put(Op::Election(row));
     }
 
     pub(crate) fn last_id(&self) -> MessageId {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use waypost::protocol::TopicId;
 use waypost::protocol::admin::Step;
 use waypost::protocol::delivery::Settled;
+use waypost::protocol::election;
 use waypost::protocol::inbox::Source;
 use waypost::protocol::life::Record;
 use waypost::protocol::membership::Known;
@@ -51,6 +52,10 @@ pub(crate) enum Work {
     NewStore {
         from: MessageId,
     },
+    SaveElection {
+        seq: u64,
+        record: election::Record,
+    },
     CleanUp,
     NoteOrder(Box<Order>),
     /// Of the order of this number.
@@ -77,6 +82,7 @@ impl Work {
                 | Self::RaiseLastId { .. }
                 | Self::NewStore { .. }
                 | Self::Step(_, Step::Drain(_) | Step::PurgeQueue)
+                | Self::SaveElection { .. }
         )
     }
 }
@@ -250,6 +256,7 @@ impl Transaction<'_> {
             Work::Leave(channel) => self.leave(channel),
             Work::RaiseLastId { newest, .. } => self.raise_last_id(*newest),
             Work::NewStore { from } => return Answer::Store(self.new_store(*from)),
+            Work::SaveElection { record, .. } => self.save_election(record.clone()),
             Work::CleanUp => self.clean_up(),
             Work::NoteOrder(_) => {}
             Work::Step(_, step) => return self.step(step),

@@ -15,7 +15,10 @@ use crate::file::{Group, Receipt, Row, Tables, Uid, Work};
 use crate::machine::Machine;
 
 mod accounts;
+mod elections;
 mod last;
+
+use elections::Elections;
 
 /// A message whose `send` has returned `Ok`.
 #[derive(Debug, Clone)]
@@ -71,6 +74,7 @@ pub(crate) struct Oracle {
     /// Orders that some node began to obey, by who gave them, and whether it did.
     orders: BTreeMap<(NodeId, u64), bool>,
     pub(crate) calls: u64,
+    pub(crate) elections: Elections,
 }
 
 /// What must outlast a power cut.
@@ -102,6 +106,7 @@ impl Oracle {
             transactions: BTreeSet::new(),
             orders: BTreeMap::new(),
             calls: 0,
+            elections: Elections::new(machines),
         }
     }
 
@@ -143,6 +148,7 @@ impl Oracle {
         self.attempts.retain(|(sender, ..), _| *sender != node);
         self.running.retain(|(receiver, ..), _| *receiver != node);
         self.finished.retain(|(receiver, _), _| *receiver != node);
+        self.elections.process_ended(node);
     }
 
     /// P4: nothing else may be unanswered.
@@ -388,6 +394,7 @@ impl Oracle {
         let uids: BTreeSet<Uid> = file.outbox.values().map(|row| row.uid).collect();
         self.accepted[node].retain(|uid, _| uids.contains(uid));
         self.restored.insert(node);
+        self.elections.forgets(node);
     }
 
     /// A file that went back to an older copy has forgotten how its messages ended, and a receiver, which is further, has not. Only what a
@@ -401,6 +408,7 @@ impl Oracle {
     pub(crate) fn wiped(&mut self, node: usize) {
         self.accepted[node].clear();
         self.joined.retain(|(reader, _), _| *reader != node);
+        self.elections.forgets(node);
     }
 
     /// A group stands in the file.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use waypost::protocol::leadership::Change;
 use waypost::protocol::orders::Task;
 use waypost::{ChannelName, Mode, NodeId, StartAt};
 
@@ -127,8 +128,25 @@ pub(crate) enum Act {
         node: usize,
         away: Duration,
     },
+    /// Whoever is master changes the state; all others are told that they are not.
+    SetState(Change),
+    /// Something happens to whoever is master.
+    Lead(Strike),
     /// Everything that can be mended is.
     Calm,
+}
+
+/// What happens to a master, and never so to another.
+#[derive(Debug, Clone)]
+pub(crate) enum Strike {
+    Crash { how: Crash, away: Duration },
+    Fuse { actions: u32, how: Crash, away: Duration },
+    Freeze { pause: Duration },
+    Sever { pause: Duration },
+    Stop { within: Duration, away: Duration },
+    FailSync,
+    DiskAway { pause: Duration },
+    HandOver { to: Option<NodeId> },
 }
 
 impl World {
@@ -203,8 +221,36 @@ impl World {
                 self.machines[node].forgetful = true;
                 self.oracle.wiped(node);
             }
+            Act::SetState(change) => {
+                for node in 0..self.machines.len() {
+                    self.command(node, Command::SetState(change.clone()));
+                }
+            }
+            Act::Lead(strike) => {
+                let master = self.oracle.elections.masters(self.truly()).next();
+                if let Some(node) = master {
+                    self.strike(node, strike);
+                }
+            }
             Act::Calm => self.calm_down(),
         }
+    }
+
+    fn strike(&mut self, node: usize, strike: Strike) {
+        let act = match strike {
+            Strike::Crash { how, away } => Act::Crash { node, how, away },
+            Strike::Fuse { actions, how, away } => Act::Fuse { node, actions, how, away },
+            Strike::Freeze { pause } => Act::Freeze { node, pause },
+            Strike::Sever { pause } => {
+                self.schedule(self.now + pause, Event::Act(Act::Mend { node }));
+                Act::Sever { node }
+            }
+            Strike::Stop { within, away } => Act::Stop { node, within, away },
+            Strike::FailSync => Act::FailSync { node },
+            Strike::DiskAway { pause } => Act::DiskAway { node, pause },
+            Strike::HandOver { to } => return self.command(node, Command::HandOver(to)),
+        };
+        self.act(act);
     }
 
     fn command(&mut self, node: usize, command: Command) {

@@ -117,11 +117,11 @@ impl Plan {
     }
 }
 
-fn away(dice: &mut Dice) -> Duration {
+pub(super) fn away(dice: &mut Dice) -> Duration {
     dice.millis(1, *dice.clone().pick(&[50, 2_000, 40_000]))
 }
 
-fn how(dice: &mut Dice) -> Crash {
+pub(super) fn how(dice: &mut Dice) -> Crash {
     if dice.permille(400) { Crash::PowerCut } else { Crash::Kill }
 }
 

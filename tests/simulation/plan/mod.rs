@@ -13,6 +13,7 @@ use crate::network::Wire;
 use crate::process::Settings;
 
 mod acts;
+mod election;
 mod faults;
 mod off;
 mod week;
@@ -109,6 +110,7 @@ pub(crate) fn node(number: usize) -> NodePlan {
                 max_peers: 4096,
             },
             cleanup_interval: Duration::from_secs(3_600),
+            election: None,
         },
         limits: file::Limits {
             queue: 10_000,
@@ -124,8 +126,15 @@ pub(crate) fn node(number: usize) -> NodePlan {
 }
 
 impl Plan {
-    /// A small world with a mix of faults of the seed's own.
+    /// A small world with a mix of faults of the seed's own. A third of them have an election.
     pub(crate) fn from_seed(seed: u64) -> Self {
+        let mut plan = Self::without_election(seed);
+        plan.add_election();
+        plan
+    }
+
+    /// The same, as it was before nodes had elections here.
+    pub(crate) fn without_election(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x5157_0000_0000_0000);
         let count = 3 + dice.index(4);
         let channels = 1 + dice.index(2);
@@ -264,6 +273,7 @@ fn settings(dice: &mut Dice) -> Settings {
         inbox,
         membership: membership::Limits { interval, offline_after: 3 * interval, ..membership },
         cleanup_interval: Duration::from_secs(*dice.pick(&[15, 3_600])),
+        election: None,
     }
 }
 

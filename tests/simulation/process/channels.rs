@@ -1,6 +1,7 @@
 //! Joining, leaving, pausing: what programs ask.
 
 use waypost::ChannelName;
+use waypost::protocol::leadership::Leadership;
 use waypost::protocol::peers::ConsumerId;
 
 use super::{Command, Process};
@@ -45,6 +46,13 @@ impl Process {
             Command::Purge(node, channel) => {
                 self.outbound.stand_still(node.clone());
                 world.submit(self.me, Work::Purge(node, channel));
+            }
+            Command::Listen => self.listen(world),
+            Command::SetState(change) => self.set_state(world, change),
+            Command::HandOver(to) => self.hand_over(world, to),
+            Command::Returned => {
+                world.oracle.elections.function_returned(self.me);
+                self.with_leadership(world, Leadership::told_of_shutdown);
             }
             Command::Stop { within } => self.stop(world, within),
         }

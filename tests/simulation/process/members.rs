@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use waypost::protocol::frame::{Frame, Keepalive};
 use waypost::protocol::inbox::Source;
+use waypost::protocol::leadership::Leadership;
 use waypost::protocol::outbound::Outbound;
 use waypost::protocol::peers::{Around, Effect, Peers};
 use waypost::protocol::{delivery, inbox, membership};
@@ -20,12 +21,14 @@ impl Process {
     pub(super) fn link_up(&mut self, world: &mut World) {
         self.link = true;
         self.with_peers(world, Peers::link_up);
+        self.with_leadership(world, Leadership::link_up);
         self.deliver_all(world, || delivery::Event::LinkUp);
     }
 
     pub(super) fn link_down(&mut self, world: &mut World) {
         self.link = false;
         self.meet(world, membership::Event::LinkDown);
+        self.with_leadership(world, Leadership::link_down);
         self.with_outbound(world, Outbound::link_down);
     }
 
@@ -103,7 +106,8 @@ impl Process {
                 let wake_at = self.peers.wake_at().map(|at| world.since_base(at));
                 self.arm(world, Timer::Membership, wake_at);
             }
-            Effect::Rival { .. } | Effect::Changed => {}
+            Effect::Changed => self.with_leadership(world, Leadership::peers_changed),
+            Effect::Rival { .. } => {}
         }
     }
 

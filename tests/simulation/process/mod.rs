@@ -11,9 +11,11 @@ use std::time::Duration;
 use waypost::protocol::Now;
 use waypost::protocol::admin::Admin;
 use waypost::protocol::delivery;
+use waypost::protocol::election;
 use waypost::protocol::frame::{Frame, Stream};
 use waypost::protocol::inbound::Inbound;
 use waypost::protocol::inbox::{self, Done, Source};
+use waypost::protocol::leadership::{Audited, Change, Leadership};
 use waypost::protocol::membership;
 use waypost::protocol::orders::Task;
 use waypost::protocol::origin::Origin;
@@ -29,6 +31,7 @@ use crate::world::World;
 mod admin;
 mod channels;
 mod inbound;
+mod leadership;
 mod members;
 mod outbound;
 
@@ -42,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) inbox: inbox::Limits,
     pub(crate) membership: membership::Limits,
     pub(crate) cleanup_interval: Duration,
+    /// None: it takes part in no election.
+    pub(crate) election: Option<election::Settings>,
 }
 
 /// A timer's owner; each has at most one.
@@ -50,6 +55,7 @@ pub(crate) enum Timer {
     Receiver(NodeId),
     Inbox,
     Membership,
+    Election,
     Leaving,
     Record,
     CleanUp,
@@ -71,6 +77,12 @@ pub(crate) enum Command {
     Readmit,
     Forget(NodeId),
     Purge(NodeId, Option<ChannelName>),
+    /// Has functions called when mastership changes.
+    Listen,
+    SetState(Change),
+    HandOver(Option<NodeId>),
+    /// Its function for a stop has returned.
+    Returned,
     Stop {
         within: Duration,
     },
@@ -113,6 +125,10 @@ pub(crate) struct Process {
     settling: Settling,
     peers: Peers,
     inbound: Inbound<Content>,
+    leadership: Option<Leadership>,
+    askers: leadership::Askers,
+    /// As far as the election goes, a stop need not wait.
+    handed_over: bool,
     handing: BTreeMap<Source, inbound::Handing>,
     admin: Admin,
     /// By the numbers of the orders.
@@ -139,7 +155,7 @@ impl Process {
             incarnation,
             host: "simulated".to_owned(),
             version: "0".to_owned(),
-            elects: false,
+            elects: settings.election.is_some(),
         };
         let of_peers = peers::Restored {
             known: restored.peers,
@@ -151,6 +167,12 @@ impl Process {
         let inbound = Inbound::new(id.clone(), settings.inbox, restored.inbox);
         let admin =
             Admin::new(id.clone(), incarnation, Management::Anyone, true, restored.draining);
+        let leadership = settings.election.clone().map(|election| {
+            let (me, seed) = ((id.clone(), incarnation), world.dice.draw());
+            let audited = Audited { elections: true, states: true };
+            let now = Now { mono: world.truly(), ..now };
+            Leadership::new(me, election, restored.election, audited, seed, now)
+        });
         let mut process = Self {
             me,
             id,
@@ -164,6 +186,9 @@ impl Process {
             settling: Settling::default(),
             peers,
             inbound,
+            leadership,
+            askers: leadership::Askers::default(),
+            handed_over: true,
             handing: BTreeMap::new(),
             admin,
             executing: BTreeMap::new(),
@@ -182,6 +207,7 @@ impl Process {
         }
         let first_clean_up = process.settings.cleanup_interval.min(Duration::from_secs(60));
         process.arm(world, Timer::CleanUp, Some(world.mono(me) + first_clean_up));
+        process.with_leadership(world, Leadership::woke);
         process.with_admin(world, Admin::start);
         process.readmit(world);
         process
@@ -236,6 +262,7 @@ impl Process {
             Timer::Receiver(node) => self.deliver(world, &node, delivery::Event::Woke),
             Timer::Inbox => self.receive(world, inbox::Event::Woke),
             Timer::Membership => self.meet(world, membership::Event::Woke),
+            Timer::Election => self.with_leadership(world, Leadership::woke),
             Timer::Leaving => self.with_peers(world, Peers::leave_next),
             Timer::Record => self.with_outbound(world, Outbound::record),
             Timer::CleanUp => {
@@ -264,10 +291,15 @@ impl Process {
                 self.meet(world, membership::Event::Welcome { nonce, keepalive });
             }
             (Kind::Order, Frame::Order(order)) => {
-                self.with_admin(world, |it, around| it.ordered(around, order, false));
+                let obeys = |it: &Leadership| it.obeys(world.truly(), &order.from, order.term);
+                let by_master = self.leadership.as_ref().is_some_and(obeys);
+                self.with_admin(world, |it, around| it.ordered(around, order, by_master));
             }
             (Kind::Management, Frame::Outcome(outcome)) => {
                 self.with_admin(world, |it, around| it.outcome_came(around, outcome));
+            }
+            (Kind::Election, Frame::Election(frame)) => {
+                self.with_leadership(world, |it, around| it.heard(around, frame));
             }
             (kind, frame) => world.violated(format!("{kind:?} carries {frame:?}")),
         }
@@ -335,6 +367,12 @@ impl Process {
                 Answer::Store(store) => self.new_store(world, from, store),
                 _ => self.outbound.no_new_store(),
             },
+            Work::SaveElection { seq, record } => {
+                if !failed {
+                    world.oracle.elections.confirmed(self.me, &record);
+                }
+                self.with_leadership(world, |it, around| it.saved(around, seq, !failed));
+            }
             Work::CleanUp => {
                 let next = world.mono(self.me) + self.settings.cleanup_interval;
                 self.arm(world, Timer::CleanUp, Some(next));
@@ -361,22 +399,25 @@ impl Process {
         }
         let deadline = world.mono(self.me) + within;
         self.stopping = Some(deadline);
+        self.handed_over = self.leadership.is_none();
         self.arm(world, Timer::Stop, Some(deadline));
         self.receive(world, inbox::Event::Stop);
         self.with_peers(world, Peers::stop);
         self.admin.stop();
         self.take_notices(world);
+        self.with_leadership(world, Leadership::stop);
     }
 
     fn has_stopped(&self, world: &World) -> bool {
         let Some(deadline) = self.stopping else { return false };
-        let busy = self.inbound.busy() > 0 || self.outbound.is_busy();
+        let busy = !self.handed_over || self.inbound.busy() > 0 || self.outbound.is_busy();
         !busy || deadline <= world.mono(self.me)
     }
 
     /// Says goodbye, and gives what is still to be settled.
     pub(crate) fn finish(&mut self, world: &mut World) -> Work {
         self.with_peers(world, |it, around| it.note(around, None));
+        self.with_leadership(world, Leadership::close);
         self.with_peers(world, Peers::goodbye);
         let (runs, attempts) = self.with_outbound(world, Outbound::unrecorded);
         Work::Settle(runs, attempts)
@@ -395,7 +436,7 @@ impl Process {
 
     /// Whether everything that it decided is in the file.
     pub(crate) fn is_settled(&self) -> bool {
-        self.outbound.is_recorded(&self.settling)
+        self.outbound.is_recorded(&self.settling) && !self.awaits_an_answer()
     }
 }
 

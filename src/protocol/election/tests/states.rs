@@ -353,3 +353,25 @@ fn a_node_that_stops_hands_over_and_never_stands_again() {
     // But it votes, as long as it is there.
     assert_eq!(voted(&bench.hears("a", 1, vote_request()), "a"), Some(true));
 }
+
+/// Found by the simulation: both called theirs 1.0, and kept them.
+#[test]
+fn without_a_quorum_the_state_of_another_master_of_the_same_term_is_not_ours() {
+    let mut bench = Bench::new(Mode::Visible);
+    bench.pass(10 * SECOND);
+    assert!(bench.is_master(), "nobody else is there");
+    bench.does(set(1, "1"));
+    bench.does(Event::Visible([node("a")].into()));
+    bench.stand_still(10 * SECOND);
+    assert!(!bench.is_master());
+
+    let theirs = State { version: version(1, 1), json: json("2") };
+    let heard = bench.hears("a", 1, beat(1, theirs.version));
+    let asks = |said: &&Said| matches!(said, Said::StateRequest { to, .. } if *to == node("a"));
+    assert!(said(&heard).into_iter().any(|it| asks(&it)), "{heard:?}");
+    bench.hears("a", 1, Said::State(theirs.clone()));
+    assert_eq!((bench.node.state(), &bench.durable.state), (&theirs, &theirs));
+    // From then on it is known from whom it has it.
+    let heard = bench.hears("a", 1, beat(2, theirs.version));
+    assert!(!said(&heard).into_iter().any(|it| asks(&it)), "{heard:?}");
+}
