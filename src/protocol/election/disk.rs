@@ -76,6 +76,14 @@ impl Disk {
         self.holds.is_some()
     }
 
+    /// No state that was written, or is being written, counts as newer than this.
+    pub(super) fn doubt(&mut self, most: Version) {
+        let writing = self.writing.iter_mut().map(|(_, written)| written);
+        for written in self.holds.iter_mut().chain(writing) {
+            written.version = written.version.min(most);
+        }
+    }
+
     /// The state that is surely on disk.
     pub(super) fn version(&self) -> Option<Version> {
         self.holds.as_ref().map(|written| written.version)
@@ -180,5 +188,23 @@ impl Election {
         }
         self.own_vote_written(now, out);
         self.count(now, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the simulation: what was on disk was older, and was called newer.
+    #[test]
+    fn a_state_that_is_in_doubt_counts_as_older_and_an_older_one_as_it_is() {
+        let term = |number| Term::new(number).expect("a low one");
+        let version = |number| Version::first_of(term(number));
+        let mut disk = Disk::holding(term(4), None, version(2));
+        let next = Written { term: term(4), vote: None, version: version(4) };
+        disk.writing = Some((1, next));
+        disk.doubt(version(3));
+        assert_eq!(disk.version(), Some(version(2)));
+        assert_eq!(disk.writing.map(|(_, written)| written.version), Some(version(3)));
     }
 }

@@ -117,9 +117,7 @@ impl Election {
         }
         let before = Term::new(term.get().saturating_sub(1)).unwrap_or(Term::ZERO);
         self.state.version = Version::first_of(before);
-        if let Some(written) = &mut self.disk.holds {
-            written.version = self.state.version;
-        }
+        self.disk.doubt(self.state.version);
     }
 
     /// A master of an earlier term: it learns from the present one's beats that it is none, and where there is none, from us, since we
