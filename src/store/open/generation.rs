@@ -8,11 +8,13 @@
 //! (`.backup`, `VACUUM INTO`) made meanwhile then has a number that no later log continues. Beside the very log that was in use it
 //! is known by its schema cookie: those tools give a copy another one.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 /// `waypost_meta.generation`: see [`Mark::to_bytes`].
 pub(crate) const UPDATE: &str = "UPDATE waypost_meta SET generation = ?1";
 pub(crate) const SELECT: &str = "SELECT generation FROM waypost_meta";
+/// With whether the row is what it must be: where a page was half written, its header may point beside the row.
+const SELECT_SOUND: &str = "SELECT generation, typeof(node) = 'text' AND typeof(last_id) = 'blob' AND length(last_id) = 16 FROM waypost_meta";
 const HAS_COLUMN: &str =
     "SELECT count(*) FROM pragma_table_info('waypost_meta') WHERE name = 'generation'";
 const COOKIE: &str = "PRAGMA schema_version";
@@ -191,11 +193,15 @@ impl Main {
         let generation = if connection.query_row(HAS_COLUMN, [], |row| row.get::<_, u32>(0))? == 0 {
             Some([0; 16])
         } else {
-            let bytes: Option<Option<Vec<u8>>> =
-                connection.query_row(SELECT, [], |row| row.get(0)).optional()?;
-            match bytes.flatten() {
-                None => Some([0; 16]),
-                Some(bytes) => Mark::read(&bytes).map(|mark| mark.generation),
+            let row = |row: &Row<'_>| {
+                Ok((row.get_ref(0)?.as_blob_or_null()?.map(<[u8]>::to_vec), row.get(1)?))
+            };
+            let row: Option<(Option<Vec<u8>>, bool)> =
+                connection.query_row(SELECT_SOUND, [], row).optional()?;
+            match row {
+                None | Some((None, true)) => Some([0; 16]),
+                Some((None, false)) => None,
+                Some((Some(bytes), _)) => Mark::read(&bytes).map(|mark| mark.generation),
             }
         };
         let page_bytes = connection.query_row(PAGE_BYTES, [], |row| row.get::<_, u32>(0))?;
@@ -236,6 +242,31 @@ mod tests {
                 Mark::on_page(&[TABLE_LEAF, 0, 0, 0, 1, 0, 0, 0, 0, 10, 1, 1][..length]),
                 None
             );
+        }
+    }
+
+    /// A page that was half written when the power failed: its header is of one state and its row of another. The log beside it mends that.
+    #[test]
+    fn a_page_that_points_beside_its_row_is_damaged_and_not_without_a_mark() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        crate::store::open::tests::created(&path);
+        let connection = Connection::open(&path).expect("opened");
+        let insert = "INSERT INTO waypost_meta (only, node, last_id, created_ms, generation) VALUES (1, 'alice', zeroblob(16), 7, ?1)";
+        connection.execute(insert, params![MARK.to_bytes()]).expect("written");
+        let page_bytes = Main::read(&connection).expect("read").page_bytes;
+        drop(connection);
+        let sound = std::fs::read(&path).expect("readable");
+        let at = sound.chunks(page_bytes).position(|page| Mark::on_page(page).is_some());
+        let at = at.expect("its page") * page_bytes + 8;
+        let place = u16::from_be_bytes([sound[at], sound[at + 1]]);
+        for beside in (1..=60).flat_map(|by: u16| [place - by, place + by]) {
+            let mut torn = sound.clone();
+            torn[at..at + 2].copy_from_slice(&beside.to_be_bytes());
+            std::fs::write(&path, torn).expect("written");
+            let main = Connection::open(&path).and_then(|torn| Main::read(&torn));
+            let generation = main.ok().and_then(|main| main.generation);
+            assert_eq!(generation, None, "{beside} instead of {place}");
         }
     }
 
