@@ -37,10 +37,10 @@ impl<B: Clone> Delivery<B> {
                 }
             }
             refusal => {
-                if let Some(last) = last.filter(|last| *last < id)
-                    && self.is_waiting_for_answer(topic, last)
-                {
-                    self.acknowledged(topic, last, out);
+                // Whatever lies before what the receiver has is passed over there, also where it had that from a part of our file that is lost.
+                let last = last.filter(|last| *last < id);
+                if let Some(newest) = last.and_then(|last| self.in_flight_up_to(topic, last)) {
+                    self.acknowledged(topic, newest, out);
                 }
                 self.refused(now, topic, id, refusal, out);
             }
@@ -57,6 +57,12 @@ impl<B: Clone> Delivery<B> {
                 front.is_some_and(|head| head.id == id)
             }
         }
+    }
+
+    /// The newest message of the topic in flight that is not behind this id.
+    fn in_flight_up_to(&self, topic: TopicId, last: MessageId) -> Option<MessageId> {
+        let flight = self.flight.as_ref().filter(|flight| flight.topic == topic)?;
+        flight.heads.iter().map(|head| head.id).take_while(|id| *id <= last).last()
     }
 
     fn acknowledged(&mut self, topic: TopicId, id: MessageId, out: &mut Vec<Action<B>>) {

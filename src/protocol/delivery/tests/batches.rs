@@ -199,6 +199,26 @@ fn a_frame_holds_messages_of_one_store_id() {
     assert_eq!(settled(&bench.ack(A, 7)), [(6, 7, 2, &Settled::Acknowledged)]);
 }
 
+/// Found by the simulation, in a file that had gone back: the receiver had something later than the first, from the lost part, and the
+/// second failed for ever without an attempt that counted.
+#[test]
+fn what_lies_before_the_last_of_the_receiver_is_settled_by_a_refusal_of_what_follows() {
+    let mut bench = Bench::new(Limits { frame_messages: 4, max_attempts: 2, ..limits() });
+    for seq in [1, 2, 5] {
+        bench.append(A, seq);
+    }
+    assert_eq!(sent(&bench.ack(A, 1)), [(2, 1), (5, 1)]);
+    let failed = |bench: &mut Bench| {
+        let verdict = Verdict::Failed { detail: "no".to_owned() };
+        let (last, judgement) = (Some(id(4)), Judgement::Fits);
+        bench.say(Event::Answered(Reply { topic: A, id: id(5), last, verdict, judgement }))
+    };
+    let actions = failed(&mut bench);
+    assert_eq!(settled(&actions), [(2, 2, 1, &Settled::Acknowledged)]);
+    bench.pass(limits().backoff.first);
+    assert!(matches!(settled(&failed(&mut bench))[..], [(5, 5, 1, Settled::Dead { .. })]));
+}
+
 #[test]
 fn what_was_acknowledged_under_an_older_store_id_is_not_told_as_the_message_before() {
     let mut bench = Bench::new(limits());
