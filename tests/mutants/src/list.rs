@@ -187,12 +187,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let before = self.obeyed.iter().chain(&self.refused).find(|(known, _)| *known == key).filter(|_| !MUTANT);",
     ),
     mutant(
-        "deliveries go on while an order gives up what waits",
-        ADMIN,
-        "around.out.extend(held.iter().cloned().map(Effect::StandStill));",
-        "if !MUTANT { around.out.extend(held.iter().cloned().map(Effect::StandStill)); }",
-    ),
-    mutant(
         "deliveries never go on after an order",
         ADMIN,
         "around.out.extend(held.into_iter().map(Effect::GoOn));",

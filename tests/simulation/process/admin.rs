@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use waypost::NodeId;
 use waypost::protocol::admin::{
     Admin, Answer as Answered, Around, Closed, Effect, Step, Work as Order,
 };
 use waypost::protocol::frame::Frame;
 use waypost::protocol::orders::{Done, Task};
 use waypost::protocol::outbound::Outbound;
+use waypost::{ChannelName, NodeId};
 
 use super::{Command, Process, Timer};
 use crate::file::{Answer, Work};
@@ -23,6 +23,13 @@ pub(super) struct Executing {
     /// Steps that have been done.
     steps: usize,
     done: Done,
+}
+
+fn left_by(step: &Step) -> &[ChannelName] {
+    match step {
+        Step::Leave(channels) => channels,
+        _ => &[],
+    }
 }
 
 impl Process {
@@ -136,7 +143,13 @@ impl Process {
             return world.submit(self.me, Work::Step(key, step));
         }
         world.oracle.order_is_done(order.key());
+        let left: Vec<ChannelName> = order.steps().iter().flat_map(left_by).cloned().collect();
         self.with_admin(world, |it, around| it.executed(around, *order, Some(done)));
+        if world.machines[self.me].fuse.is_none()
+            && let Some(channel) = left.iter().find(|channel| self.peers.has_joined(channel))
+        {
+            world.violated(format!("{} reads {channel}, which it has left at an order", self.id));
+        }
     }
 
     pub(super) fn step_done(&mut self, world: &mut World, key: u64, answer: &Answer) {
@@ -154,12 +167,12 @@ impl Process {
     }
 
     /// Whether this program may join it; one that may not asks again where nothing else goes wrong.
-    pub(super) fn may_join(&self, channel: &waypost::ChannelName) -> bool {
+    pub(super) fn may_join(&self, channel: &ChannelName) -> bool {
         self.admin.closed().out_of(channel).is_none()
     }
 
     /// Whether messages are taken from its program.
-    pub(crate) fn admits(&self, channel: &waypost::ChannelName) -> bool {
+    pub(crate) fn admits(&self, channel: &ChannelName) -> bool {
         self.may_join(channel) && self.admin.closed().draining.is_none()
     }
 }
