@@ -1,9 +1,11 @@
 //! A node's life: starting under all circumstances, being somebody, stopping and leaving nothing behind.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::nodes::child::Child;
+use crate::nodes::wire::{Puppet, message, say, stranger};
 use crate::nodes::*;
 use crate::support::nats_server::NatsServer;
 use tempfile::TempDir;
@@ -320,6 +322,51 @@ async fn what_nobody_took_out_of_a_stream_holds_no_shutdown_and_costs_no_attempt
     drop(message);
     tokio::time::timeout(SOON, ending).await.expect("it ends").expect("no panic");
     alice.shutdown().await;
+}
+
+/// As many as a stream has places for, and a few more.
+const MORE_THAN_A_STREAM_TAKES: usize = 70;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_stream_that_nobody_reads_holds_no_shutdown() {
+    let server = NatsServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let many = NonZeroUsize::new(2 * MORE_THAN_A_STREAM_TAKES).expect("above zero");
+    let bob = || builder(&server, &dir, "bob").max_handlers(many);
+    let ending = begin(bob().shutdown_timeout(Duration::from_secs(600))).await;
+    let work = ending.join("work", Mode::Reader).await.expect("joined");
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    work.on_message(move |_| std::future::ready(begun.send(()).map_err(Into::into)))
+        .await
+        .expect("attached");
+    let _unread = work.messages().await.expect("a stream");
+    // One of a sender is in work at a time, so that it takes many of them.
+    let names: Vec<_> = (0..MORE_THAN_A_STREAM_TAKES).map(|n| format!("sender-{n}")).collect();
+    let mut senders = Vec::new();
+    for name in &names {
+        senders.push(Puppet::start(&server, name).await);
+        peer_is(&ending, name, true).await;
+    }
+    let client = stranger(&server).await;
+    for name in &names {
+        let (_, frame) = message(name, "bob", 1, name);
+        say(&client, &format!("waypost.msg.bob.{name}"), frame).await;
+    }
+    // The handler has taken each, and the stream is next.
+    for _ in &names {
+        tokio::time::timeout(SOON, begins.recv()).await.expect("in time").expect("it runs");
+    }
+    tokio::time::timeout(SOON, ending.shutdown()).await.expect("it ends");
+    // None of it was an attempt, or taken.
+    let bob = begin(bob()).await;
+    let work = bob.join("work", Mode::Reader).await.expect("joined");
+    let mut messages = work.messages().await.expect("a stream");
+    peer_is(&bob, &names[0], true).await;
+    let (_, frame) = message(&names[0], "bob", 1, &names[0]);
+    say(&client, &format!("waypost.msg.bob.{}", names[0]), frame).await;
+    let next = tokio::time::timeout(SOON, messages.next()).await.expect("it comes");
+    assert_eq!(next.expect("it runs").attempt(), 1);
+    bob.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,8 @@ use waypost::{Event, Mode, NewMessage, Node, Overflow};
 async fn p7_a_program_that_waits_costs_no_processor_whatever_it_waits_for() {
     let states = ["nobody", "disconnected", "denied", "unauthorized", "paused", "silent"];
     super::waiting::costs_nothing(&states).await;
-    super::waiting::costs_nothing(&["working", "full-disk", "locked", "no-quorum"]).await;
+    let states = ["working", "full-disk", "locked", "no-quorum", "laggard", "reader"];
+    super::waiting::costs_nothing(&states).await;
 }
 
 fn five() -> NonZeroUsize {

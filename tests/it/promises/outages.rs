@@ -136,7 +136,7 @@ async fn p6_a_connection_that_takes_nothing_more_holds_up_no_answer_and_no_shutd
     let dir = tempfile::tempdir().expect("a folder");
     let proxy = TcpProxy::start(server.port());
     // What waits for the connection would wait for all of them, one after the other.
-    let names: Vec<_> = (0..60).map(|n| format!("reader-{n}")).collect();
+    let names: Vec<_> = (0..200).map(|n| format!("reader-{n}")).collect();
     let mut readers = Vec::new();
     for name in &names {
         readers.push(crate::nodes::wire::Puppet::start(&server, name).await);

@@ -1,10 +1,11 @@
 //! Programs that wait, each for something else, as processes of their own: what they cost while they wait.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use waypost::error::SendError;
-use waypost::{Auth, Builder, Link, Mode, NewMessage, Node};
+use waypost::{Auth, Builder, Event, Link, Mode, NewMessage, Node};
 
 use crate::nodes::child::{self, Child};
 use crate::nodes::wire::Puppet;
@@ -33,8 +34,10 @@ async fn wait(state: &str) {
     let id = child::setting("ID");
     let folder = PathBuf::from(child::setting("FOLDER"));
     let mut builder = builder_at(&child::setting("URL"), &folder, &id);
-    if state == "no-quorum" {
-        builder = voter(builder);
+    match state {
+        "no-quorum" => builder = voter(builder),
+        "laggard" => builder = builder.queue_limit(NonZeroUsize::new(2).expect("above zero")),
+        _ => {}
     }
     if let "denied" | "unauthorized" = state {
         let password = if state == "denied" { "right" } else { "wrong" };
@@ -52,7 +55,9 @@ async fn wait(state: &str) {
             let told = node.wait_for(|status| matches!(status.link, Link::Unauthorized { .. }));
             tokio::time::timeout(SOON, told).await.expect("told").expect("it runs");
         }
-        "paused" | "silent" | "working" => reader_is_known(&node, "work", "other").await,
+        "paused" | "silent" | "working" | "laggard" => {
+            reader_is_known(&node, "work", "other").await;
+        }
         _ => {}
     }
     if state == "full-disk" {
@@ -60,8 +65,14 @@ async fn wait(state: &str) {
         let large = || NewMessage::bytes(vec![1; 100_000]).header("n", "1");
         let refused = async || out.send(large()).await.is_err_and(|e| is_full(&e));
         eventually_async(SOON, "the disk is full", refused).await;
+    } else if state == "reader" {
+        out.on_message(async |_| Ok(())).await.expect("attached");
     } else {
         out.send("x").await.expect("sent");
+    }
+    if state == "laggard" {
+        let near = |event: &Event| matches!(event, Event::LimitNear(_)).then_some(());
+        event(&mut events, "it is told", near).await;
     }
     child::write("waits");
     if state == "locked" {
@@ -73,6 +84,10 @@ async fn wait(state: &str) {
         });
     }
     tokio::spawn(async move { while events.next().await.is_some() {} });
+    if state == "reader" {
+        // Nothing of its own waits.
+        node.wait_for(|_| false).await.expect("it runs");
+    }
     loop {
         // A full disk is told at once, and is looked at again after a pause, as the command does.
         let flushed = node.flush(Duration::from_secs(3600)).await;
@@ -117,7 +132,7 @@ impl Waiting {
         let url = server.as_ref().map_or("nats://127.0.0.1:1".to_owned(), NatsServer::url);
         let (mut other, mut puppet) = (None, None);
         match (state, &server) {
-            ("paused" | "working", Some(server)) => {
+            ("paused" | "working" | "laggard", Some(server)) => {
                 other = Some(not_finishing(builder(server, &folder, "other"), state).await);
             }
             ("silent", Some(server)) => puppet = Some(Puppet::start(server, "other").await),
