@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::message::{NodeId, Term};
+use crate::protocol::allowance::Allowance;
 use crate::protocol::election::{Notice, Record};
 
 /// Most rows about what an election decided in a minute; what is beyond them is only told. Nobody is to fill the disk by claims.
@@ -30,14 +31,12 @@ pub struct Entry {
 #[derive(Debug)]
 pub(super) struct Journal {
     audited: Audited,
-    /// Rows in this minute, and when it began.
-    since: Instant,
-    rows: u32,
+    rows: Allowance,
 }
 
 impl Journal {
-    pub(super) fn new(audited: Audited, now: Instant) -> Self {
-        Self { audited, since: now, rows: 0 }
+    pub(super) fn new(audited: Audited) -> Self {
+        Self { audited, rows: Allowance::new(ROWS_A_MINUTE, MINUTE) }
     }
 
     pub(super) fn of_notice(
@@ -46,15 +45,8 @@ impl Journal {
         me: &NodeId,
         notice: &Notice,
     ) -> Option<Entry> {
-        told(me, notice).filter(|_| self.has_room(now))
-    }
-
-    fn has_room(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.since) >= MINUTE {
-            (self.since, self.rows) = (now, 0);
-        }
-        self.rows = self.rows.saturating_add(1);
-        self.audited.elections && self.rows <= ROWS_A_MINUTE
+        let entry = told(me, notice)?;
+        (self.audited.elections && self.rows.take(now)).then_some(entry)
     }
 
     /// What of a writing goes on record, `by` being the master.

@@ -143,7 +143,7 @@ impl Leadership {
             incarnation,
             mode,
             max_state_bytes,
-            journal: Journal::new(audited, now.mono),
+            journal: Journal::new(audited),
             shown: LeadershipView::default(),
             handing: Vec::new(),
             split: None,

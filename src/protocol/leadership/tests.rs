@@ -540,7 +540,7 @@ fn what_is_decided_goes_on_record_and_no_more_than_so_much() {
     assert_eq!(entered, Some(Entry { subject: me.clone(), term, detail }));
 
     let mut clock = Clock::new();
-    let mut journal = Journal::new(ALL, clock.now().mono);
+    let mut journal = Journal::new(ALL);
     let notice = Notice::OtherVoters { node: node("b") };
     let mut rows = |clock: &Clock, count: u32| {
         let now = clock.now().mono;
@@ -561,10 +561,10 @@ fn what_is_not_to_be_on_record_is_not() {
         vote: None,
         state: Some(State { version, ..State::default() }),
     };
-    let mut silent = Journal::new(Audited::default(), now);
+    let mut silent = Journal::new(Audited::default());
     assert_eq!(silent.of_notice(now, &node("a"), &Notice::OtherVoters { node: node("b") }), None);
     assert_eq!(silent.of_state(&node("a"), &record(Version::default())), None);
-    let all = Journal::new(ALL, now);
+    let all = Journal::new(ALL);
     let entry = all.of_state(&node("a"), &record(Version { term: term(3), rev: 2 }));
     let entry = entry.expect("states are kept");
     assert_eq!((entry.term, &*entry.detail), (Some(term(3)), "state 3.2, 4 bytes"));

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Now;
+use super::allowance::Allowance;
 use super::backoff::Jitter;
 use super::frame::{ChannelPresence, Keepalive};
 use crate::message::{ChannelName, Incarnation, NodeId, StoreId};
@@ -17,7 +18,7 @@ mod rival;
 
 use absence::Absence;
 pub use absence::Known;
-use questions::{Allowance, Question, WELCOMES_A_SECOND};
+use questions::{HELLOS_A_SECOND, Question, WELCOMES_A_SECOND};
 pub use rival::PROBE;
 use rival::{Challenge, Doubt};
 
@@ -228,8 +229,8 @@ impl Membership {
             strangers: BTreeMap::new(),
             up_since: None,
             first_up: None,
-            welcomes: Allowance { second: now.mono, count: 0 },
-            hellos: Allowance { second: now.mono, count: 0 },
+            welcomes: Allowance::new(WELCOMES_A_SECOND, Duration::from_secs(1)),
+            hellos: Allowance::new(HELLOS_A_SECOND, Duration::from_secs(1)),
             down_since: now.mono,
             next_beat: now.mono,
             due: None,
@@ -322,16 +323,14 @@ impl Membership {
             }
             Event::Hello { nonce, keepalive } if keepalive.from == self.me => {
                 // Our own question comes back as well.
-                if keepalive.incarnation != self.incarnation
-                    && self.welcomes.take(now.mono, WELCOMES_A_SECOND)
-                {
+                if keepalive.incarnation != self.incarnation && self.welcomes.take(now.mono) {
                     out.push(Action::Welcome { to: self.me.clone(), nonce });
                 }
             }
             Event::Hello { nonce, keepalive } => {
                 // A stranger that asks a thousand times a second must not silence us for our peers, who may be asking whether we live.
                 let peer = self.is_peer(&keepalive.from);
-                if peer || self.welcomes.take(now.mono, WELCOMES_A_SECOND) {
+                if peer || self.welcomes.take(now.mono) {
                     let to = keepalive.from.clone();
                     out.push(Action::Welcome { to, nonce });
                 }

@@ -9,7 +9,7 @@ use crate::protocol::frame::Keepalive;
 /// Most strangers whose answer is awaited; a newer one takes the place of the oldest.
 pub(super) const MAX_STRANGERS: usize = 1_024;
 /// Most strangers that are asked in a second, so that each of them has a second for its answer.
-const HELLOS_A_SECOND: u32 = 1_000;
+pub(super) const HELLOS_A_SECOND: u32 = 1_000;
 /// Least time between two questions to one node.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How long the number of a question holds: it is asked again with the same one, because the answer to the first can be under way.
@@ -31,24 +31,6 @@ pub(super) struct Question {
     believed: u64,
     /// What came of another incarnation since it was asked: the answer can be older than that.
     pub(super) newest: Option<(Incarnation, u64)>,
-}
-
-/// So many in a second, and no more.
-#[derive(Debug)]
-pub(super) struct Allowance {
-    pub(super) second: Instant,
-    pub(super) count: u32,
-}
-
-impl Allowance {
-    /// Whether there is still one.
-    pub(super) fn take(&mut self, now: Instant, most: u32) -> bool {
-        if self.second + Duration::from_secs(1) <= now {
-            (self.second, self.count) = (now, 0);
-        }
-        self.count += 1;
-        self.count <= most
-    }
 }
 
 impl Membership {
@@ -102,7 +84,7 @@ impl Membership {
             self.watch_by(again);
             return;
         }
-        if !self.is_peer(&node) && !self.hellos.take(now, HELLOS_A_SECOND) {
+        if !self.is_peer(&node) && !self.hellos.take(now) {
             return;
         }
         self.put_question(now, node, out);
