@@ -45,7 +45,7 @@ pub struct Options {
 pub enum Scenario {
     /// One message in flight to one receiver.
     One,
-    /// One message in flight to each of 64 receivers.
+    /// One message in flight to each of many receivers.
     Many,
     /// Frames of many messages, sent and received at once.
     Live,
@@ -108,7 +108,7 @@ impl Scenario {
     pub const fn title(self) -> &'static str {
         match self {
             Self::One => "one message in flight, one receiver",
-            Self::Many => "one message in flight, 64 receivers",
+            Self::Many => "one message in flight, many receivers",
             Self::Live => "batching, sent and received at once",
             Self::Drain => "batching, a backlog drained",
             Self::Fanout => "many readers of one channel",

@@ -13,16 +13,20 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use waypost::{Config, Mode, Node};
 use waypost_process::streams;
 
+use crate::anchors::request;
 use crate::anchors::rows::Rows;
 use crate::crowd::{self, CHANNEL};
 use crate::error::BenchError;
 use crate::payload::Payloads;
 use crate::process::Process;
+use crate::server::Server;
 use crate::stage::Stage;
 use crate::window::{PATIENCE, stalled};
 
 /// Bytes of a small message: a reading with a name and a time.
 const SMALL_BYTES: usize = 90;
+/// Commits whose processor time is taken together: the system counts it in hundredths of a second.
+const COMMITS: u32 = 50_000;
 
 /// The other process, as the one that measures sees it. Killed when dropped.
 pub(crate) struct Part {
@@ -90,7 +94,23 @@ impl Part {
         self.ask("read").await.map(|_| ())
     }
 
-    /// How many messages it has read.
+    /// Answers the requests to this subject, instead of a node.
+    ///
+    /// # Errors
+    /// There is no server, or the process failed.
+    pub(crate) async fn answer_requests(&mut self, subject: &str) -> Result<(), BenchError> {
+        self.ask(&format!("answer {subject}")).await.map(|_| ())
+    }
+
+    /// Microseconds of processor time that it takes to commit a plain row, which nothing syncs, in a database at this path.
+    ///
+    /// # Errors
+    /// It cannot be made, the system does not tell, or the process failed.
+    pub(crate) async fn commit_cost(&mut self, path: &Path) -> Result<f64, BenchError> {
+        Ok(self.ask(&format!("commits {}", path.display())).await?.as_f64().unwrap_or_default())
+    }
+
+    /// How many messages it has read, or requests it has answered.
     ///
     /// # Errors
     /// The node or the process failed.
@@ -175,88 +195,127 @@ fn failed(what: &str, reason: &dyn std::fmt::Display) -> BenchError {
 /// The other process: does what it is told by lines on its standard input, and answers each on its standard output. Ends with its
 /// standard input. The first line is the node's settings.
 pub async fn serve() {
-    let mut orders = orders();
-    let mut settings = None;
-    let mut node: Option<(Node, waypost::Channel)> = None;
-    let mut rows: Option<Rows> = None;
-    let taken = Arc::new(AtomicU64::new(0));
+    let (mut orders, mut role) = (orders(), Role::default());
     while let Some(order) = orders.recv().await {
-        let (word, number) = order.split_once(' ').unwrap_or((&order, ""));
-        let result = match (word, &node) {
-            (text, None) if text.starts_with('{') => {
-                settings = serde_json::from_str::<Config>(&order).ok();
-                Ok(json!(settings.is_some()))
-            }
-            ("start" | "read", None) => {
-                let started = match word {
-                    "read" => read(settings.take(), Arc::clone(&taken)).await,
-                    _ => start(settings.take()).await,
-                };
-                started.map(|started| {
-                    node = Some(started);
-                    json!(true)
-                })
-            }
-            ("taken", Some(_)) => Ok(json!(taken.load(Ordering::Relaxed))),
-            ("send", Some((_, out))) => {
-                out.send(small()).await.map(|_| json!(true)).map_err(Into::into)
-            }
-            ("rows", None) => match Rows::make(Path::new(number)) {
-                Ok(made) => {
-                    rows = Some(made);
-                    Ok(json!(true))
-                }
-                Err(error) => Err(failed("plain rows", &error)),
-            },
-            ("row", None) if rows.is_some() => {
-                let added = rows.as_ref().map(|rows| rows.add(&small()));
-                let added = added.unwrap_or(Ok(())).map(|()| json!(true));
-                added.map_err(|error| failed("a plain row", &error))
-            }
-            ("readers", Some((node, _))) => {
-                node.subscribers(CHANNEL).await.map(|nodes| json!(nodes.len())).map_err(Into::into)
-            }
-            ("fill", Some((_, out))) => {
-                let count = number.parse().unwrap_or_default();
-                crowd::fill(out, &Payloads::new().into(), count).await.map(|()| json!(count))
-            }
-            ("stop", None) => Ok(json!(true)),
-            ("stop", Some((node, _))) => {
-                node.shutdown().await;
-                Ok(json!(true))
-            }
-            _ => Err(failed(word, &"there is no such order now")),
-        };
-        let line = format!("{}\n", answer(result));
+        let line = format!("{}\n", answer(role.obey(&order).await));
         if streams::write(line.as_bytes()).is_err() {
             // Whoever measures is gone.
             break;
         }
     }
-    if let Some((node, _)) = node {
+    if let Some((node, _)) = role.node {
         node.shutdown().await;
     }
 }
 
-async fn start(settings: Option<Config>) -> Result<(Node, waypost::Channel), BenchError> {
-    let settings = settings.ok_or_else(|| failed("start", &"no settings came"))?;
+/// What the other process is: a node that sends or reads, or what one is measured beside.
+#[derive(Default)]
+struct Role {
+    settings: Option<Config>,
+    node: Option<(Node, waypost::Channel)>,
+    rows: Option<Rows>,
+    /// Messages that were read, or requests that were answered.
+    taken: Arc<AtomicU64>,
+}
+
+impl Role {
+    async fn obey(&mut self, order: &str) -> Result<Value, BenchError> {
+        let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
+        match (word, &self.node) {
+            (text, None) if text.starts_with('{') => {
+                self.settings = serde_json::from_str(order).ok();
+                Ok(json!(self.settings.is_some()))
+            }
+            ("start" | "read", None) => {
+                let settings = self.settings()?;
+                self.node = Some(match word {
+                    "read" => read(settings, self.count()).await?,
+                    _ => start(settings).await?,
+                });
+                Ok(json!(true))
+            }
+            ("answer", None) => {
+                let server = Server::new(self.settings()?);
+                // As long as this process.
+                request::answer(&server, rest, self.count()).await?.detach_all();
+                Ok(json!(true))
+            }
+            ("taken", _) => Ok(json!(self.taken.load(Ordering::Relaxed))),
+            ("rows", None) => {
+                let made = Rows::make(Path::new(rest));
+                self.rows = Some(made.map_err(|error| failed("plain rows", &error))?);
+                Ok(json!(true))
+            }
+            ("row", None) => {
+                let rows = self.rows.as_ref().ok_or_else(|| unknown(word))?;
+                rows.add(&small()).map_err(|error| failed("a plain row", &error))?;
+                Ok(json!(true))
+            }
+            ("commits", None) => commits(Path::new(rest)).map(|cost| json!(cost)),
+            ("send", Some((_, out))) => Ok(out.send(small()).await.map(|_| json!(true))?),
+            ("readers", Some((node, _))) => Ok(json!(node.subscribers(CHANNEL).await?.len())),
+            ("fill", Some((_, out))) => {
+                let count = rest.parse().unwrap_or_default();
+                crowd::fill(out, &Payloads::new().into(), count).await?;
+                Ok(json!(count))
+            }
+            ("stop", node) => {
+                if let Some((node, _)) = node {
+                    node.shutdown().await;
+                }
+                Ok(json!(true))
+            }
+            _ => Err(unknown(word)),
+        }
+    }
+
+    fn settings(&mut self) -> Result<Config, BenchError> {
+        self.settings.take().ok_or_else(|| failed("start", &"no settings came"))
+    }
+
+    /// Counts what was taken.
+    fn count(&self) -> impl Fn() + Send + Sync + 'static {
+        let taken = Arc::clone(&self.taken);
+        move || {
+            taken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn unknown(order: &str) -> BenchError {
+    failed(order, &"there is no such order now")
+}
+
+/// Microseconds of processor time that a commit takes which nothing syncs.
+fn commits(path: &Path) -> Result<f64, BenchError> {
+    let fail = |error: &dyn std::fmt::Display| failed("plain rows", error);
+    let rows = Rows::unsynced(path).map_err(|error| fail(&error))?;
+    let own = Process { id: std::process::id() };
+    let before = own.processor_time().map_err(|why| fail(&why))?;
+    for _ in 0..COMMITS {
+        rows.add(&small()).map_err(|error| fail(&error))?;
+    }
+    let used = own.processor_time().map_err(|why| fail(&why))?.saturating_sub(before);
+    Ok(used.as_secs_f64() * 1e6 / f64::from(COMMITS))
+}
+
+async fn start(settings: Config) -> Result<(Node, waypost::Channel), BenchError> {
     let node = Node::builder().config(settings).start().await?;
     let out = node.join(CHANNEL, Mode::Writer).await?;
     Ok((node, out))
 }
 
 async fn read(
-    settings: Option<Config>,
-    taken: Arc<AtomicU64>,
+    settings: Config,
+    count: impl Fn() + Send + Sync + 'static,
 ) -> Result<(Node, waypost::Channel), BenchError> {
-    let settings = settings.ok_or_else(|| failed("start", &"no settings came"))?;
     let node = Node::builder().config(settings).start().await?;
     let incoming = node.join(CHANNEL, Mode::Reader).await?;
-    let count = move |_: &waypost::Message| {
-        taken.fetch_add(1, Ordering::Relaxed);
+    let handler = move |_: &waypost::Message| {
+        count();
         Ok(())
     };
-    incoming.on_message_inline(count).await?;
+    incoming.on_message_inline(handler).await?;
     Ok((node, incoming))
 }
 

@@ -7,6 +7,7 @@ use crate::stage::Stage;
 
 mod backlog;
 mod batched;
+mod cost;
 mod fanout;
 mod flight;
 mod latency;

@@ -64,7 +64,7 @@ The NATS server's permissions say who may give orders at all: an operator's logi
 const BENCH_HELP: &str = "\
 Scenarios:
   one      one message in flight, one receiver
-  many     one message in flight, 64 receivers
+  many     one message in flight, many receivers
   live     batching, sent and received at once
   drain    batching, a backlog of 1,000,000 drained
   fanout   many readers of one channel: the cost of a send, deliveries in all

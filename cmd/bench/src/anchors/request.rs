@@ -15,7 +15,7 @@ use crate::payload::Payloads;
 use crate::server::Server;
 use crate::window::{PATIENCE, Window};
 
-/// A pair of clients, each with a connection of its own.
+/// A client that asks, and one that answers unless another process does.
 pub(crate) struct Requests {
     url: String,
     asking: Client,
@@ -35,21 +35,35 @@ impl Requests {
         subject: String,
         payloads: &Arc<Payloads>,
     ) -> Result<Self, BenchError> {
-        let subject: Subject = subject.into();
-        let (asking, other) = (server.client().await?, server.client().await?);
-        let url = server.url().to_owned();
-        let fail = |error: &dyn std::fmt::Display| failed(&url, error);
-        let mut questions = other.subscribe(subject.clone()).await.map_err(|e| fail(&e))?;
-        let mut answering = JoinSet::new();
-        answering.spawn(async move {
-            while let Some(Message { reply: Some(reply), .. }) = questions.next().await {
-                if other.publish(reply, bytes::Bytes::new()).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let payloads = Arc::clone(payloads);
-        let requests = Self { url, asking, subject, payloads, _answering: answering };
+        let answering = answer(server, &subject, || {}).await?;
+        Self::connect(server, subject, payloads, answering).await
+    }
+
+    /// Connects the one that asks, and waits until another process answers it.
+    ///
+    /// # Errors
+    /// No server, or no answer.
+    pub(crate) async fn to_another(
+        server: &Server,
+        subject: String,
+        payloads: &Arc<Payloads>,
+    ) -> Result<Self, BenchError> {
+        Self::connect(server, subject, payloads, JoinSet::new()).await
+    }
+
+    async fn connect(
+        server: &Server,
+        subject: String,
+        payloads: &Arc<Payloads>,
+        answering: JoinSet<()>,
+    ) -> Result<Self, BenchError> {
+        let requests = Self {
+            url: server.url().to_owned(),
+            asking: server.client().await?,
+            subject: subject.into(),
+            payloads: Arc::clone(payloads),
+            _answering: answering,
+        };
         requests.heard().await?;
         Ok(requests)
     }
@@ -118,6 +132,30 @@ impl Requests {
         }
         Ok(times)
     }
+}
+
+/// Answers each request to this subject with nothing, on a connection of its own, and says so. It ends when dropped.
+///
+/// # Errors
+/// No server.
+pub(crate) async fn answer(
+    server: &Server,
+    subject: &str,
+    answered: impl Fn() + Send + 'static,
+) -> Result<JoinSet<()>, BenchError> {
+    let client = server.client().await?;
+    let questions = client.subscribe(subject.to_owned()).await;
+    let mut questions = questions.map_err(|error| failed(server.url(), &error))?;
+    let mut answering = JoinSet::new();
+    answering.spawn(async move {
+        while let Some(Message { reply: Some(reply), .. }) = questions.next().await {
+            if client.publish(reply, bytes::Bytes::new()).await.is_err() {
+                return;
+            }
+            answered();
+        }
+    });
+    Ok(answering)
 }
 
 fn failed(url: &str, error: &dyn std::fmt::Display) -> BenchError {

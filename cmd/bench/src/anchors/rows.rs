@@ -1,4 +1,4 @@
-//! Plain rows, beside which it is judged what a message writes: a table with a log, each row committed and synced alone.
+//! Plain rows, beside which it is judged what a message writes and what it costs: a table with a log, each row committed alone.
 
 use std::path::Path;
 
@@ -7,6 +7,8 @@ use waypost::rusqlite::{self, Connection};
 /// As a program would do it that knows nothing of memory cards.
 const MAKE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
     CREATE TABLE rows (row INTEGER PRIMARY KEY, body BLOB NOT NULL)";
+/// What comes after that: nothing is synced.
+const UNSYNCED: &str = "PRAGMA synchronous = OFF";
 const ADD: &str = "INSERT INTO rows (body) VALUES (?1)";
 
 /// A database of plain rows.
@@ -21,7 +23,17 @@ impl Rows {
         Ok(Self(made))
     }
 
-    /// Commits one more. Blocks until it is synced.
+    /// The same, and nothing is ever synced.
+    ///
+    /// # Errors
+    /// It cannot be made there.
+    pub(crate) fn unsynced(path: &Path) -> rusqlite::Result<Self> {
+        let made = Self::make(path)?;
+        made.0.execute_batch(UNSYNCED)?;
+        Ok(made)
+    }
+
+    /// Commits one more. Blocks until it is synced, where it is.
     ///
     /// # Errors
     /// It cannot be written.
@@ -46,6 +58,12 @@ mod tests {
         };
         assert_eq!(count(&Connection::open(&path).expect("opened")), Ok(2));
         assert!(folder.path().join("rows.db-wal").exists());
+        let synced = |rows: &Rows| {
+            rows.0.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0)).expect("set")
+        };
+        let fast = Rows::unsynced(&folder.path().join("fast.db")).expect("made");
+        fast.add(b"one").expect("added");
+        assert_eq!((synced(&rows), synced(&fast)), (2, 0));
         assert!(Rows::make(Path::new("/no/such/folder/rows.db")).is_err());
     }
 }

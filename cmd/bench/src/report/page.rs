@@ -123,8 +123,11 @@ fn explanation(scenario: Scenario) -> &'static str {
              a time, with nothing stored anywhere."
         }
         Scenario::Many => {
-            "One sender, many reading nodes, each with a file of its own; what all handlers took together, batching off. Beside it: 64 requests \
-             in flight at any time."
+            "Batching off. Judged is what many receivers cost their sender: a node in a process of its own serves simulated peers, which acknowledge \
+             at once, beside 64 requests in flight at any time. And what a message costs its receiver: the processor time of a reading node's \
+             process for each message out of a backlog, beside that of a process that answers requests one at a time and that of a commit \
+             which nothing syncs. Not judged: what the handlers of many reading nodes took together, each with a file of its own and all on this \
+             machine, which is how well their threads share its processors."
         }
         Scenario::Live => {
             "256 tasks send, frames hold up to 256 messages, `max_wait` is 0, one reader. The senders wait while 8,192 messages do, so that \

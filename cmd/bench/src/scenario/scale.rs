@@ -7,7 +7,7 @@ use crate::error::BenchError;
 use crate::part::Part;
 use crate::record::{Bound, Record, Unit};
 use crate::simulator::Simulator;
-use crate::stage::Stage;
+use crate::stage::{Place, Stage};
 use crate::stats::Spread;
 use crate::window::{PATIENCE, reach, stalled};
 
@@ -21,16 +21,12 @@ pub(super) async fn run(stage: &Stage, record: &mut Record) -> Result<(), BenchE
     let served = format!("{peers} receivers at once, deliveries in all");
     for _ in 0..stage.sizes.runs {
         let place = stage.place()?;
-        let mut config = stage.config(&place, "sender");
-        config.queue_limit = NonZeroUsize::MAX;
-        let mut part = Part::spawn(stage, &config).await?;
-        part.begin().await?;
-        part.begun().await?;
+        let mut part = sender(stage, &place).await?;
         let process = part.process();
         let alone = process.resident_bytes();
         stage.progress.step(format!("scale: {peers} peers arrive"));
         let simulator = Simulator::start(stage, place.prefix(), peers).await?;
-        known(&mut part, peers as u64).await?;
+        known(peers as u64, async || part.readers().await).await?;
 
         stage.progress.step(format!("scale: {peers} peers, idle"));
         let (begin, before) = (Instant::now(), process.processor_time());
@@ -69,9 +65,36 @@ pub(super) async fn run(stage: &Stage, record: &mut Record) -> Result<(), BenchE
     Ok(())
 }
 
-async fn known(part: &mut Part, peers: u64) -> Result<(), BenchError> {
+/// Deliveries a second of a node that is alone in its process, to as many simulated receivers at once.
+pub(super) async fn served(stage: &Stage) -> Result<f64, BenchError> {
+    let place = stage.place()?;
+    let mut part = sender(stage, &place).await?;
+    let simulator = Simulator::start(stage, place.prefix(), stage.sizes.peers).await?;
+    known(stage.sizes.peers as u64, async || part.readers().await).await?;
+    let (rate, _) = serve(stage, &mut part, &simulator).await?;
+    part.end().await?;
+    drop(simulator);
+    stage.leave(place).await;
+    Ok(rate)
+}
+
+/// A node that is alone in its process and refuses nothing.
+async fn sender(stage: &Stage, place: &Place) -> Result<Part, BenchError> {
+    let mut config = stage.config(place, "sender");
+    config.queue_limit = NonZeroUsize::MAX;
+    let mut part = Part::spawn(stage, &config).await?;
+    part.begin().await?;
+    part.begun().await?;
+    Ok(part)
+}
+
+/// Waits until a node knows so many readers.
+pub(super) async fn known(
+    peers: u64,
+    mut readers: impl AsyncFnMut() -> Result<u64, BenchError>,
+) -> Result<(), BenchError> {
     let deadline = Instant::now() + PATIENCE;
-    while part.readers().await? < peers {
+    while readers().await? < peers {
         if Instant::now() > deadline {
             return Err(stalled("the peers do not become known"));
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::{try_join, try_join_all};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::scale::known;
 use crate::error::BenchError;
 use crate::part::Part;
 use crate::record::{Bound, Record, Unit};
@@ -78,13 +79,7 @@ async fn in_place(
     sender.begin().await?;
     sender.begun().await?;
     rows.rows(&place.file("rows.db")).await?;
-    let deadline = Instant::now() + PATIENCE;
-    while sender.readers().await? == 0 {
-        if Instant::now() > deadline {
-            return Err(stalled("a reader that the sender knows"));
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
+    known(1, async || sender.readers().await).await?;
     pace(&mut sender, &mut rows, interval.min(Duration::from_millis(100)), WARM_UP).await?;
     sleep(if stage.options.quick { Duration::ZERO } else { REST }).await;
     let processes = [rows.process(), sender.process(), reader.process()];
