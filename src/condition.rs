@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::MessageId;
-use crate::reason::Reason;
+use crate::message::{MessageId, NodeId};
+use crate::reason::{Reason, size};
 
 /// What kind of reason there is for no connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +113,67 @@ pub struct StorageUse {
     pub used_bytes: u64,
     /// The most that they may take: `storage_limit`, or what it is by default at this moment.
     pub limit_bytes: u64,
+}
+
+/// A limit that what waits has come near to, and who is furthest behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LimitNear {
+    /// Which limit.
+    pub limit: Limit,
+    /// How much of it is used, in percent.
+    pub percent: u64,
+    /// Who is furthest behind; none: a channel's first reader, yet to come.
+    pub receiver: Option<NodeId>,
+    /// How many messages wait for it.
+    pub pending: u64,
+    /// For how many milliseconds the oldest of them has waited; none where it was not found in time.
+    pub oldest_age_ms: Option<u64>,
+}
+
+/// A limit of a node's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Limit {
+    /// Most messages that may wait for one receiver: `queue_limit`.
+    Queue(u64),
+    /// Most that the node's files may take: `storage_limit`. The receiver that is named is the one for whom most messages wait.
+    Storage(StorageUse),
+}
+
+impl LimitNear {
+    /// The same as a reason, with what to do.
+    pub fn reason(&self) -> Reason {
+        let (receiver, near) = (self.receiver.clone(), self.to_string());
+        match self.limit {
+            Limit::Queue(_) => Reason::LimitNear { receiver, near },
+            Limit::Storage(_) => Reason::StorageNear { receiver, near },
+        }
+    }
+}
+
+impl fmt::Display for LimitNear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, percent, receiver, pending, oldest_age_ms } = self;
+        let whom = receiver.as_ref().map_or("a channel's first reader", NodeId::as_str);
+        match (pending, receiver) {
+            (0, None) => write!(f, "no message waits")?,
+            (1, _) => write!(f, "1 message waits for {whom}")?,
+            _ => write!(f, "{pending} messages wait for {whom}")?,
+        }
+        if let Some(age) = oldest_age_ms {
+            let age = humantime::format_duration(Duration::from_secs(age / 1000));
+            write!(f, ", the oldest for {age}")?;
+        }
+        match limit {
+            Limit::Queue(limit) => write!(f, ": {percent} % of queue_limit ({limit})"),
+            Limit::Storage(StorageUse { used_bytes, limit_bytes }) => {
+                let (used, limit) = (size(*used_bytes), size(*limit_bytes));
+                write!(f, ": the files take {used}, {percent} % of storage_limit ({limit})")
+            }
+        }
+    }
 }
 
 /// How a node's file is.

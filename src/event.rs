@@ -1,14 +1,13 @@
 //! What a node tells its monitors.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-pub use crate::condition::{Counters, Link, Outage};
+pub use crate::condition::{Counters, Limit, LimitNear, Link, Outage};
 use crate::condition::{Health, LogCut, StorageUse};
 use crate::message::{ChannelName, Incarnation, MessageId, NodeId, Priority};
-use crate::reason::{Reason, size};
+use crate::reason::Reason;
 
 pub(crate) mod election;
 
@@ -298,67 +297,6 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-}
-
-/// A limit that what waits has come near to, and who is furthest behind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct LimitNear {
-    /// Which limit.
-    pub limit: Limit,
-    /// How much of it is used, in percent.
-    pub percent: u64,
-    /// Who is furthest behind; none: a channel's first reader, yet to come.
-    pub receiver: Option<NodeId>,
-    /// How many messages wait for it.
-    pub pending: u64,
-    /// For how many milliseconds the oldest of them has waited; none where it was not found in time.
-    pub oldest_age_ms: Option<u64>,
-}
-
-/// A limit of a node's settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Limit {
-    /// Most messages that may wait for one receiver: `queue_limit`.
-    Queue(u64),
-    /// Most that the node's files may take: `storage_limit`. The receiver that is named is the one for whom most messages wait.
-    Storage(StorageUse),
-}
-
-impl LimitNear {
-    /// The same as a reason, with what to do.
-    pub fn reason(&self) -> Reason {
-        let (receiver, near) = (self.receiver.clone(), self.to_string());
-        match self.limit {
-            Limit::Queue(_) => Reason::LimitNear { receiver, near },
-            Limit::Storage(_) => Reason::StorageNear { receiver, near },
-        }
-    }
-}
-
-impl fmt::Display for LimitNear {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limit, percent, receiver, pending, oldest_age_ms } = self;
-        let whom = receiver.as_ref().map_or("a channel's first reader", NodeId::as_str);
-        match (pending, receiver) {
-            (0, None) => write!(f, "no message waits")?,
-            (1, _) => write!(f, "1 message waits for {whom}")?,
-            _ => write!(f, "{pending} messages wait for {whom}")?,
-        }
-        if let Some(age) = oldest_age_ms {
-            let age = humantime::format_duration(Duration::from_secs(age / 1000));
-            write!(f, ", the oldest for {age}")?;
-        }
-        match limit {
-            Limit::Queue(limit) => write!(f, ": {percent} % of queue_limit ({limit})"),
-            Limit::Storage(StorageUse { used_bytes, limit_bytes }) => {
-                let (used, limit) = (size(*used_bytes), size(*limit_bytes));
-                write!(f, ": the files take {used}, {percent} % of storage_limit ({limit})")
-            }
-        }
-    }
 }
 
 /// A node's state in short.

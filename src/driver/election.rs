@@ -1,8 +1,9 @@
 //! The election's shell: does what the part that decides about leadership wants done.
 
+use std::time::Duration;
+
 use super::callbacks::Callback;
 use super::command::Reply;
-use super::stopping::ABORT;
 use super::{Completion, Driver, Timer};
 use crate::clock;
 use crate::event::Event;
@@ -61,11 +62,7 @@ impl<T: Transport> Driver<T> {
             }
             Effect::StateSet { ticket, result } => self.outlets.state_set(ticket, result),
             Effect::HandedOver { ticket, result } => self.outlets.handed_over(ticket, result),
-            Effect::Free => {
-                if let Some(stopping) = &mut self.stopping {
-                    stopping.handed_over = true;
-                }
-            }
+            Effect::Free => self.lifecycle.handed_over(),
             Effect::WakeAt { at } => self.arm(Timer::Election, at.map(clock::timer_at)),
         }
     }
@@ -130,10 +127,10 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Nobody is to take this node for a master any more, and nobody is called or answered.
-    pub(super) async fn close_election(&mut self) {
+    pub(super) async fn close_election(&mut self, within: Duration) {
         self.with_leadership(Leadership::close);
         self.leadership = None;
-        self.outlets.end(ABORT).await;
+        self.outlets.end(within).await;
     }
 }
 

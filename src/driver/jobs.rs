@@ -1,32 +1,24 @@
 //! What the store does for the driver in the meantime, and what follows from it.
 
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{ConsumerId, Driver, Timer, WATCH_CLOCK};
-use crate::clock;
-use crate::condition::StorageUse;
+use super::{ConsumerId, Driver};
 use crate::event::Event;
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt, StoreId};
 use crate::protocol::admin::Work;
-use crate::protocol::delivery;
 use crate::protocol::election::StaleToken;
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::leadership::Leadership;
+use crate::protocol::lifecycle::Lifecycle;
+use crate::protocol::looks::{Filled, Pending};
 use crate::protocol::orders::{Done, Order};
 use crate::protocol::outbound::PageRequest;
 use crate::refusal::{ChannelError, NodeError};
-use crate::store::clock::NOTE_ALONE_MS;
-use crate::store::{Forgotten, Page, Pending, StoreError, again};
+use crate::store::{Forgotten, Page, StoreError, again};
 use crate::transport::Transport;
-
-/// How often it is noted when peers were last heard. Together with the clock, in one commit: an idle node must not wear out a memory card.
-const NOTE_PEERS: Duration = Duration::from_millis(NOTE_ALONE_MS);
-
-/// Both clocks never differ by so much while the machine is awake.
-const SUSPENDED: Duration = Duration::from_secs(1);
 
 pub(super) type Job = Pin<Box<dyn Future<Output = Completion>>>;
 
@@ -118,8 +110,8 @@ pub(super) enum Completion {
         result: Result<Done, StoreError>,
     },
     Waiting(Result<u64, StoreError>),
-    Laggards(Result<(Vec<crate::protocol::report::Account>, StorageUse), StoreError>),
-    Lapsed {
+    Measured(Result<Filled, StoreError>),
+    Expired {
         took: Duration,
         /// When the next message expires, by the file's clock.
         next_ms: Result<Option<u64>, StoreError>,
@@ -192,18 +184,25 @@ impl<T: Transport> Driver<T> {
             Completion::OrderNoted { order, result } => self.order_noted(*order, result),
             Completion::ElectionSaved { seq, result } => self.election_saved(seq, result),
             Completion::ToldOfShutdown => self.with_leadership(Leadership::told_of_shutdown),
-            Completion::CleanedUp => {
-                let next = Instant::now() + self.config.cleanup_interval;
-                self.arm(Timer::CleanUp, Some(next));
-            }
+            Completion::CleanedUp => self.with_lifecycle(Lifecycle::cleaned),
             Completion::Gone { channel, consumer } => self.detach(&channel, consumer),
             Completion::Executed { work, result } => self.executed(*work, result),
             Completion::Waiting(waiting) => {
                 self.with_admin(|it, around| it.waiting(around, waiting.ok()));
             }
-            Completion::Laggards(found) => self.found_laggards(found),
-            Completion::Lapsed { took, next_ms } => self.looked_for_lapses(took, next_ms),
-            Completion::Pending(pending) => self.found_pending(pending),
+            Completion::Measured(found) => {
+                self.with_looks(|it, around| it.measured(around, found.ok()));
+            }
+            Completion::Expired { took, next_ms } => {
+                if let Err(error) = &next_ms {
+                    self.complain("note what expired without a reader", error);
+                }
+                let next_ms = next_ms.map_err(drop);
+                self.with_looks(|it, around| it.expired(around, took, next_ms));
+            }
+            Completion::Pending(pending) => {
+                self.with_looks(|it, around| it.counted(around, pending.ok()));
+            }
             Completion::Report { report, pending, about } => {
                 self.send_report(*report, pending, about.as_ref());
             }
@@ -272,26 +271,6 @@ impl<T: Transport> Driver<T> {
             }
             Completion::CleanedUp
         }));
-    }
-
-    /// Timers stand still while the machine is suspended, and what expires doesn't.
-    pub(super) fn watch_clock(&mut self) {
-        let (now, counted) = (Instant::now(), clock::now());
-        let (awake, all) = (now - self.compared.0, counted - self.compared.1);
-        self.compared = (now, counted);
-        if all > awake + SUSPENDED {
-            tracing::info!(node = %self.me, suspended = ?(all - awake), "the machine was suspended");
-            self.deliver_all(|| delivery::Event::Woke);
-            self.wake_for_lapses();
-        }
-        let is_due = self.peers_noted.elapsed() >= NOTE_PEERS;
-        if is_due || self.peers.forgets_soon(self.now()) {
-            self.peers_noted = now;
-            self.note_peers();
-        }
-        let answer = self.store.watch_clock();
-        self.await_job(answer, Completion::ClockNoted);
-        self.arm(Timer::Clock, Some(now + WATCH_CLOCK));
     }
 
     fn forgotten(

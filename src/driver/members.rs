@@ -1,19 +1,16 @@
 //! Membership: the connection's ups and downs, and what the part that decides about peers wants done.
 
-use std::time::Instant;
-
-use super::{Completion, Driver, LOOK, OBJECTION, Timer};
-use crate::clock;
+use super::{Completion, Driver, Timer};
 use crate::condition::{Link, Outage};
 use crate::event::Event;
 use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::protocol::frame::{Frame, Keepalive};
 use crate::protocol::leadership::Leadership;
+use crate::protocol::lifecycle::{Lifecycle, Rival};
 use crate::protocol::membership::{self, Departure, Known, News};
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::{Around, Effect, Peers, Start};
 use crate::protocol::{delivery, inbox};
-use crate::refusal::StartError;
 use crate::store::{Peer, StoreError};
 use crate::transport::{Audience, PublishError, ServerInfo, Subject, Transport};
 
@@ -56,14 +53,10 @@ impl<T: Transport> Driver<T> {
             return;
         }
         self.link = true;
-        self.stalls.denied = denied;
+        self.looks.link_up(denied);
         self.set_link(Link::Connected { server: server.clone() });
         self.tell(Event::Connected { server });
-        self.look_at = clock::now() + LOOK;
-        self.arm(Timer::Look, Some(Instant::now() + LOOK));
-        if self.contact.is_some() {
-            self.arm(Timer::Contact, Some(Instant::now() + OBJECTION));
-        }
+        self.with_lifecycle(Lifecycle::link_up);
         self.with_peers(Peers::link_up);
         self.with_leadership(Leadership::link_up);
         self.deliver_all(|| delivery::Event::LinkUp);
@@ -77,7 +70,7 @@ impl<T: Transport> Driver<T> {
         let was_up = std::mem::replace(&mut self.link, false);
         if !self.peers.has_stood_back() {
             // It was said of a connection that is gone.
-            self.stalls.denied.clear();
+            self.looks.link_down();
             self.set_link(Link::Disconnected { reason: reason.clone(), outage });
         }
         if was_up || !told {
@@ -98,25 +91,7 @@ impl<T: Transport> Driver<T> {
         self.meet(membership::Event::LinkDown);
         self.with_leadership(Leadership::link_down);
         self.with_outbound(Outbound::link_down);
-        self.made_contact(Ok(()));
-    }
-
-    /// Frozen or suspended, we would not notice that another node has taken our place.
-    pub(super) fn look_whether_we_stood_still(&mut self) {
-        let stood_still = self.is_late();
-        self.look_at = clock::now() + LOOK;
-        self.arm(Timer::Look, self.link.then(|| Instant::now() + LOOK));
-        if stood_still && self.link {
-            self.meet(membership::Event::StoodStill);
-            if self.peers.is_in_doubt() {
-                self.receive(inbox::Event::Doubted);
-            }
-        }
-    }
-
-    /// Whether this process stood still until just now. By a clock that goes on while the machine is suspended.
-    pub(super) fn is_late(&self) -> bool {
-        clock::now() > self.look_at + LOOK
+        self.with_lifecycle(Lifecycle::link_down);
     }
 
     /// Says this to the membership, and does what it decides.
@@ -198,8 +173,8 @@ impl<T: Transport> Driver<T> {
             self.with_leadership(Leadership::stand_back);
             self.set_link(Link::Conflict { host: host.clone() });
             self.deliver_all(|| delivery::Event::LinkDown);
-            let id = self.me.clone();
-            self.made_contact(Err(StartError::DuplicateNode { id, host, incarnation }));
+            let rival = Rival { host, incarnation };
+            self.with_lifecycle(|it, around| it.stood_back(around, rival));
         }
     }
 

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::clock;
 use crate::condition::{Link, Tally};
 use crate::config::Config;
 use crate::event::election::ElectionEvent;
@@ -20,11 +21,13 @@ use crate::protocol::Now;
 use crate::protocol::admin::Admin;
 use crate::protocol::delivery;
 use crate::protocol::inbound::Inbound;
-use crate::protocol::lapse::Lapses;
 use crate::protocol::leadership::{Leadership, LeadershipView};
+use crate::protocol::lifecycle::Lifecycle;
+use crate::protocol::looks::Looks;
 use crate::protocol::membership;
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::Peers;
+use crate::reason::Reason;
 use crate::refusal::StartError;
 use crate::store::{Notes, Notices, Opened, Store, StoreError, UnderWay};
 use crate::transport::{Transport, TransportEvent};
@@ -40,17 +43,15 @@ mod inbound;
 mod inline;
 mod inside;
 mod jobs;
-mod laggards;
-mod lapses;
 mod leader;
+mod lifecycle;
 mod line;
+mod looks;
 mod members;
 mod outbound;
 mod pages;
 mod reports;
 mod restore;
-mod stalls;
-mod stopping;
 
 pub(crate) use crate::protocol::leadership::Change;
 pub(crate) use callbacks::Callback;
@@ -64,19 +65,9 @@ use frames::Ahead;
 use handlers::{Ended, Handlers};
 use inbound::Held;
 use jobs::{Completion, Job};
-use laggards::Laggards;
 use leader::Outlets;
 use outbound::Body;
-use stalls::Stalls;
-use stopping::Stopping;
 
-/// How long a start waits for the server, and for another node with our id to object.
-const CONTACT: Duration = Duration::from_secs(1);
-const OBJECTION: Duration = Duration::from_millis(150);
-/// How often a node looks whether it stood still, and by how much it is then late. A newcomer of its name takes about as long as both to begin.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often the wall clock is looked at, and whether the machine was suspended.
-const WATCH_CLOCK: Duration = Duration::from_secs(60);
 /// Least time between two events about refused bytes, so that a stranger cannot drown the others.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 /// Between two log lines about dead letters: a receiver may refuse a hundred thousand messages.
@@ -110,15 +101,9 @@ enum Timer {
     Membership,
     Election,
     Record,
-    CleanUp,
-    Clock,
-    Contact,
-    Look,
+    Lifecycle,
     Admin,
-    Laggards,
-    Lapses,
-    Stalls,
-    Stop,
+    Looks,
 }
 
 pub(crate) struct Driver<T> {
@@ -127,9 +112,6 @@ pub(crate) struct Driver<T> {
     host: String,
     incarnation: Incarnation,
     started: Instant,
-    /// By both clocks, when they were compared last.
-    compared: (Instant, Instant),
-    peers_noted: Instant,
     store: Store,
     notices: Notices,
     transport: T,
@@ -142,8 +124,6 @@ pub(crate) struct Driver<T> {
     link: bool,
     /// Most bytes of a frame that the server takes.
     max_frame: usize,
-    /// When to look next whether this process stood still, by [`clock::now`].
-    look_at: Instant,
     refusal_told: Option<Instant>,
     dead_letter_told: Option<Instant>,
     /// Dead letters since then.
@@ -168,16 +148,18 @@ pub(crate) struct Driver<T> {
     admin: Admin,
     /// Who waits for the answers to orders and questions of ours.
     askers: HashMap<u64, Asker>,
-    laggards: Laggards,
-    lapses: Lapses,
-    stalls: Stalls,
+    looks: Looks,
+    /// Who waits for all reasons.
+    asking_for_reasons: Vec<oneshot::Sender<Vec<Reason>>>,
     consumers: BTreeMap<ChannelName, Vec<(ConsumerId, Consumer)>>,
     last_consumer: u64,
 
     jobs: FuturesUnordered<Job>,
     timers: BTreeSet<(Instant, Timer)>,
     armed: HashMap<Timer, Instant>,
-    stopping: Option<Stopping>,
+    lifecycle: Lifecycle,
+    /// Who waits for the end of a stop.
+    stop_reply: Option<command::Reply<()>>,
 }
 
 /// What the loop waited for.
@@ -193,32 +175,27 @@ enum Input {
 impl<T: Transport> Driver<T> {
     /// Runs until the node is shut down or nobody holds it any more.
     pub(crate) async fn run(mut self) {
-        self.arm(
-            Timer::CleanUp,
-            Some(Instant::now() + self.config.cleanup_interval.min(CLEAN_UP_FIRST)),
-        );
-        self.arm(Timer::Clock, Some(Instant::now() + WATCH_CLOCK));
-        self.arm(Timer::Contact, Some(Instant::now() + CONTACT));
-        self.look_for_stalls();
+        self.with_lifecycle(Lifecycle::start);
+        self.with_looks(Looks::start);
         self.with_leadership(Leadership::woke);
         self.with_admin(Admin::start);
         loop {
             let input = self.next().await;
-            if self.is_late() {
+            if self.lifecycle.is_late(clock::now()) {
                 // Before anything is handled: another may have taken our place.
-                self.look_whether_we_stood_still();
+                self.with_lifecycle(Lifecycle::look);
             }
             match input {
                 Input::Transport(event) => self.transport_event(event),
                 Input::Notices => self.take_notices(),
                 Input::Command(Some(command)) => self.command(command),
-                Input::Command(None) => return self.cancel().await,
+                Input::Command(None) => return self.end().await,
                 Input::Completed(completion) => self.completed(completion),
                 Input::Handled(ended) => self.handled(ended),
                 Input::Timer(timer) => self.fired(timer),
             }
-            if let Some(reply) = self.stopped() {
-                return self.finish(reply).await;
+            if self.has_stopped() {
+                return self.end().await;
             }
         }
     }
@@ -297,37 +274,9 @@ impl<T: Transport> Driver<T> {
             Timer::Membership => self.meet(membership::Event::Woke),
             Timer::Election => self.with_leadership(Leadership::woke),
             Timer::Record => self.settle(),
-            Timer::CleanUp => self.clean_up(),
-            Timer::Clock => self.watch_clock(),
-            Timer::Contact => self.look_for_objections(),
-            Timer::Look => self.look_whether_we_stood_still(),
+            Timer::Lifecycle => self.with_lifecycle(Lifecycle::woke),
             Timer::Admin => self.with_admin(Admin::woke),
-            Timer::Laggards => self.look_for_laggards(),
-            Timer::Lapses => self.look_for_lapses(),
-            Timer::Stalls => self.look_for_stalls(),
-            Timer::Stop => {
-                if let Some(stopping) = &mut self.stopping {
-                    stopping.overdue = true;
-                }
-            }
-        }
-    }
-
-    /// Lets `start` return, once a node with our id has had the time to object.
-    fn look_for_objections(&mut self) {
-        let until = || self.peers.objects_until(Instant::now(), OBJECTION);
-        let wait = self.link.then(until).flatten();
-        match wait {
-            Some(_) => self.arm(Timer::Contact, wait),
-            None => self.made_contact(Ok(())),
-        }
-    }
-
-    /// Lets `start` return.
-    fn made_contact(&mut self, result: Result<(), StartError>) {
-        if let Some(contact) = self.contact.take() {
-            let _ = contact.send(result);
-            self.tell_stalls();
+            Timer::Looks => self.with_looks(Looks::woke),
         }
     }
 
@@ -353,6 +302,3 @@ impl<T: Transport> Driver<T> {
         }
     }
 }
-
-/// The first clean-up comes early: a node that runs for minutes at a time has to clean up too.
-const CLEAN_UP_FIRST: Duration = Duration::from_secs(60);

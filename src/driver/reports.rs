@@ -5,8 +5,9 @@ use crate::clock;
 use crate::condition::Health;
 use crate::protocol::frame::ChannelPresence;
 use crate::protocol::leadership::Leadership;
+use crate::protocol::looks::Pending;
 use crate::protocol::report::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
-use crate::store::{Pending, StoreError};
+use crate::store::StoreError;
 use crate::transport::Transport;
 
 impl From<&ChannelPresence> for ChannelInfo {

@@ -16,6 +16,7 @@ use super::members::known;
 use super::outbound::delivery_limits;
 use super::{Driver, Parts};
 use crate::clock;
+use crate::config::Overflow;
 use crate::message::MessageId;
 use crate::metering::Flights;
 use crate::protocol::Now;
@@ -24,6 +25,8 @@ use crate::protocol::frame::Stream;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::inbox::{self, Source};
 use crate::protocol::leadership::{Audited, Leadership};
+use crate::protocol::lifecycle::Lifecycle;
+use crate::protocol::looks::{self, Looks};
 use crate::protocol::membership;
 use crate::protocol::origin::Origin;
 use crate::protocol::outbound::Outbound;
@@ -106,6 +109,10 @@ impl<T: Transport> Driver<T> {
             let (seed, now) = (fastrand::u64(..), Now { mono: clock::now(), ..now });
             Leadership::new(me, settings, durable, audited, seed, now)
         });
+        let looks = Looks::new(looks::Limits {
+            queue: u64::try_from(config.queue_limit.get()).unwrap_or(u64::MAX),
+            rejects: config.overflow == Overflow::Reject,
+        });
         let callbacks = Callbacks::new(parts.handlers.clone(), Arc::clone(&gate));
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
         let received = inbox.into_iter().map(received);
@@ -115,8 +122,6 @@ impl<T: Transport> Driver<T> {
             host,
             incarnation,
             started: now.mono,
-            compared: (now.mono, clock::now()),
-            peers_noted: now.mono,
             notices,
             transport,
             tally,
@@ -126,7 +131,6 @@ impl<T: Transport> Driver<T> {
             contact: Some(parts.contact),
             link: false,
             max_frame: usize::MAX,
-            look_at: clock::now(),
             refusal_told: None,
             dead_letter_told: None,
             dead_letters_untold: 0,
@@ -149,15 +153,15 @@ impl<T: Transport> Driver<T> {
             gate,
             admin,
             askers: HashMap::new(),
-            laggards: super::Laggards::default(),
-            lapses: super::Lapses::default(),
-            stalls: super::Stalls::default(),
+            looks,
+            asking_for_reasons: Vec::new(),
             consumers: BTreeMap::new(),
             last_consumer: 0,
             jobs: FuturesUnordered::new(),
             timers: BTreeSet::new(),
             armed: HashMap::new(),
-            stopping: None,
+            lifecycle: Lifecycle::new(config.cleanup_interval, now.mono, clock::now()),
+            stop_reply: None,
             config,
             store,
         };
@@ -165,7 +169,8 @@ impl<T: Transport> Driver<T> {
         for topic in topics {
             driver.outbound.know_topic(topic.topic, topic.into());
         }
-        driver.look_at_restored(&cursors);
+        let pending = cursors.iter().map(|cursor| (&cursor.receiver, cursor.pending));
+        driver.looks.restored(now.mono, pending);
         for cursor in cursors {
             driver.with_outbound(|it, around| it.open(around, cursor.into()));
         }

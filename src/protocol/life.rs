@@ -15,6 +15,8 @@ pub const EARLIEST_MS: u64 = 1_767_225_600_000;
 pub const LONGEST_GAP_MS: u64 = 400 * 86_400_000;
 /// What a boot has lasted counts up to here without a wall clock that agrees: two machines can have the same identity.
 pub const POWERED_MS: u64 = 10 * 60_000;
+/// A clock is noted by itself only after this: an idle node must not wear out a memory card.
+pub const NOTE_ALONE_MS: u64 = 10 * 60_000;
 /// A row is at most so much younger than the record, which is written with every commit once it is 30 s old. More is a damaged row.
 const YOUNGEST_MS: u64 = 60_000;
 /// Boots whose wall clocks are remembered.

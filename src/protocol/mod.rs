@@ -20,6 +20,8 @@ pub mod laggard;
 pub mod lapse;
 pub mod leadership;
 pub mod life;
+pub mod lifecycle;
+pub mod looks;
 pub mod membership;
 pub mod orders;
 pub mod origin;

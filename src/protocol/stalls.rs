@@ -80,6 +80,15 @@ pub fn reasons(snapshot: Snapshot) -> Vec<Reason> {
     reasons
 }
 
+/// What a server has refused, alike with alike.
+pub fn refusals(said: &[String]) -> impl Iterator<Item = Reason> {
+    let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for said in said {
+        refused.entry(Reason::refused(said.clone()).name()).or_default().push(said);
+    }
+    refused.into_values().map(|alike| Reason::refused(alike.join("; ")))
+}
+
 /// Leaves what is about these messages: also what hinders the node itself.
 pub fn keep_about(reasons: &mut Vec<Reason>, about: &About) {
     let receivers: BTreeSet<&NodeId> = about.receivers.iter().take(About::MOST_RECEIVERS).collect();

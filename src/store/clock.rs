@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::protocol::life::{Gap, Life, Machine, Reading, Record, Segment, Shown, Trust};
+use crate::protocol::life::{
+    Gap, Life, Machine, NOTE_ALONE_MS, Reading, Record, Segment, Shown, Trust,
+};
 
 mod machine;
 pub(super) mod rows;
@@ -20,8 +22,6 @@ const ID_AHEAD_MS: u64 = 183 * 86_400_000;
 const STEP_MS: u64 = 2_000;
 /// With a commit, the clock is noted once it was noted so long ago.
 const NOTE_WITH_OTHERS_MS: u64 = 30_000;
-/// By itself, only after this: an idle node must not wear out a memory card.
-pub(crate) const NOTE_ALONE_MS: u64 = 10 * 60_000;
 
 /// Where time comes from; tests move it by hand.
 pub(crate) trait TimeSource: Send + Sync + 'static {

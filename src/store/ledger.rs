@@ -4,8 +4,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::types::{Cursor, Pending, Topic};
+use super::types::{Cursor, Topic};
 use crate::message::{ChannelName, MessageId, NodeId, Priority, TopicId};
+use crate::protocol::looks::Pending;
 use crate::protocol::report::Lost;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

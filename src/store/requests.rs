@@ -12,8 +12,8 @@ use super::room::FREE_PAGES;
 use super::tx::TransactionError;
 use super::tx::{self, Tx};
 use super::types::{
-    Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer, Pending,
-    Settlement, Start, Stray, UnderWay,
+    Cursor, DeadLetter, Forgotten, InboxAdvance, Outcome, Page, PageRequest, Peer, Settlement,
+    Start, Stray, UnderWay,
 };
 use super::writer::{Alone, Message};
 use super::{
@@ -24,6 +24,7 @@ use crate::condition::StorageUse;
 use crate::config::Durability;
 use crate::message::{ChannelName, MessageId, NodeId, Prepared, StoreId, TopicId};
 use crate::protocol::election::{Record, StaleToken, Token};
+use crate::protocol::looks::Pending;
 use crate::protocol::report::Account;
 use crate::protocol::settling::Attempt;
 

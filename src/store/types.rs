@@ -192,16 +192,6 @@ impl UnderWay {
     }
 }
 
-/// What waits in one topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pending {
-    /// `None`: for a first reader, yet to come.
-    pub(crate) receiver: Option<NodeId>,
-    pub(crate) topic: TopicId,
-    pub(crate) channel: ChannelName,
-    pub(crate) count: u64,
-}
-
 /// What was known of a receiver that has been forgotten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Forgotten {

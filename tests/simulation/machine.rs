@@ -34,6 +34,12 @@ pub(crate) struct Machine {
     /// Not started again before this time.
     pub(crate) away_until: Duration,
     pub(crate) frozen_until: Duration,
+    /// Since when its process has not run, where it has not since then.
+    pub(crate) stands_since: Option<Duration>,
+    /// The writer could do nothing at this time.
+    pub(crate) last_down: Option<Duration>,
+    /// When its process was started.
+    pub(crate) started: Duration,
     /// Suspended, from when until when.
     asleep: Option<(Duration, Duration)>,
     /// How long it was suspended before: its monotonic clock stood still.
@@ -82,6 +88,11 @@ pub(crate) enum Ending {
 }
 
 impl Machine {
+    /// Whether its monotonic clock ever stood still.
+    pub(crate) fn was_suspended(&self) -> bool {
+        self.asleep.is_some() || self.slept > Duration::ZERO
+    }
+
     pub(crate) fn new(plan: &NodePlan, dice: &mut Dice) -> Self {
         Self {
             id: plan.id.clone(),
@@ -98,6 +109,9 @@ impl Machine {
             runs: 0,
             away_until: Duration::ZERO,
             frozen_until: Duration::ZERO,
+            stands_since: None,
+            last_down: None,
+            started: Duration::ZERO,
             asleep: None,
             slept: Duration::ZERO,
             clock_off_ms: 0,
@@ -119,6 +133,18 @@ impl Machine {
             commits: 0,
         }
     }
+}
+
+/// Whoever stood still for longer than this notices: it looks every half second, and is late by as much.
+const NOTICED: Duration = Duration::from_millis(1_010);
+/// A start waits for a server, for its own word to come back, and twice as long as that took.
+const STARTED_BY: Duration = Duration::from_secs(8);
+
+/// What should have come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    Start,
+    Stop,
 }
 
 /// With a commit, the clock is noted once it was noted so long ago.
@@ -155,7 +181,10 @@ impl World {
             return;
         }
         log!(self, "{} starts", self.machines[node].id);
-        self.machines[node].runs += 1;
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        machine.runs += 1;
+        (machine.started, machine.stands_since) = (now, None);
         let run = self.run_of(node);
         self.start_clock(node);
         let restored = self.machines[node].file.current.restored();
@@ -165,6 +194,12 @@ impl World {
         if let Err(what) = self.oracle.elections.starts(node, elects, file) {
             self.violated(what);
         }
+        if let Some(at_ms) = self.machines[node].file.current.unclaimed_expires() {
+            self.tell(node, vec![file::Notice::UnclaimedExpires { at_ms }]);
+        }
+        self.oracle.lives.begins(node);
+        let by = self.now + STARTED_BY;
+        self.schedule(by, Event::Overdue { node, run, what: Overdue::Start });
         let process = Process::start(self, node, run, restored);
         self.machines[node].process = Some(process);
         if self.machines[node].settings.election.is_some() {
@@ -269,9 +304,27 @@ impl World {
     pub(crate) fn suspend(&mut self, node: usize, pause: Duration) {
         self.wake(node);
         let until = self.now + pause;
+        self.freeze(node, pause);
+        self.machines[node].asleep = Some((self.now, until));
+    }
+
+    /// Its process does not run for so long.
+    pub(crate) fn freeze(&mut self, node: usize, pause: Duration) {
         let machine = &mut self.machines[node];
-        machine.asleep = Some((self.now, until));
-        machine.frozen_until = machine.frozen_until.max(until);
+        machine.stands_since.get_or_insert(self.now);
+        machine.frozen_until = machine.frozen_until.max(self.now + pause);
+    }
+
+    /// Its process runs, and may have stood still until now.
+    pub(crate) fn runs(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let Some(since) = machine.stands_since.take() else { return };
+        let stood = machine.frozen_until.saturating_sub(since);
+        let is_linked = machine.process.as_ref().is_some_and(Process::is_linked);
+        if stood > NOTICED && is_linked {
+            let now = self.mono(node);
+            self.oracle.lives.stood_still(node, now);
+        }
     }
 
     fn wake(&mut self, node: usize) {
@@ -287,7 +340,7 @@ impl World {
         let machine = &mut self.machines[node];
         machine.away_until = machine.away_until.max(self.now + away);
         (machine.fuse, machine.blown) = (None, false);
-        machine.frozen_until = Duration::ZERO;
+        (machine.frozen_until, machine.stands_since) = (Duration::ZERO, None);
         let back = machine.away_until;
         self.schedule(back, Event::Start { node });
         if self.machines[node].process.take().is_none() {
@@ -344,20 +397,24 @@ impl World {
 
     /// A graceful stop has come to its end: goodbye, everything written, the file closed.
     pub(crate) fn stopped(&mut self, node: usize) {
-        let last = self.with_process(node, Process::finish);
+        self.judge_end(node);
+        self.with_process(node, Process::finish);
+        if self.machines[node].blown {
+            // In the midst of it.
+            return self.fuse_blows(node);
+        }
         log!(self, "{} has stopped", self.machines[node].id);
         self.machines[node].process = None;
-        self.machines[node].notes.clear();
+        self.write_all(node);
+        if let Err(what) = self.oracle.ends(
+            node,
+            &self.machines[node].file.current,
+            self.machines[node].writer.down,
+        ) {
+            let id = &self.machines[node].id;
+            self.violated(format!("{id}: {what}"));
+        }
         if !self.machines[node].writer.down {
-            last.into_iter().for_each(|work| self.machines[node].writer.submit(work));
-            self.machines[node].writer.begin();
-            while let Some(mut group) = self.run_group(node) {
-                group.full = true;
-                group.commit(&mut self.machines[node].file);
-                self.check_group(node, &group);
-                self.answer_sends(node, &group);
-                self.machines[node].writer.begin();
-            }
             let reading = self.reading(node);
             let Machine { life, file, .. } = &mut self.machines[node];
             if let Some(life) = life {
@@ -369,12 +426,73 @@ impl World {
         self.schedule(at, Event::Start { node });
     }
 
-    /// `shutdown` closes the store last: a program that waits for its `send` meanwhile still gets its answer.
-    fn answer_sends(&mut self, node: usize, group: &Group) {
-        for (work, answer) in &group.answers {
-            if let (Work::Send(_), Answer::Sent(rows)) = (work, answer) {
-                self.oracle.accepted(node, rows, self.now);
+    /// Has the writer do all that it was asked, where it can. What it answers.
+    pub(crate) fn write_all(&mut self, node: usize) -> Vec<(Work, Answer)> {
+        let mut answers = Vec::new();
+        if self.machines[node].writer.down {
+            return answers;
+        }
+        self.machines[node].writer.begin();
+        while let Some(mut group) = self.run_group(node) {
+            group.full = true;
+            group.commit(&mut self.machines[node].file);
+            self.check_group(node, &group);
+            // `shutdown` closes the store last: a program that waits for an answer meanwhile still gets it.
+            for (work, answer) in &group.answers {
+                self.answered(node, work, answer);
             }
+            answers.append(&mut group.answers);
+            self.machines[node].writer.begin();
+        }
+        answers
+    }
+
+    /// A process that has been told to stop ends in time, and before that only where there is nothing left to wait for.
+    fn judge_end(&mut self, node: usize) {
+        let overdue = self.oracle.lives.is_overdue(node, self.mono(node));
+        let early = (!overdue).then(|| self.oracle.is_at_work(node)).flatten();
+        if let Some(what) = early {
+            let id = &self.machines[node].id;
+            self.violated(format!("{id} stops before its time, while {what}"));
+        }
+    }
+
+    pub(crate) fn note_stop(&mut self, node: usize, run: u64, within: Duration) {
+        let by = self.mono(node) + within;
+        self.oracle.lives.stops(node, by);
+        let at = self.now + within + Duration::from_millis(1);
+        self.schedule(at, Event::Overdue { node, run, what: Overdue::Stop });
+    }
+
+    /// Something should have happened by now.
+    pub(crate) fn overdue(&mut self, node: usize, run: u64, what: Overdue) {
+        let (now, mono) = (self.now, self.mono(node));
+        let machine = &self.machines[node];
+        let late = match what {
+            Overdue::Stop => {
+                let before = mono.saturating_sub(Duration::from_millis(1));
+                self.oracle.lives.is_overdue(node, before)
+            }
+            Overdue::Start if !self.oracle.lives.is_starting(node) => return,
+            Overdue::Start => now >= machine.frozen_until.max(machine.started) + STARTED_BY,
+        };
+        if late {
+            let id = &self.machines[node].id;
+            return self.violated(format!("{id}: its {what:?} has no end"));
+        }
+        // It stood still meanwhile.
+        self.schedule(now + Duration::from_millis(100), Event::Overdue { node, run, what });
+    }
+
+    /// The clock is looked at, and noted by itself where that was long ago.
+    pub(crate) fn look_at_clock(&mut self, node: usize) {
+        let reading = self.reading(node);
+        let machine = &mut self.machines[node];
+        let noted = machine.file.current.clock.map_or(0, |(kept, _)| kept.seen_ms);
+        let Some(life) = &mut machine.life else { return };
+        life.look(&reading);
+        if life.at(reading.up_ms) >= noted + life::NOTE_ALONE_MS {
+            self.submit(node, Work::NoteClock);
         }
     }
 
@@ -490,6 +608,7 @@ impl World {
     fn go_down(&mut self, node: usize, open_before: Vec<(NodeId, TopicId)>) {
         let machine = &mut self.machines[node];
         machine.writer.down = true;
+        machine.last_down = Some(self.now);
         machine.writer.open_before = open_before;
         self.tell(node, vec![file::Notice::Down]);
         let at = self.machines[node].disk_back.max(self.now) + self.dice.micros(500, 1_000_000);
@@ -507,6 +626,7 @@ impl World {
         log!(self, "{}: the file is open again", self.machines[node].id);
         let machine = &mut self.machines[node];
         machine.writer.down = false;
+        machine.last_down = Some(self.now);
         machine.file.sync();
         let open_before = std::mem::take(&mut machine.writer.open_before);
         let notices = machine.file.current.retold(&open_before);
@@ -525,8 +645,14 @@ impl World {
     }
 
     pub(crate) fn completed(&mut self, node: usize, work: Work, answer: Answer) {
+        self.answered(node, &work, &answer);
+        self.input(node, Input::Completed(work, answer));
+    }
+
+    /// What follows for the program from what the file has answered.
+    fn answered(&mut self, node: usize, work: &Work, answer: &Answer) {
         let run = self.run_of(node);
-        match (&work, &answer) {
+        match (work, answer) {
             (Work::Send(_), Answer::Sent(rows)) => {
                 log!(self, "{}: accepted {}", self.machines[node].id, list(rows));
                 self.oracle.accepted(node, rows, self.now);
@@ -556,7 +682,6 @@ impl World {
             }
             _ => {}
         }
-        self.input(node, Input::Completed(work, answer));
     }
 
     pub(crate) fn start_handler(
@@ -570,6 +695,11 @@ impl World {
         let uid = content.uid;
         log!(self, "{} handles #{uid}, attempt {}", self.machines[node].id, content.attempt);
         self.trace.mix(&[uid, node as u64]);
+        let now = self.mono(node);
+        if let Err(what) = self.oracle.lives.handles(node, now) {
+            let id = &self.machines[node].id;
+            self.violated(format!("P5: {id} handles #{uid}: {what}"));
+        }
         let sender = self.index[&source.sender];
         let files = (&self.machines[node].file.current, &self.machines[sender].file.current);
         let receiver = (node, &self.machines[node].id);

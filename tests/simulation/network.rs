@@ -170,6 +170,9 @@ impl World {
             return Err(Unsent::TooLarge { size, limit });
         }
         log!(self, "{} publishes {}", sent.from, brief(&sent));
+        if self.oracle.lives.is_gone(node) {
+            self.violated(format!("{} speaks after its goodbye: {}", sent.from, brief(&sent)));
+        }
         if sent.kind == Kind::Message {
             self.network.message_frames += 1;
         }
@@ -328,7 +331,15 @@ impl World {
         }
         connection.state = State::Up;
         log!(self, "{} is connected", self.machines[node].id);
-        self.input(node, Input::LinkUp);
+        let denied = self.denied(number);
+        self.input(node, Input::LinkUp(denied));
+    }
+
+    /// What a server refuses, in some worlds on some connections.
+    fn denied(&self, number: u64) -> Vec<String> {
+        let some = self.plan.seed.is_multiple_of(5) && number.is_multiple_of(3);
+        let said = || "Permissions Violation for Publish to \"elsewhere\"".to_owned();
+        some.then(said).into_iter().collect()
     }
 
     /// Whatever can be reached now is. A break that nobody noticed may turn out to be none.

@@ -8,21 +8,29 @@ use waypost::protocol::TopicId;
 use waypost::protocol::election::{self, Version};
 use waypost::protocol::inbox::{Done, Gap, Source};
 use waypost::protocol::leadership::{Call, Change, LeadershipView, Ticket};
+use waypost::protocol::looks::Filled;
 use waypost::protocol::outbound::PageRequest;
 use waypost::protocol::settling::Run;
-use waypost::{MessageId, NodeId};
+use waypost::protocol::stalls::News;
+use waypost::{MessageId, NodeId, Reason};
 
 use crate::dice::Dice;
-use crate::file::{Answer, Notice, Row, Work};
-use crate::machine::{Ending, Machine};
+use crate::file::{Answer, Notice, Row, Tables, Work};
+use crate::machine::{Ending, Machine, Overdue};
 use crate::network::{Network, Sent};
 use crate::oracle::Oracle;
 use crate::plan::{Act, Plan};
-use crate::process::{Command, Input, Page, Process, Timer};
+use crate::process::{Command, Found, Input, Page, Process, Question, Timer};
 use crate::trace::Trace;
 
 /// More events than this a node and virtual second are a loop that does not rest.
 const BUSY: u64 = 2_000;
+
+/// How long the file takes to say what waits.
+const ASKED: Duration = Duration::from_micros(200);
+/// What has expired before it had a reader ends within this time, and where the file failed, within that.
+const ENDED: Duration = Duration::from_secs(4);
+const RETRIED: Duration = Duration::from_secs(40);
 
 /// The time by every wall clock that nobody has set wrongly, when a simulation begins.
 pub(crate) const WALL_START_MS: u64 = 1_800_000_000_000;
@@ -102,6 +110,18 @@ pub(crate) enum Event {
         run: u64,
         command: Command,
     },
+    /// The file is asked something, beside the writer.
+    Asked {
+        node: usize,
+        run: u64,
+        question: Question,
+    },
+    /// By now this should have come to its end.
+    Overdue {
+        node: usize,
+        run: u64,
+        what: Overdue,
+    },
 }
 
 impl Event {
@@ -123,7 +143,9 @@ impl Event {
             | Self::Page { node, .. }
             | Self::HandlerEnds { node, .. }
             | Self::Timer { node, .. }
-            | Self::Command { node, .. } => Some(*node),
+            | Self::Command { node, .. }
+            | Self::Asked { node, .. }
+            | Self::Overdue { node, .. } => Some(*node),
         }
     }
 }
@@ -195,6 +217,9 @@ impl World {
             self.queue.insert((until, due, order), event);
             return;
         }
+        if let Some(node) = event.node() {
+            self.runs(node);
+        }
         self.count_step();
         self.trace.mix(&[at.as_nanos() as u64, order, event.node().unwrap_or(99) as u64]);
         self.dispatch(event);
@@ -235,6 +260,13 @@ impl World {
             }
             Event::Completed { node, run, work, answer } if self.is_run(node, run) => {
                 self.completed(node, work, answer);
+            }
+            Event::Asked { node, run, question } if self.is_run(node, run) => {
+                let found = self.find(node, question);
+                self.input(node, Input::Found(found));
+            }
+            Event::Overdue { node, run, what } if self.is_run(node, run) => {
+                self.overdue(node, run, what);
             }
             Event::Page { node, run, page } if self.is_run(node, run) => {
                 self.input(node, Input::Page(page));
@@ -359,6 +391,96 @@ impl World {
         self.schedule(at, Event::Page { node, run: self.run_of(node), page });
     }
 
+    /// Asks the file what waits. It takes no part in what the dice decide: the reasons are looked at, and change nothing.
+    pub(crate) fn ask_file(&mut self, node: usize, question: Question) {
+        let (at, run) = (self.now + ASKED, self.run_of(node));
+        self.schedule(at, Event::Asked { node, run, question });
+    }
+
+    fn find(&mut self, node: usize, question: Question) -> Found {
+        let machine = &self.machines[node];
+        let file = (!machine.writer.down).then_some(&machine.file.current);
+        match question {
+            Question::Count => {
+                let found = file.map(Tables::all_pending);
+                self.judge_unclaimed(node);
+                Found::Counted(found)
+            }
+            // A file of a megabyte, which may take a hundred.
+            Question::Measure => Found::Measured(file.map(|file| Filled {
+                accounts: file.accounts(),
+                used_bytes: 1 << 20,
+                limit_bytes: 100 << 20,
+            })),
+        }
+    }
+
+    /// What has expired before it had a reader has ended, unless the node could not see to that.
+    fn judge_unclaimed(&mut self, node: usize) {
+        let (now, file_ms) = (self.now, self.file_ms(node));
+        let machine = &self.machines[node];
+        let since =
+            [machine.started, machine.frozen_until, machine.disk_slow_until, machine.disk_back];
+        let failed = machine.last_down.is_some_and(|down| down + RETRIED > now);
+        let able = since.iter().all(|since| *since + ENDED <= now) && !failed;
+        if !able || machine.blown || machine.was_suspended() {
+            return;
+        }
+        let file = &machine.file.current;
+        let mut unclaimed = file.topics.keys().flat_map(|topic| file.unclaimed(*topic));
+        let ended = file_ms.saturating_sub(ENDED.as_millis() as u64);
+        let late = unclaimed.find(|row| row.expires_ms.is_some_and(|at| at <= ended));
+        if let Some(uid) = late.map(|row| row.uid) {
+            let id = machine.id.clone();
+            drop(unclaimed);
+            self.violated(format!("#{uid} expired at {id} without a reader, and nobody saw it"));
+        }
+    }
+
+    pub(crate) fn note_reasons(&mut self, node: usize, link: (bool, bool), reasons: Vec<Reason>) {
+        log!(self, "{} shows {reasons:?}", self.machines[node].id);
+        let verdict = self.oracle.lives.shows(node, link, reasons);
+        self.judge_of(node, verdict);
+    }
+
+    pub(crate) fn note_started(&mut self, node: usize, link: bool) {
+        let now = self.mono(node);
+        let verdict = self.oracle.lives.started(node, link, now);
+        self.judge_of(node, verdict);
+    }
+
+    pub(crate) fn note_news(&mut self, node: usize, news: &News) {
+        log!(self, "{}: {news:?}", self.machines[node].id);
+        let verdict = self.oracle.lives.tells(node, news);
+        self.judge_of(node, verdict);
+    }
+
+    pub(crate) fn note_near(&mut self, node: usize, reason: &Reason) {
+        let verdict = self.oracle.lives.tells_of_limit(node, reason);
+        self.judge_of(node, verdict);
+    }
+
+    fn judge_of(&mut self, node: usize, verdict: Result<(), String>) {
+        if let Err(what) = verdict {
+            let id = &self.machines[node].id;
+            self.violated(format!("{id}: {what}"));
+        }
+    }
+
+    /// A keepalive has been broadcast, or could not be.
+    pub(crate) fn note_word(&mut self, node: usize, number: u64, goodbye: bool) {
+        self.oracle.lives.speaks(node, number);
+        if !goodbye {
+            return;
+        }
+        self.oracle.lives.says_goodbye(node);
+        let now = self.truly();
+        if self.oracle.elections.view(node).is_some_and(|view| view.token(now).is_some()) {
+            let id = &self.machines[node].id;
+            self.violated(format!("P9: {id} says goodbye, and is seen as master"));
+        }
+    }
+
     pub(crate) fn handler_answered(
         &mut self,
         node: usize,
@@ -462,6 +584,9 @@ impl World {
         }
         if let Some(machine) = self.machines.iter().find(busy) {
             return Some(format!("{} is not done", machine.id));
+        }
+        if let Some((node, reason)) = self.oracle.lives.holds() {
+            return Some(format!("{} still has a reason: {reason:?}", self.machines[node].id));
         }
         self.oracle.elections.unsettled(self.truly())
     }

@@ -124,6 +124,8 @@ pub struct Leadership {
     /// Who had a say when the election was told last, where no voters are named.
     electors: BTreeSet<NodeId>,
     functions: BTreeSet<Moment>,
+    /// The program's function for a stop runs.
+    telling: bool,
 }
 
 impl Leadership {
@@ -150,6 +152,7 @@ impl Leadership {
             accession: None,
             electors: BTreeSet::new(),
             functions: BTreeSet::new(),
+            telling: false,
         }
     }
 
@@ -243,6 +246,7 @@ impl Leadership {
         self.say(around, Event::Woke);
         if self.functions.contains(&Moment::Shutdown) {
             let token = self.election.token(around.now.mono);
+            self.telling = true;
             self.call(around, Call::ShuttingDown { token });
         } else {
             self.told_of_shutdown(around);
@@ -251,6 +255,7 @@ impl Leadership {
 
     /// The program's function for a stop has returned, or will never.
     pub fn told_of_shutdown(&mut self, around: &mut Around<'_>) {
+        self.telling = false;
         self.say(around, Event::Stop);
     }
 
@@ -313,7 +318,10 @@ impl Leadership {
                     let result = to.clone().ok_or(NotHandedOver::Nobody);
                     around.out.push(Effect::HandedOver { ticket, result });
                 }
-                around.out.push(Effect::Free);
+                // Whatever was asked for meanwhile: the program has its time.
+                if !self.telling {
+                    around.out.push(Effect::Free);
+                }
             }
         }
     }

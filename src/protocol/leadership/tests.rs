@@ -376,6 +376,23 @@ fn the_program_is_told_of_a_stop_before_the_role_is_given_away() {
 }
 
 #[test]
+fn a_stop_waits_for_the_program_also_where_the_role_was_given_away_before() {
+    let (mut world, master) = World::led();
+    world.register(master, Moment::Shutdown);
+    world.decide(master, Leadership::stop);
+    world.decide(master, |it, around| it.hand_over(around, Ticket(1), None));
+    world.pass(5 * SECOND);
+    assert_ne!(world.master(), Some(master));
+    let is_free = |world: &World| {
+        world.members[master].done.iter().any(|effect| matches!(effect, Effect::Free))
+    };
+    assert!(!is_free(&world), "its function runs");
+    world.decide(master, Leadership::told_of_shutdown);
+    world.pass(2 * SECOND);
+    assert!(is_free(&world));
+}
+
+#[test]
 fn a_stop_of_which_nobody_wants_to_hear_goes_on_at_once() {
     let (mut world, master) = World::led();
     let follower = (master + 1) % 3;

@@ -54,6 +54,11 @@ pub(in crate::protocol) fn keepalive(name: &str) -> Keepalive {
     }
 }
 
+/// This node's own word, of when it had run for so long.
+pub(in crate::protocol) fn own_keepalive(uptime_ms: u64) -> Keepalive {
+    Keepalive { incarnation: ME, uptime_ms, ..keepalive("me") }
+}
+
 /// Lets them meet a node of this name, which is online from then on.
 pub(in crate::protocol) fn meet(peers: &mut Peers, now: Now, name: &str) {
     let node = NodeId::new(name).expect("a valid name");

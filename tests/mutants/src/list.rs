@@ -34,6 +34,10 @@ const LEADING: &str = "leadership/mod.rs";
 const VIEW: &str = "leadership/view.rs";
 const CHANGE: &str = "leadership/change.rs";
 const MASTER: &str = "election/master.rs";
+const LIFE: &str = "lifecycle/mod.rs";
+const STOP: &str = "lifecycle/stop.rs";
+const LOOKS: &str = "looks/mod.rs";
+const BEHIND: &str = "looks/behind.rs";
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
@@ -269,5 +273,95 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         MASTER,
         "let end = self.majority_heard(master).unwrap_or(master.since) + lease;",
         "let end = self.majority_heard(master).unwrap_or(master.since) + if MUTANT { 4 * lease } else { lease };",
+    ),
+    mutant(
+        "a process that stood still goes on",
+        LIFE,
+        "counted > self.look_by + LOOK",
+        "counted > self.look_by + LOOK && !MUTANT",
+    ),
+    mutant(
+        "what waits is handled by a process that stood still",
+        LIFE,
+        "around.out.extend([Effect::StoodStill, Effect::Doubt]);",
+        "around.out.extend([Effect::StoodStill, Effect::Doubt].into_iter().take(if MUTANT { 1 } else { 2 }));",
+    ),
+    mutant(
+        "a start waits for a server for ever",
+        LIFE,
+        "if self.contact_at.is_none() {",
+        "if self.contact_at.is_none() && !(MUTANT && !around.link) {",
+    ),
+    mutant(
+        "a start gives nobody the time to object",
+        LIFE,
+        "self.contact_at = around.link.then(objects_until).flatten();",
+        "self.contact_at = around.link.then(objects_until).flatten().filter(|_| !MUTANT);",
+    ),
+    mutant(
+        "a stop has no time",
+        STOP,
+        "is_idle || stopping.by.is_some_and(|by| by <= now)",
+        "is_idle || stopping.by.is_some_and(|by| by <= now && !MUTANT)",
+    ),
+    mutant(
+        "a stop does not wait for handlers",
+        STOP,
+        "let is_idle = stopping.handed_over && !busy;",
+        "let is_idle = stopping.handed_over && (!busy || MUTANT);",
+    ),
+    mutant(
+        "a stop does not wait until the role is handed over",
+        STOP,
+        "handed_over: !elects",
+        "handed_over: !elects || MUTANT",
+    ),
+    mutant(
+        "a node says goodbye and is seen as master",
+        STOP,
+        "first.into_iter().chain(goodbye)",
+        "first.into_iter().filter(|step| !MUTANT || !matches!(step, Last::Resign { .. })).chain(goodbye)",
+    ),
+    mutant(
+        "what is settled is not written at the end",
+        STOP,
+        ".chain([Last::Settle]).collect();",
+        ".chain([Last::Settle]).filter(|step| *step != Last::Settle || !MUTANT).collect();",
+    ),
+    mutant(
+        "a count that failed is the last one",
+        LOOKS,
+        "self.counting = false;",
+        "self.counting = MUTANT && pending.is_none();",
+    ),
+    mutant(
+        "what is told is shown later",
+        LOOKS,
+        "        if reasons != self.shown {\n            self.shown.clone_from(&reasons);\n            around.out.push(Effect::Show(reasons));\n        }\n        around.out.extend(all_news.into_iter().map(Effect::Tell));",
+        "        if MUTANT {\n            around.out.extend(all_news.iter().cloned().map(Effect::Tell));\n        }\n        if reasons != self.shown {\n            self.shown.clone_from(&reasons);\n            around.out.push(Effect::Show(reasons));\n        }\n        if !MUTANT {\n            around.out.extend(all_news.into_iter().map(Effect::Tell));\n        }",
+    ),
+    mutant(
+        "what waits is counted at the start and not again",
+        LOOKS,
+        "self.look_at = Some(around.now.mono + LOOK_EVERY);",
+        "self.look_at = Some(around.now.mono + LOOK_EVERY).filter(|_| !MUTANT);",
+    ),
+    mutant(
+        "what a server refused outlives its connection",
+        LOOKS,
+        "self.denied.clear();",
+        "if !MUTANT { self.denied.clear(); }",
+    ),
+    mutant(
+        "what expired before it had a reader is looked for once",
+        LOOKS,
+        "Ok(next_ms) => self.lapses.looked(around.now.mono, took, next_ms),",
+        "Ok(_) if MUTANT => {}\n            Ok(next_ms) => self.lapses.looked(around.now.mono, took, next_ms),",
+    ),
+    mutant(
+        "whoever was far behind is so for ever",
+        BEHIND,
+        "if self.near().next().is_some() {",
+        "if self.near().next().is_some() && !MUTANT {",
     ),
 ];

@@ -1,11 +1,74 @@
 //! What nobody waits for: messages that have no reader yet, and those that everybody has passed.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use waypost::ChannelName;
 use waypost::protocol::TopicId;
+use waypost::protocol::looks::Pending;
+use waypost::protocol::report::Account;
+use waypost::{ChannelName, NodeId};
 
-use super::{Op, Row, TopicRow, Transaction};
+use super::{Op, Row, Tables, TopicRow, Transaction};
+
+impl Tables {
+    /// Up to here some reader has dealt with the topic's messages.
+    fn claimed_seq(&self, topic: TopicId) -> u64 {
+        let row = &self.topics[&topic];
+        if row.target.is_some() {
+            return row.last_seq;
+        }
+        let settled = self.settlements.keys().filter(|(_, of, _)| *of == topic);
+        let settled = settled.map(|(_, _, last_seq)| *last_seq);
+        let passed = self.cursors.iter().filter(|((_, of), _)| *of == topic);
+        settled.chain(passed.map(|(_, cursor)| cursor.acked_seq)).max().unwrap_or(0)
+    }
+
+    fn is_read(&self, topic: TopicId) -> bool {
+        self.cursors.iter().any(|((_, of), cursor)| *of == topic && cursor.open)
+    }
+
+    /// What waits for a first reader; nothing where there is one.
+    pub(crate) fn unclaimed(&self, topic: TopicId) -> impl Iterator<Item = &Rc<Row>> {
+        let from = if self.is_read(topic) { u64::MAX - 1 } else { self.claimed_seq(topic) };
+        self.behind(topic, from)
+    }
+
+    /// When the next message expires that waits for a first reader.
+    pub(crate) fn unclaimed_expires(&self) -> Option<u64> {
+        let topics = self.topics.keys().flat_map(|topic| self.unclaimed(*topic));
+        topics.filter_map(|row| row.expires_ms).min()
+    }
+
+    /// What waits, by topic.
+    pub(crate) fn all_pending(&self) -> Vec<Pending> {
+        let pending = |receiver: Option<&NodeId>, topic: TopicId, count| {
+            let (receiver, channel) = (receiver.cloned(), self.topics[&topic].channel.clone());
+            Pending { receiver, topic, channel, count }
+        };
+        let cursors = self.cursors.iter().map(|((receiver, topic), cursor)| {
+            let accepted = self.topics[topic].accepted;
+            pending(Some(receiver), *topic, cursor.pending(accepted))
+        });
+        let topics = self.topics.keys();
+        let first =
+            topics.map(|topic| pending(None, *topic, self.unclaimed(*topic).count() as u64));
+        cursors.chain(first).filter(|pending| pending.count > 0).collect()
+    }
+
+    /// The same as accounts, one a receiver.
+    pub(crate) fn accounts(&self) -> Vec<Account> {
+        let mut sums = BTreeMap::<Option<NodeId>, u64>::new();
+        for Pending { receiver, count, .. } in self.all_pending() {
+            *sums.entry(receiver).or_default() += count;
+        }
+        let accounts = sums.into_iter().map(|(receiver, pending)| {
+            let mut account = Account::default();
+            (account.receiver, account.accepted, account.pending) = (receiver, pending, pending);
+            account
+        });
+        accounts.collect()
+    }
+}
 
 impl Transaction<'_> {
     pub(crate) fn broadcasts(&self, channel: &ChannelName) -> Vec<TopicId> {
@@ -13,26 +76,12 @@ impl Transaction<'_> {
         self.tables.topics.iter().filter(|(_, row)| of(row)).map(|(topic, _)| *topic).collect()
     }
 
-    /// Up to here some reader has dealt with the topic's messages.
     pub(crate) fn claimed_seq(&self, topic: TopicId) -> u64 {
-        let row = &self.tables.topics[&topic];
-        if row.target.is_some() {
-            return row.last_seq;
-        }
-        let settled = self.tables.settlements.keys().filter(|(_, of, _)| *of == topic);
-        let settled = settled.map(|(_, _, last_seq)| *last_seq);
-        let passed = self.tables.cursors.iter().filter(|((_, of), _)| *of == topic);
-        settled.chain(passed.map(|(_, cursor)| cursor.acked_seq)).max().unwrap_or(0)
+        self.tables.claimed_seq(topic)
     }
 
-    fn is_read(&self, topic: TopicId) -> bool {
-        self.tables.cursors.iter().any(|((_, of), cursor)| *of == topic && cursor.open)
-    }
-
-    /// What waits for a first reader; nothing where there is one.
     pub(crate) fn unclaimed(&self, topic: TopicId) -> impl Iterator<Item = &Rc<Row>> {
-        let from = if self.is_read(topic) { u64::MAX - 1 } else { self.claimed_seq(topic) };
-        self.tables.behind(topic, from)
+        self.tables.unclaimed(topic)
     }
 
     pub(crate) fn expire_unclaimed(&mut self) {

@@ -38,7 +38,11 @@ impl Mailbox {
                 }
                 self.notices.push(notice);
             }
-            Notice::TopicOpened(..) | Notice::Down | Notice::Up { .. } => self.notices.push(notice),
+            Notice::TopicOpened(..)
+            | Notice::UnclaimedExpires { .. }
+            | Notice::Filling
+            | Notice::Down
+            | Notice::Up { .. } => self.notices.push(notice),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use waypost::protocol::TopicId;
+use waypost::protocol::laggard::{MARKS, mark_at};
 use waypost::{ChannelName, MessageId, NodeId, Priority};
 
 use super::{Notice, Op, Outcome, Row, TopicRow, Transaction, Uid};
@@ -55,6 +56,9 @@ impl Transaction<'_> {
         let accepted = before.accepted + 1;
         self.put(Op::Topic(topic, TopicRow { accepted, last_seq: seq, ..before.clone() }));
         let open: Vec<NodeId> = self.readers_of(topic);
+        if let (true, None, Some(at_ms)) = (open.is_empty(), &row.target, row.expires_ms) {
+            self.notices.push(Notice::UnclaimedExpires { at_ms });
+        }
         for receiver in open {
             self.put(Op::Fate(receiver, topic, seq, None));
         }
@@ -131,8 +135,12 @@ impl Transaction<'_> {
             }
         }
         let mut over = Vec::new();
+        let mark = mark_at(limit, MARKS[0]);
         for (waiting, (count, topics)) in more {
             let mut pending = self.backlog(&waiting);
+            if pending + count >= mark && !matches!(self.notices.last(), Some(Notice::Filling)) {
+                self.notices.push(Notice::Filling);
+            }
             if pending + count > limit
                 && let Waiting::Node(node) = &waiting
             {

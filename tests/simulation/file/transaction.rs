@@ -29,14 +29,32 @@ pub(crate) struct Limits {
 #[derive(Debug, Clone)]
 pub(crate) enum Notice {
     Appended(Rc<Row>),
-    Missed { end_seq: u64 },
+    Missed {
+        end_seq: u64,
+    },
     TopicOpened(TopicId, TopicRow),
     CursorOpened(Cursor),
     CursorBehind(Cursor),
-    CursorClosed { receiver: NodeId, topic: TopicId },
-    Dropped { receiver: NodeId, topic: TopicId, up_to_seq: u64, count: u64 },
+    CursorClosed {
+        receiver: NodeId,
+        topic: TopicId,
+    },
+    Dropped {
+        receiver: NodeId,
+        topic: TopicId,
+        up_to_seq: u64,
+        count: u64,
+    },
+    /// A message that waits for a first reader may expire then, by the file's clock; none does before.
+    UnclaimedExpires {
+        at_ms: u64,
+    },
+    /// What waits for somebody has reached a mark below the queue limit.
+    Filling,
     Down,
-    Up { received: Vec<(Source, MessageId)> },
+    Up {
+        received: Vec<(Source, MessageId)>,
+    },
 }
 
 /// The open transaction of a group of jobs.

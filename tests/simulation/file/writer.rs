@@ -57,6 +57,10 @@ pub(crate) enum Work {
         record: election::Record,
     },
     CleanUp,
+    /// Ends what has expired before it had a reader.
+    ExpireUnclaimed,
+    /// Nothing but the clock.
+    NoteClock,
     NoteOrder(Box<Order>),
     /// Of the order of this number.
     Step(u64, Step),
@@ -110,6 +114,8 @@ pub(crate) enum Answer {
     },
     Store(StoreId),
     Waiting(u64),
+    /// When the next message expires that waits for a first reader.
+    Expires(Option<u64>),
     /// The file failed; nobody knows what of the group is in it.
     Failed,
 }
@@ -258,7 +264,11 @@ impl Transaction<'_> {
             Work::NewStore { from } => return Answer::Store(self.new_store(*from)),
             Work::SaveElection { record, .. } => self.save_election(record.clone()),
             Work::CleanUp => self.clean_up(),
-            Work::NoteOrder(_) => {}
+            Work::ExpireUnclaimed => {
+                self.expire_unclaimed();
+                return Answer::Expires(self.tables.unclaimed_expires());
+            }
+            Work::NoteOrder(_) | Work::NoteClock => {}
             Work::Step(_, step) => return self.step(step),
             Work::Count => return self.count(),
         }

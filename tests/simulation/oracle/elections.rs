@@ -25,6 +25,8 @@ struct Observed {
     called_master: bool,
     /// The program's function for a stop runs, and nobody else asked for a hand-over.
     keeps_the_role: bool,
+    /// The same, whatever its role is.
+    function_runs: bool,
     hands_over: bool,
     /// Which states are being set, and what they were at first.
     setting: BTreeMap<Ticket, Version>,
@@ -201,7 +203,7 @@ impl Elections {
             }
             Call::BecameFollower { .. } => token.is_none() && std::mem::take(&mut it.called_master),
             Call::ShuttingDown { token: told } => {
-                it.keeps_the_role = told.is_some();
+                (it.keeps_the_role, it.function_runs) = (told.is_some(), true);
                 token == told.as_ref()
             }
         };
@@ -212,13 +214,19 @@ impl Elections {
         }
     }
 
+    /// Whether its program was told of a stop, and has not returned.
+    pub(crate) fn is_told_of_a_stop(&self, node: usize) -> bool {
+        self.observed[node].function_runs
+    }
+
     pub(crate) fn hands_over(&mut self, node: usize) {
         self.observed[node].hands_over = true;
     }
 
     /// The program's function for a stop has returned.
     pub(crate) fn function_returned(&mut self, node: usize) {
-        self.observed[node].keeps_the_role = false;
+        let it = &mut self.observed[node];
+        (it.keeps_the_role, it.function_runs) = (false, false);
     }
 
     /// What the program sees.

@@ -17,8 +17,10 @@ use crate::machine::Machine;
 mod accounts;
 mod elections;
 mod last;
+mod lives;
 
 use elections::Elections;
+use lives::Lives;
 
 /// A message whose `send` has returned `Ok`.
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ pub(crate) struct Oracle {
     orders: BTreeMap<(NodeId, u64), bool>,
     pub(crate) calls: u64,
     pub(crate) elections: Elections,
+    pub(crate) lives: Lives,
 }
 
 /// What must outlast a power cut.
@@ -107,6 +110,7 @@ impl Oracle {
             orders: BTreeMap::new(),
             calls: 0,
             elections: Elections::new(machines),
+            lives: Lives::default(),
         }
     }
 
@@ -149,6 +153,39 @@ impl Oracle {
         self.running.retain(|(receiver, ..), _| *receiver != node);
         self.finished.retain(|(receiver, _), _| *receiver != node);
         self.elections.process_ended(node);
+        self.lives.process_ended(node);
+    }
+
+    /// What a process that is to stop would have to wait for.
+    pub(crate) fn is_at_work(&self, node: usize) -> Option<String> {
+        if let Some(((.., stream), uid)) = self.running.iter().find(|((of, ..), _)| *of == node) {
+            return Some(format!("#{uid} of {} is being handled", stream.channel));
+        }
+        self.elections.is_told_of_a_stop(node).then(|| "its program is told of it".to_owned())
+    }
+
+    /// At an orderly end all that it knows is in its file, if that can be written.
+    pub(crate) fn ends(&self, node: usize, file: &Tables, down: bool) -> Result<(), String> {
+        self.lives.ends_in_order(node)?;
+        if down {
+            return Ok(());
+        }
+        for ((_, receiver, topic), uids) in
+            self.acknowledged.iter().filter(|((of, ..), _)| *of == node)
+        {
+            let key = (receiver.clone(), *topic);
+            let fates = file.fates.get(&key).into_iter().flatten();
+            let waits = fates
+                .filter(|(_, fate)| fate.is_none())
+                .filter_map(|(seq, _)| file.outbox.get(seq));
+            if let Some(row) = waits.into_iter().find(|row| uids.contains(&row.uid)) {
+                let uid = row.uid;
+                return Err(format!(
+                    "it stops, and #{uid} of {receiver}, which was acknowledged, waits in its file"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// P4: nothing else may be unanswered.

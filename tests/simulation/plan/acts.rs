@@ -180,10 +180,7 @@ impl World {
                 self.machines[node].fuse = Some(actions);
                 self.machines[node].fuse_crash = (how, away);
             }
-            Act::Freeze { node, pause } => {
-                let machine = &mut self.machines[node];
-                machine.frozen_until = machine.frozen_until.max(self.now + pause);
-            }
+            Act::Freeze { node, pause } => self.freeze(node, pause),
             Act::Suspend { node, pause } => self.suspend(node, pause),
             Act::Clock { node, off_ms } => self.set_clock(node, off_ms),
             Act::FailSync { node } => self.machines[node].sync_fails = true,

@@ -86,7 +86,8 @@ impl Process {
                 let at = at.map(|at| world.since_base(at));
                 self.arm(world, Timer::Admin, at);
             }
-            Effect::Enter(_) | Effect::Settled | Effect::Tell(_) => {}
+            Effect::Settled => self.tell_stalls(world),
+            Effect::Enter(_) | Effect::Tell(_) => {}
         }
     }
 

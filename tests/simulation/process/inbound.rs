@@ -179,4 +179,16 @@ impl Process {
         let Some(Handing { results, .. }) = self.handing.remove(&source) else { return };
         self.receive(world, inbox::Event::Finished { source, results });
     }
+
+    /// Handlers end where they are. What they took before that of the same frame is taken.
+    pub(super) fn cut_short(&mut self, world: &mut World) {
+        for (source, mut handing) in std::mem::take(&mut self.handing) {
+            world.oracle.handler_gone(self.me, &source);
+            handing.results.retain(|(_, result)| result.is_ok());
+            if !handing.results.is_empty() {
+                let results = handing.results;
+                self.receive(world, inbox::Event::Finished { source, results });
+            }
+        }
+    }
 }

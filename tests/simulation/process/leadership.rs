@@ -74,7 +74,7 @@ impl Process {
                 world.note_set(self.me, ticket, result.ok());
             }
             Effect::HandedOver { ticket, .. } => self.answered_once(world, ticket),
-            Effect::Free => self.handed_over = true,
+            Effect::Free => self.lifecycle.handed_over(),
             Effect::WakeAt { at } => {
                 let left = |at: Instant| at.saturating_duration_since(world.truly());
                 let at = at.map(|at| world.mono(self.me) + left(at));

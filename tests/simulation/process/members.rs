@@ -5,6 +5,7 @@ use std::time::Duration;
 use waypost::protocol::frame::{Frame, Keepalive};
 use waypost::protocol::inbox::Source;
 use waypost::protocol::leadership::Leadership;
+use waypost::protocol::lifecycle::Lifecycle;
 use waypost::protocol::outbound::Outbound;
 use waypost::protocol::peers::{Around, Effect, Peers};
 use waypost::protocol::{delivery, inbox, membership};
@@ -18,18 +19,27 @@ use crate::world::World;
 const SOON: Duration = Duration::from_millis(1);
 
 impl Process {
-    pub(super) fn link_up(&mut self, world: &mut World) {
-        self.link = true;
+    pub(super) fn link_up(&mut self, world: &mut World, denied: Vec<String>) {
+        (self.link, self.was_linked, self.is_denied) = (true, true, !denied.is_empty());
+        let now = world.mono(self.me);
+        world.oracle.lives.links(self.me, now);
+        self.looks.link_up(denied);
+        self.tell_stalls(world);
+        self.with_lifecycle(world, Lifecycle::link_up);
         self.with_peers(world, Peers::link_up);
         self.with_leadership(world, Leadership::link_up);
         self.deliver_all(world, || delivery::Event::LinkUp);
     }
 
     pub(super) fn link_down(&mut self, world: &mut World) {
-        self.link = false;
+        (self.link, self.is_denied) = (false, false);
+        world.oracle.lives.loses_link(self.me);
+        self.looks.link_down();
+        self.tell_stalls(world);
         self.meet(world, membership::Event::LinkDown);
         self.with_leadership(world, Leadership::link_down);
         self.with_outbound(world, Outbound::link_down);
+        self.with_lifecycle(world, Lifecycle::link_down);
     }
 
     /// Says this to the membership, and does what it decides.
@@ -66,10 +76,12 @@ impl Process {
         match effect {
             Effect::Beat(keepalive) => {
                 self.has_ended(world, &keepalive);
+                let (number, goodbye) = (keepalive.counter, keepalive.goodbye);
                 let frame = Frame::Keepalive(*keepalive);
                 let sent = Sent::new(Kind::Keepalive, self.id.clone(), None, frame);
                 // The next one makes it good.
                 let _ = world.publish(self.me, sent);
+                world.note_word(self.me, number, goodbye);
             }
             Effect::Say { to, frame } => {
                 let sent = Sent::new(Kind::Management, self.id.clone(), Some(to), *frame);

@@ -1,5 +1,4 @@
-//! One run of a node: the machines of `protocol`. Sending, receiving and membership are the node's own `Outbound`, `Inbound` and `Peers`; what
-//! remains is composed as the driver composes it.
+//! One run of a node: the parts of `protocol`, put together as the driver puts them together.
 //!
 //! What `src/driver` does with tokio, this does with a scheduler: one input at a time, then the actions in their order, each of which can be
 //! the last one before a crash. A machine that joins later gets a field, a timer, and an arm in `frame` and `fired`.
@@ -16,6 +15,8 @@ use waypost::protocol::frame::{Frame, Stream};
 use waypost::protocol::inbound::Inbound;
 use waypost::protocol::inbox::{self, Done, Source};
 use waypost::protocol::leadership::{Audited, Change, Leadership};
+use waypost::protocol::lifecycle::Lifecycle;
+use waypost::protocol::looks::{Limits, Looks};
 use waypost::protocol::membership;
 use waypost::protocol::orders::Task;
 use waypost::protocol::origin::Origin;
@@ -32,10 +33,13 @@ mod admin;
 mod channels;
 mod inbound;
 mod leadership;
+mod lifecycle;
+mod looks;
 mod members;
 mod outbound;
 
 pub(crate) use inbound::Content;
+pub(crate) use looks::{Found, Question};
 pub(crate) use outbound::MESSAGE_BYTES;
 
 /// Settings of a node, as far as they matter here.
@@ -58,9 +62,9 @@ pub(crate) enum Timer {
     Election,
     Leaving,
     Record,
-    CleanUp,
+    Lifecycle,
     Admin,
-    Stop,
+    Looks,
 }
 
 /// What a program asks of its node.
@@ -98,7 +102,8 @@ pub(crate) struct Page {
 }
 
 pub(crate) enum Input {
-    LinkUp,
+    /// With what the server refuses on this connection.
+    LinkUp(Vec<String>),
     LinkDown,
     /// The connection takes messages again.
     Room,
@@ -106,6 +111,7 @@ pub(crate) enum Input {
     Notices,
     Completed(Work, Answer),
     Page(Page),
+    Found(Found),
     Handled {
         source: Source,
         id: MessageId,
@@ -121,14 +127,18 @@ pub(crate) struct Process {
     pub(crate) run: u64,
     settings: Settings,
     link: bool,
+    /// Whether there was a connection before.
+    was_linked: bool,
+    /// Whether its server refuses something.
+    is_denied: bool,
+    lifecycle: Lifecycle,
+    looks: Looks,
     outbound: Outbound<Rc<Row>>,
     settling: Settling,
     peers: Peers,
     inbound: Inbound<Content>,
     leadership: Option<Leadership>,
     askers: leadership::Askers,
-    /// As far as the election goes, a stop need not wait.
-    handed_over: bool,
     handing: BTreeMap<Source, inbound::Handing>,
     admin: Admin,
     /// By the numbers of the orders.
@@ -136,8 +146,6 @@ pub(crate) struct Process {
     /// The channels for which there is a handler.
     handled_here: BTreeSet<ChannelName>,
     armed: BTreeMap<Timer, Duration>,
-    /// Until when a graceful stop waits.
-    stopping: Option<Duration>,
 }
 
 impl Process {
@@ -163,6 +171,8 @@ impl Process {
             left: restored.left,
             held: restored.draining.is_some(),
         };
+        let limits = world.machines[me].limits;
+        let looks = Looks::new(Limits { queue: limits.queue, rejects: !limits.drop_oldest });
         let peers = Peers::new(identity, settings.membership, of_peers, world.dice.draw(), now);
         let inbound = Inbound::new(id.clone(), settings.inbox, restored.inbox);
         let admin =
@@ -178,6 +188,10 @@ impl Process {
             id,
             run,
             link: false,
+            was_linked: false,
+            is_denied: false,
+            lifecycle: Lifecycle::new(settings.cleanup_interval, now.mono, world.truly()),
+            looks,
             outbound: Outbound::new(
                 settings.delivery.clone(),
                 world.dice.draw(),
@@ -188,13 +202,11 @@ impl Process {
             inbound,
             leadership,
             askers: leadership::Askers::default(),
-            handed_over: true,
             handing: BTreeMap::new(),
             admin,
             executing: BTreeMap::new(),
             handled_here: BTreeSet::new(),
             armed: BTreeMap::new(),
-            stopping: None,
             settings,
         };
         let noted = std::mem::take(&mut world.machines[me].notes).into_values().collect();
@@ -202,11 +214,13 @@ impl Process {
         for (topic, row) in restored.topics {
             process.outbound.know_topic(topic, row.into());
         }
+        let pending = restored.cursors.iter().map(|cursor| (&cursor.receiver, cursor.pending));
+        process.looks.restored(now.mono, pending);
         for cursor in restored.cursors {
             process.with_outbound(world, |it, around| it.open(around, cursor.into()));
         }
-        let first_clean_up = process.settings.cleanup_interval.min(Duration::from_secs(60));
-        process.arm(world, Timer::CleanUp, Some(world.mono(me) + first_clean_up));
+        process.with_lifecycle(world, Lifecycle::start);
+        process.with_looks(world, Looks::start);
         process.with_leadership(world, Leadership::woke);
         process.with_admin(world, Admin::start);
         process.readmit(world);
@@ -215,14 +229,18 @@ impl Process {
 
     /// Takes one input, and does all that follows from it at once. Returns whether a graceful stop is complete.
     pub(crate) fn take(&mut self, world: &mut World, input: Input) -> bool {
+        if self.lifecycle.is_late(world.truly()) {
+            self.with_lifecycle(world, Lifecycle::look);
+        }
         match input {
-            Input::LinkUp => self.link_up(world),
+            Input::LinkUp(denied) => self.link_up(world, denied),
             Input::LinkDown => self.link_down(world),
             Input::Room => self.send_unsent(world),
             Input::Frame(sent) => self.frame(world, &sent),
             Input::Notices => self.take_notices(world),
             Input::Completed(work, answer) => self.completed(world, work, answer),
             Input::Page(page) => self.page_read(world, page),
+            Input::Found(found) => self.found(world, found),
             Input::Handled { source, id, result } => {
                 self.handled(world, source, id, result);
             }
@@ -265,12 +283,9 @@ impl Process {
             Timer::Election => self.with_leadership(world, Leadership::woke),
             Timer::Leaving => self.with_peers(world, Peers::leave_next),
             Timer::Record => self.with_outbound(world, Outbound::record),
-            Timer::CleanUp => {
-                self.with_peers(world, |it, around| it.note(around, None));
-                world.submit(self.me, Work::CleanUp);
-            }
+            Timer::Lifecycle => self.with_lifecycle(world, Lifecycle::woke),
             Timer::Admin => self.with_admin(world, Admin::woke),
-            Timer::Stop => {}
+            Timer::Looks => self.with_looks(world, Looks::woke),
         }
     }
 
@@ -282,6 +297,9 @@ impl Process {
                 self.answered(world, answer);
             }
             (Kind::Keepalive, Frame::Keepalive(keepalive)) => {
+                if keepalive.from == self.id {
+                    world.oracle.lives.hears_itself(self.me, keepalive.counter);
+                }
                 self.meet(world, membership::Event::Keepalive(keepalive));
             }
             (Kind::Management, Frame::Hello { nonce, keepalive }) => {
@@ -373,9 +391,14 @@ impl Process {
                 }
                 self.with_leadership(world, |it, around| it.saved(around, seq, !failed));
             }
-            Work::CleanUp => {
-                let next = world.mono(self.me) + self.settings.cleanup_interval;
-                self.arm(world, Timer::CleanUp, Some(next));
+            Work::CleanUp => self.with_lifecycle(world, Lifecycle::cleaned),
+            Work::ExpireUnclaimed => {
+                let next_ms = match answer {
+                    Answer::Expires(next_ms) => Ok(next_ms),
+                    _ => Err(()),
+                };
+                let took = Duration::ZERO;
+                self.with_looks(world, |it, around| it.expired(around, took, next_ms));
             }
             Work::NoteOrder(order) => {
                 let result = if failed { Err(None) } else { Ok(()) };
@@ -389,38 +412,8 @@ impl Process {
                 };
                 self.with_admin(world, |it, around| it.waiting(around, waiting));
             }
-            Work::Send(_) | Work::KnowPeer(..) | Work::Leave(_) => {}
+            Work::Send(_) | Work::KnowPeer(..) | Work::Leave(_) | Work::NoteClock => {}
         }
-    }
-
-    fn stop(&mut self, world: &mut World, within: Duration) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let deadline = world.mono(self.me) + within;
-        self.stopping = Some(deadline);
-        self.handed_over = self.leadership.is_none();
-        self.arm(world, Timer::Stop, Some(deadline));
-        self.receive(world, inbox::Event::Stop);
-        self.with_peers(world, Peers::stop);
-        self.admin.stop();
-        self.take_notices(world);
-        self.with_leadership(world, Leadership::stop);
-    }
-
-    fn has_stopped(&self, world: &World) -> bool {
-        let Some(deadline) = self.stopping else { return false };
-        let busy = !self.handed_over || self.inbound.busy() > 0 || self.outbound.is_busy();
-        !busy || deadline <= world.mono(self.me)
-    }
-
-    /// Says goodbye, and gives what is still to be settled.
-    pub(crate) fn finish(&mut self, world: &mut World) -> Work {
-        self.with_peers(world, |it, around| it.note(around, None));
-        self.with_leadership(world, Leadership::close);
-        self.with_peers(world, Peers::goodbye);
-        let (runs, attempts) = self.with_outbound(world, Outbound::unrecorded);
-        Work::Settle(runs, attempts)
     }
 
     /// What it has in memory, for a story that ends badly.
@@ -432,6 +425,11 @@ impl Process {
     /// What it has seen settled and not brought into the file.
     pub(crate) fn settling(&self) -> &Settling {
         &self.settling
+    }
+
+    /// Whether it believes that it has a connection.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.link
     }
 
     /// Whether everything that it decided is in the file.

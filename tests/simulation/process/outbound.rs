@@ -6,6 +6,7 @@ use std::rc::Rc;
 use waypost::protocol::delivery::{self, Head, Unsent};
 use waypost::protocol::frame::{Answer as Reply, Frame, FrameMessage, MessageFrame};
 use waypost::protocol::inbox;
+use waypost::protocol::looks::Looks;
 use waypost::protocol::outbound::{self, Around, Effect, Outbound, Outgoing, Read, Topic};
 use waypost::protocol::settling::Position;
 use waypost::protocol::{Body, membership};
@@ -70,10 +71,16 @@ impl Process {
                 Notice::Down => {
                     self.outbound.outdate_pages();
                     self.receive(world, inbox::Event::Suspended);
+                    self.tell_stalls(world);
                 }
                 Notice::Up { received: known } => {
                     self.receive(world, inbox::Event::Resumed { known });
+                    self.tell_stalls(world);
                 }
+                Notice::UnclaimedExpires { at_ms } => {
+                    self.with_looks(world, |it, around| it.unclaimed_expires(around, at_ms));
+                }
+                Notice::Filling => self.with_looks(world, Looks::filling),
                 Notice::CursorClosed { receiver, topic } => {
                     world.note_closed(self.me, &receiver, topic);
                     self.with_outbound(world, |it, around| it.close(around, &receiver, topic));
