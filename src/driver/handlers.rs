@@ -16,6 +16,7 @@ use tracing::Instrument;
 use super::inbound::Held;
 use super::inline::{all_inline, call_inline, handle_inline};
 use super::jobs::Completion;
+use super::outcome::{Results, chain, panic_text};
 use super::{Consumer, Driver, inside};
 use crate::gate::Gate;
 use crate::incoming::{Message, Turn};
@@ -30,8 +31,6 @@ const MOMENT: Duration = Duration::from_micros(60);
 
 /// To yield the processor takes less than this, unless somebody else wants it.
 const OTHERS_RAN: Duration = Duration::from_micros(5);
-
-pub(super) type Results = Vec<(MessageId, Result<Done, String>)>;
 
 /// Messages that are being handled, each run of them by a task of its own.
 pub(super) struct Handlers {
@@ -343,23 +342,4 @@ async fn offer_to_all(
         }
     }
     Ok(Done::Handled)
-}
-
-/// The error with its sources.
-pub(super) fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a text")
 }

@@ -20,7 +20,7 @@ use crate::protocol::leadership::Leadership;
 use crate::protocol::membership;
 use crate::protocol::peers::Peers;
 use crate::spans;
-use crate::store::InboxAdvance;
+use crate::store::{InboxAdvance, InboxRow};
 use crate::transport::{Audience, Subject, Transport, TransportEvent};
 
 /// A message on its way to its handlers.
@@ -30,6 +30,12 @@ pub(super) type Held = Arc<Content>;
 pub(super) const HELD_BYTES: usize = 64 * 1024 * 1024;
 /// What a message costs besides its headers and payload, roughly.
 const HELD_EACH: usize = 1024;
+
+/// How far a source is, as the inbox wants it.
+pub(super) fn received(row: InboxRow) -> (Source, MessageId) {
+    let stream = Stream { channel: row.channel, direct: row.direct, lane: row.lane };
+    (Source { sender: row.sender, store: row.store_id, stream }, row.last_id)
+}
 
 impl<T: Transport> Driver<T> {
     pub(super) fn transport_event(&mut self, event: TransportEvent) {

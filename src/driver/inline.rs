@@ -2,8 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 
-use super::handlers::{Results, chain, panic_text};
 use super::inbound::Held;
+use super::outcome::{Results, chain, panic_text};
 use super::{Consumer, Inline};
 use crate::incoming::Message;
 use crate::message::MessageId;

@@ -49,6 +49,7 @@ mod line;
 mod looks;
 mod members;
 mod outbound;
+mod outcome;
 mod pages;
 mod reports;
 mod restore;

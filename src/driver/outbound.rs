@@ -132,7 +132,7 @@ impl<T: Transport> Driver<T> {
                     self.receive(inbox::Event::Suspended);
                 }
                 Notice::Up { received } => {
-                    let known = received.into_iter().map(super::restore::received).collect();
+                    let known = received.into_iter().map(super::inbound::received).collect();
                     self.receive(inbox::Event::Resumed { known });
                 }
                 Notice::StorageFull => self.storage_changed(Event::StorageFull),

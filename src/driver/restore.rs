@@ -10,20 +10,18 @@ use tokio::sync::watch;
 use super::callbacks::Callbacks;
 use super::frames::Ahead;
 use super::handlers::Handlers;
-use super::inbound::HELD_BYTES;
+use super::inbound::{HELD_BYTES, received};
 use super::leader::Outlets;
 use super::members::known;
 use super::outbound::delivery_limits;
 use super::{Driver, Parts};
 use crate::clock;
 use crate::config::Overflow;
-use crate::message::MessageId;
 use crate::metering::Flights;
 use crate::protocol::Now;
 use crate::protocol::admin::Admin;
-use crate::protocol::frame::Stream;
 use crate::protocol::inbound::Inbound;
-use crate::protocol::inbox::{self, Source};
+use crate::protocol::inbox;
 use crate::protocol::leadership::{Audited, Leadership};
 use crate::protocol::lifecycle::Lifecycle;
 use crate::protocol::looks::{self, Looks};
@@ -31,14 +29,8 @@ use crate::protocol::membership;
 use crate::protocol::origin::Origin;
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::{self, Identity, Peers};
-use crate::store::{InboxRow, Opened, Restored};
+use crate::store::{Opened, Restored};
 use crate::transport::Transport;
-
-/// How far a source is, as the inbox wants it.
-pub(super) fn received(row: InboxRow) -> (Source, MessageId) {
-    let stream = Stream { channel: row.channel, direct: row.direct, lane: row.lane };
-    (Source { sender: row.sender, store: row.store_id, stream }, row.last_id)
-}
 
 impl<T: Transport> Driver<T> {
     pub(crate) fn new(parts: Parts, transport: T) -> Self {

@@ -7,8 +7,6 @@ use crate::table::{PAGE, ROOT, Room, room_of};
 
 /// In the column of crates: whatever touches the machine, of the standard library and of what is in the row besides.
 pub(crate) const WORLD: &str = "std";
-/// Rooms that are not looked into, because they wait to be rebuilt. One that has no circle any more has to go from here.
-pub(crate) const ONE_PIECE: [&str; 1] = ["driver"];
 /// What touches the machine, its clocks or chance, in crates that otherwise only hold data.
 pub(crate) const WORLDLY: [&str; 14] = [
     "std::env",
@@ -118,7 +116,7 @@ pub(crate) fn wrong(read: &Crate, rooms: &[Room], files: Read<'_>) -> Vec<String
             ));
         }
     }
-    wrong.into_iter().chain(circles(read, &ONE_PIECE, files)).collect()
+    wrong.into_iter().chain(circles(read, files)).collect()
 }
 
 /// File and line, and the line itself.
@@ -129,7 +127,7 @@ pub(crate) fn place(module: &Module, line: usize, files: Read<'_>) -> String {
 }
 
 /// The circles: among the modules of one parent, each with all that is below it. What the parent's own text defines is no part of it.
-pub(crate) fn circles(read: &Crate, one_piece: &[&str], files: Read<'_>) -> Vec<String> {
+pub(crate) fn circles(read: &Crate, files: Read<'_>) -> Vec<String> {
     // By parent: who imports whom, and where first.
     let mut levels: BTreeMap<usize, BTreeMap<(usize, usize), Arrow>> = BTreeMap::new();
     for arrow in read.arrows() {
@@ -142,14 +140,7 @@ pub(crate) fn circles(read: &Crate, one_piece: &[&str], files: Read<'_>) -> Vec<
         }
     }
     let mut told = Vec::new();
-    for (parent, level) in &mut levels {
-        let parent = read.modules[*parent].path.join("::");
-        if one_piece.contains(&parent.as_str()) {
-            if circle(&level.keys().copied().collect()).is_none() {
-                told.push(format!("{parent} has no circle any more: take it out of ONE_PIECE"));
-            }
-            continue;
-        }
+    for level in levels.values_mut() {
         // One after the other, each without the arrow that closed the one before.
         while let Some(circle) = circle(&level.keys().copied().collect()) {
             let steps: Vec<String> = circle
