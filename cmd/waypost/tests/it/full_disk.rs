@@ -75,7 +75,7 @@ fn half_a_line_on_a_full_disk_is_taken_back_and_comes_whole_in_the_next_run() {
 fn p6_a_wait_outlasts_a_full_disk_and_deliveries_go_on_meanwhile() {
     let script = "alice='--db small/alice.db --id alice'; mkfifo feed
         \"$0\" $alice send later waits --to carol --flush 0 > later || exit 94
-        \"$0\" $alice send chat --lines --wait 60s < feed > ids 2> err &
+        \"$0\" $alice send chat --lines --wait 10m < feed > ids 2> err &
         exec 7> feed; echo one >&7
         until [ -e known ]; do kill -0 $! || exit 96; sleep 0.05; done
         echo two >&7; echo three >&7

@@ -291,7 +291,7 @@ fn what_expires_is_told_at_the_sender() {
     assert_eq!(told_of.iter().sum::<u64>(), 500, "{}", sent.err);
     assert!(told_of.len() < 20, "{}", sent.err);
     // What expires while no node runs is told by the next run.
-    here.run("send chat x --id alice --to carol --ttl 200ms --flush 0").expect_code(0);
+    here.run("send chat x --id alice --to carol --ttl 5s --flush 0").expect_code(0);
     eventually(PATIENCE, "the next run tells", || {
         let sent = here.run("send chat y --id alice --to dave --flush 100ms").expect_code(0);
         sent.err.contains("1 message for carol expired undelivered")
