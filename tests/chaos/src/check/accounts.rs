@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Evidence, Id, MOST_UNPRINTED, show};
+use super::evidence::{Evidence, Id, show};
 use super::verdict::{Kind, Verdict};
 use crate::payload::is_large;
 
@@ -148,8 +148,8 @@ fn place(id: Id, sender: &str, evidence: &mut Evidence) -> bool {
     for (nth, at) in runs.iter().enumerate() {
         let sent = &evidence.sent[*at];
         let printed = sent.printed.len() as u64;
-        let in_doubt =
-            (printed + 1..=sent.fed.min(printed + MOST_UNPRINTED)).filter(|n| is_large(*n));
+        let last = sent.fed.min(printed + sent.most_unprinted());
+        let in_doubt = (printed + 1..=last).filter(|number| is_large(*number));
         for number in in_doubt.filter(|number| sent.id(*number).is_none()) {
             let earlier =
                 || runs[..nth].iter().rev().find_map(|at| evidence.sent[*at].ids().next_back());

@@ -12,7 +12,7 @@ use crate::payload::Topic;
 /// Characters of an id.
 const ID_BYTES: usize = 26;
 /// Most messages that one process can have committed without having printed their ids: one commit's worth.
-pub(super) const MOST_UNPRINTED: u64 = 512;
+const MOST_UNPRINTED: u64 = 512;
 /// SIGKILL and SIGTERM.
 const KILLED: i32 = 9;
 const TERMINATED: i32 = 15;
@@ -76,6 +76,15 @@ impl Sent {
     pub(super) fn accepted(&self) -> u64 {
         let seen = self.unprinted.last_key_value().map_or(0, |(number, _)| *number);
         seen.max(self.printed.len() as u64)
+    }
+
+    /// Most lines that can have been committed without their ids having been printed.
+    pub(super) fn most_unprinted(&self) -> u64 {
+        match (self.closed, self.cut) {
+            (true, _) => self.fed,
+            (false, true) => MOST_UNPRINTED,
+            (false, false) => 0,
+        }
     }
 
     /// The id of this line, as far as anybody showed it.
@@ -347,11 +356,7 @@ impl Evidence {
             let unprinted = sent.accepted() - sent.printed.len() as u64;
             verdict.accepted += sent.accepted();
             verdict.accepted_unprinted += unprinted;
-            let most = match (sent.closed, sent.cut) {
-                (true, _) => sent.fed,
-                (false, true) => MOST_UNPRINTED,
-                (false, false) => 0,
-            };
+            let most = sent.most_unprinted();
             if unprinted > most {
                 let (sender, run) = (&sent.sender, sent.run);
                 verdict.find(Kind::Unprinted, || {
