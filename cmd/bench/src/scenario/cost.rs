@@ -60,8 +60,7 @@ async fn of_a_reply(stage: &Stage, place: &Place) -> Result<Result<f64, String>,
     let subject = stage.own_subject("question");
     other.answer_requests(&subject).await?;
     let requests = Requests::to_another(&stage.server, subject, &stage.payloads).await?;
-    let (asking, cost) =
-        tokio::join!(requests.rate(1, stage.window()), each(stage, &mut other, u64::MAX));
+    let (asking, cost) = tokio::join!(requests.rate(1, stage.window()), each(stage, &mut other));
     asking?;
     let cost = cost?;
     other.end().await?;
@@ -80,25 +79,21 @@ async fn of_a_message(
     let out = sender.join(CHANNEL, Mode::Writer).await?;
     known(1, async || Ok(sender.subscribers(CHANNEL).await?.len() as u64)).await?;
     let seconds = (stage.sizes.window + stage.sizes.warm).as_secs_f64();
-    let count = (fastest * stage.sizes.share * seconds) as u64;
+    let count = (fastest * seconds) as u64;
     crowd::fill(&out, &stage.payloads, count).await?;
-    let cost = each(stage, &mut reader, count).await?;
+    let cost = each(stage, &mut reader).await?;
     reader.end().await?;
     Ok(cost)
 }
 
-/// Microseconds of processor time for each that the other process takes in a window. It has taken all before `end`.
-async fn each(
-    stage: &Stage,
-    other: &mut Part,
-    end: u64,
-) -> Result<Result<f64, String>, BenchError> {
+/// Microseconds of processor time for each that the other process takes in a window.
+async fn each(stage: &Stage, other: &mut Part) -> Result<Result<f64, String>, BenchError> {
     sleep(stage.sizes.warm).await;
     let process = other.process();
     let (first, before) = (other.taken().await?, process.processor_time());
     sleep(stage.sizes.window).await;
     let (last, after) = (other.taken().await?, process.processor_time());
-    if last == first || last >= end {
+    if last == first {
         return Err(BenchError::Short { what: "messages of which each has its cost".to_owned() });
     }
     let used = before.and_then(|before| Ok(after?.saturating_sub(before)));
