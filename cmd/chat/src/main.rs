@@ -83,6 +83,7 @@ async fn run(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
     signals.before_exit(move || restored.restore());
     // Before the node is started: nothing is joined by a program that cannot go on.
     let page = Page::bind(&args).await?;
+    let tabs = page.as_ref().map(Page::tabs);
     let listener = args.http.listen().await?;
     let node =
         Node::builder().config(args.config()).start().await.context("the node does not start")?;
@@ -103,6 +104,9 @@ async fn run(args: Args, terminal: &Arc<Terminal>) -> anyhow::Result<()> {
         result = ended => result,
         _ = signals.caught() => Ok(()),
     };
+    if let Some(tabs) = tabs {
+        tabs.close().await;
+    }
     if let Some(server) = server {
         server.stop().await;
     }

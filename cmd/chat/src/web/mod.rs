@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use waypost_http::Listener;
 
 mod guard;
@@ -21,12 +20,11 @@ mod socket;
 mod wire;
 
 use guard::Guard;
+pub(crate) use socket::Tabs;
 
 use crate::args::Args;
 use crate::hub::Hub;
 
-/// Tabs that can be open at the same time.
-const MAX_TABS: usize = 64;
 /// Largest frame that a page may send: a text in its longest JSON form, and room for the rest.
 const MAX_FRAME_BYTES: usize = 128 * 1024;
 
@@ -63,14 +61,14 @@ const HEADERS: [(HeaderName, &str); 7] = [
 pub(crate) struct Web {
     hub: Arc<Hub>,
     guard: Guard,
-    places: Arc<Semaphore>,
-    tabs: socket::Tabs,
+    tabs: Arc<Tabs>,
 }
 
 /// A page that is about to be served.
 pub(crate) struct Page {
     listener: TcpListener,
     guard: Guard,
+    tabs: Arc<Tabs>,
     /// Its address for a browser on this machine.
     pub(crate) url: String,
 }
@@ -97,7 +95,13 @@ impl Page {
         } else {
             guard::host(address.ip())
         };
-        Ok(Some(Self { listener, guard, url: format!("http://{host}:{}/", address.port()) }))
+        let url = format!("http://{host}:{}/", address.port());
+        Ok(Some(Self { listener, guard, tabs: Arc::new(Tabs::new()), url }))
+    }
+
+    /// The tabs that will show it.
+    pub(crate) fn tabs(&self) -> Arc<Tabs> {
+        self.tabs.clone()
     }
 
     /// Serves it for as long as the program runs.
@@ -105,10 +109,7 @@ impl Page {
     /// # Errors
     /// The listening socket fails.
     pub(crate) async fn serve(self, hub: Arc<Hub>) -> std::io::Result<()> {
-        let (places, tabs) = (Arc::new(Semaphore::new(MAX_TABS)), socket::Tabs::new());
-        // Sockets outlive what accepts them: they hear of its end before the node's.
-        let _ending = tabs.ending.clone().drop_guard();
-        let web = Arc::new(Web { hub, guard: self.guard, places, tabs });
+        let web = Arc::new(Web { hub, guard: self.guard, tabs: self.tabs });
         let mut router = Router::new().route("/socket", get(open_socket));
         for (path, media_type, text) in FILES {
             let file = move |State(web): State<Arc<Web>>,
@@ -182,7 +183,7 @@ async fn open_socket(
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let Ok(place) = web.places.clone().try_acquire_owned() else {
+    let Some(place) = web.tabs.place() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many tabs are open");
     };
     upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES).on_upgrade(

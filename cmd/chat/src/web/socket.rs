@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,10 @@ use super::wire::{Order, Told};
 use crate::hub::Hub;
 use crate::room::Change;
 
+/// Tabs that can be open at the same time.
+const MAX_TABS: u32 = 64;
+/// How long a tab may take to hear that its connection ends.
+const GOODBYES: Duration = Duration::from_secs(2);
 /// Orders that a tab may give at once, and a second.
 const BURST: f64 = 40.0;
 const PER_SECOND: f64 = 10.0;
@@ -32,18 +37,34 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the sockets of all tabs share.
-pub(super) struct Tabs {
+pub(crate) struct Tabs {
     orders: Orders,
     pace: Mutex<Pace>,
+    places: Arc<Semaphore>,
     /// The program ends.
-    pub(super) ending: CancellationToken,
+    ending: CancellationToken,
 }
 
 impl Tabs {
     pub(super) fn new() -> Self {
-        let pace = Pace::new(BURST_OF_ALL, PER_SECOND_OF_ALL, Instant::now());
-        let (orders, ending) = (Orders::default(), CancellationToken::new());
-        Self { orders, pace: Mutex::new(pace), ending }
+        Self {
+            orders: Orders::default(),
+            pace: Mutex::new(Pace::new(BURST_OF_ALL, PER_SECOND_OF_ALL, Instant::now())),
+            places: Arc::new(Semaphore::new(MAX_TABS as usize)),
+            ending: CancellationToken::new(),
+        }
+    }
+
+    /// A tab's place, for as long as it is held; none where all are taken.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// Tells every tab that the program ends, and returns when they have been told: their sockets are tasks of their own, which would go with the
+    /// program before they had said it. A tab that takes nothing is not waited for for long.
+    pub(crate) async fn close(&self) {
+        self.ending.cancel();
+        let _ = timeout(GOODBYES + GOODBYES / 2, self.places.acquire_many(MAX_TABS)).await;
     }
 
     fn allow(&self, now: Instant) -> bool {
@@ -161,10 +182,16 @@ async fn send(socket: &mut WebSocket, told: &Told) -> bool {
     matches!(timeout(PATIENCE, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
 }
 
+/// Says why, and reads on until the tab has heard it: a connection that ends with unread bytes takes what was said last with it.
 async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
     let frame = CloseFrame { code, reason: reason.into() };
-    // It may be gone already.
-    let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
+    let said = async {
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    // It may take nothing, or never stop.
+    let _ = timeout(GOODBYES, said).await;
 }
 
 async fn carry_out(hub: &Arc<Hub>, orders: &Orders, order: Order) -> Option<Told> {
