@@ -52,7 +52,7 @@ fn seeds_that_once_found_something_keep_the_promises() {
     for seed in SEEDS {
         runner::run(Plan::without_election(seed));
     }
-    const WITH_ELECTIONS: [u64; 2] = [5_206, 28_206];
+    const WITH_ELECTIONS: [u64; 4] = [5_206, 28_206, 1_016_767, 1_038_002];
     for seed in WITH_ELECTIONS {
         runner::run(Plan::from_seed(seed));
     }

@@ -10,7 +10,7 @@ use crate::protocol::leadership::Leadership;
 use crate::protocol::lifecycle::{Around, Begin, Effect, End, Last, Lifecycle, Offline, Rival};
 use crate::protocol::outbound::Outbound;
 use crate::protocol::peers::Peers;
-use crate::protocol::{delivery, inbox, membership};
+use crate::protocol::{delivery, inbox};
 use crate::refusal::StartError;
 use crate::store::Settlement;
 use crate::transport::Transport;
@@ -34,7 +34,7 @@ impl<T: Transport> Driver<T> {
     fn perform_for_life(&mut self, effect: Effect) {
         match effect {
             Effect::Started(result) => self.started(result),
-            Effect::StoodStill => self.meet(membership::Event::StoodStill),
+            Effect::StoodStill => self.with_peers(Peers::stood_still),
             Effect::Doubt => self.receive(inbox::Event::Doubted),
             Effect::Suspended(time) => {
                 tracing::info!(node = %self.me, suspended = ?time, "the machine was suspended");

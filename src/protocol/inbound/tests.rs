@@ -156,7 +156,7 @@ fn a_peer_that_was_thought_away_is_taken_at_its_word_and_asked_whether_it_is_the
 #[test]
 fn while_another_node_may_have_taken_our_place_nothing_is_taken() {
     let mut bench = Bench::new();
-    bench.meet(membership::Event::StoodStill);
+    bench.meet(membership::Event::StoodStill { spoken: 1 });
     assert!(bench.peers.is_in_doubt());
     let effects = bench.frame("ann", &[1]);
     assert_eq!(effects.len(), 1);

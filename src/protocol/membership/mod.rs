@@ -56,8 +56,10 @@ pub enum Event {
     /// This node joined, left, paused or resumed a channel.
     Changed,
     Forget(NodeId),
-    /// The shell noticed that this process did not run for a while.
-    StoodStill,
+    /// The shell noticed that this process did not run for a while. `spoken`: the number of its last keepalive before that.
+    StoodStill {
+        spoken: u64,
+    },
     Woke,
 }
 
@@ -344,7 +346,7 @@ impl Membership {
                 self.online -= usize::from(gone.is_some_and(|peer| peer.online));
                 self.full = false;
             }
-            Event::StoodStill => self.begin_to_doubt(now.mono),
+            Event::StoodStill { spoken } => self.begin_to_doubt(now.mono, spoken),
             Event::Woke => {}
         }
         self.end_doubt_in_time(now.mono);

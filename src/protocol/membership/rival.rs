@@ -23,7 +23,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// A node that stood still, and does not know yet whether another has taken its place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Doubt {
-    since: Instant,
+    /// What was said up to this keepalive was said before.
+    spoken: u64,
     /// It goes on by then, whatever it has heard.
     pub(super) until: Instant,
     /// Somebody spoke under our name: our echo is not enough.
@@ -44,15 +45,16 @@ impl Membership {
     }
 
     /// Until when an older node of our name has time to object to a start. None until our own first word came back: until then the
-    /// older one has not heard it either. As slow as we are, it may be too.
+    /// older one has not heard it either. As slow as we are, it may be too, up to a limit: whoever stood still meanwhile is not slow.
     pub fn objects_until(&self, least: Duration) -> Option<Instant> {
         let (first_up, back) = (self.first_up?, self.first_echo?);
-        Some(back + least.max(back.saturating_duration_since(first_up) * 2))
+        let took = back.saturating_duration_since(first_up).min(PROBE);
+        Some(back + least.max(took * 2))
     }
 
-    pub(super) fn begin_to_doubt(&mut self, now: Instant) {
+    pub(super) fn begin_to_doubt(&mut self, now: Instant, spoken: u64) {
         if self.up_since.is_some() {
-            self.doubt = Some(Doubt { since: now, until: now + PROBE, rival: false });
+            self.doubt = Some(Doubt { spoken, until: now + PROBE, rival: false });
             self.beat_soon(now);
         }
     }
@@ -128,11 +130,7 @@ impl Membership {
     /// Our own word came back. Whatever the server had for us before is read by now.
     fn echo(&mut self, now: Instant, keepalive: &Keepalive) {
         self.first_echo.get_or_insert(now);
-        let age = |at: Instant| at.saturating_duration_since(self.started).as_millis();
-        if self
-            .doubt
-            .is_some_and(|it| !it.rival && u128::from(keepalive.uptime_ms) >= age(it.since))
-        {
+        if self.doubt.is_some_and(|it| !it.rival && keepalive.counter > it.spoken) {
             self.doubt = None;
         }
     }

@@ -382,9 +382,9 @@ fn a_node_that_is_established_gives_way_to_nobody_who_was_there_before() {
 }
 
 /// Our own keepalive, as it comes back.
-fn echo(uptime: Duration) -> Event {
-    let uptime_ms = uptime.as_millis() as u64;
-    Event::Keepalive(Keepalive { uptime_ms, ..keepalive("me", ME, 1) })
+/// Our own word, come back.
+fn echo(counter: u64) -> Event {
+    Event::Keepalive(keepalive("me", ME, counter))
 }
 
 #[test]
@@ -394,16 +394,16 @@ fn a_node_that_stood_still_handles_nothing_before_its_own_word_came_back() {
     let doubts = |bench: &Bench| bench.members.is_in_doubt();
     assert!(!doubts(&bench));
     bench.clock.pass(Duration::from_secs(3));
-    bench.say(Event::StoodStill);
+    bench.say(Event::StoodStill { spoken: 7 });
     assert!(doubts(&bench));
-    // What it said before it stood still proves nothing.
-    bench.say(echo(Duration::from_secs(60)));
+    // What it said before it stood still proves nothing, also where the clock stood still as well.
+    bench.say(echo(7));
     assert!(doubts(&bench));
-    bench.say(echo(Duration::from_secs(64)));
+    bench.say(echo(8));
     assert!(!doubts(&bench));
     // Without an echo it goes on all the same.
     bench.clock.pass(Duration::from_secs(3));
-    bench.say(Event::StoodStill);
+    bench.say(Event::StoodStill { spoken: 7 });
     bench.pass(PROBE + Duration::from_millis(1));
     assert!(!doubts(&bench));
 }
@@ -415,7 +415,7 @@ fn a_node_that_stood_still_tells_a_newcomer_to_stand_back_and_gives_way_to_one_t
         let mut bench = Bench::new();
         bench.pass(Duration::from_secs(60));
         bench.clock.pass(uptime + Duration::from_secs(3));
-        bench.say(Event::StoodStill);
+        bench.say(Event::StoodStill { spoken: 7 });
         let uptime_ms = uptime.as_millis() as u64;
         let other = Keepalive { uptime_ms, ..keepalive("me", 900, 1) };
         let asked = bench.say(Event::Keepalive(other.clone()));
@@ -425,7 +425,7 @@ fn a_node_that_stood_still_tells_a_newcomer_to_stand_back_and_gives_way_to_one_t
         });
         let nonce = hello.unwrap_or_else(|| panic!("{asked:?}"));
         // Its echo is not enough now.
-        bench.say(echo(Duration::from_secs(120)));
+        bench.say(echo(120));
         assert!(bench.members.is_in_doubt());
         let told = bench.say(Event::Welcome { nonce, keepalive: other });
         let [Action::Conflict { stop, .. }, ..] = told[..] else { panic!("{told:?}") };
@@ -450,13 +450,17 @@ fn a_question_under_our_own_name_is_answered_unless_it_is_our_own() {
 
 #[test]
 fn a_start_waits_for_objections_as_long_as_its_own_word_takes_to_come_back() {
-    let mut bench = Bench::new();
     let least = Duration::from_millis(150);
-    assert_eq!(bench.members.objects_until(least), None);
-    let up = bench.clock.now().mono - Duration::from_millis(100);
-    bench.clock.pass(Duration::from_millis(300));
-    bench.say(echo(Duration::from_millis(100)));
-    assert_eq!(bench.members.objects_until(least), Some(up + Duration::from_millis(1_200)));
+    // The last one stood still for an hour meanwhile.
+    for (took_ms, waits_ms) in [(100, 200), (400, 800), (3_600_000, 4_000)] {
+        let mut bench = Bench::new();
+        assert_eq!(bench.members.objects_until(least), None);
+        // The link has been there for the first 100.
+        bench.clock.pass(Duration::from_millis(took_ms - 100));
+        bench.say(echo(1));
+        let until = bench.clock.now().mono + Duration::from_millis(waits_ms);
+        assert_eq!(bench.members.objects_until(least), Some(until), "{took_ms}");
+    }
 }
 
 /// A younger node that hears the older one before it has spoken itself only ever speaks of it.

@@ -10,7 +10,7 @@ use crate::protocol::frame::{Frame, Keepalive};
 #[derive(Debug)]
 pub(super) struct Spoken {
     started: Instant,
-    keepalives: u64,
+    pub(super) keepalives: u64,
     /// Connections so far.
     pub(super) sessions: u64,
     pub(super) stopping: bool,

@@ -139,6 +139,12 @@ impl Peers {
         around.out.push(Effect::Wake);
     }
 
+    /// This process stood still until now: what it has said before that proves nothing.
+    pub fn stood_still(&mut self, around: &mut Around<'_>) {
+        let spoken = self.spoken.keepalives;
+        self.handle(around, Event::StoodStill { spoken });
+    }
+
     /// The node stops: others are told that it takes nothing any more.
     pub fn stop(&mut self, around: &mut Around<'_>) {
         self.spoken.stopping = true;

@@ -7,7 +7,7 @@ use waypost::protocol::lifecycle::{Around, Begin, Effect, End, Last, Lifecycle, 
 use waypost::protocol::looks::Looks;
 use waypost::protocol::outbound::Outbound;
 use waypost::protocol::peers::Peers;
-use waypost::protocol::{delivery, inbox, membership};
+use waypost::protocol::{delivery, inbox};
 
 use super::{Process, Timer};
 use crate::file::Work;
@@ -43,7 +43,7 @@ impl Process {
             Effect::Started(Err(rival)) => {
                 world.violated(format!("{} does not start for {rival:?}", self.id));
             }
-            Effect::StoodStill => self.meet(world, membership::Event::StoodStill),
+            Effect::StoodStill => self.with_peers(world, Peers::stood_still),
             Effect::Doubt => self.receive(world, inbox::Event::Doubted),
             Effect::Suspended(_) => {
                 self.deliver_all(world, || delivery::Event::Woke);
