@@ -123,6 +123,8 @@ pub mod reason;
 mod channel;
 mod clock;
 mod condition;
+#[doc(hidden)]
+pub mod core;
 mod driver;
 mod exposure;
 mod fresh;

@@ -13,15 +13,16 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::inbound::Held;
+use super::convert::{Body, Held};
 use super::inline::{all_inline, call_inline, handle_inline};
 use super::jobs::Completion;
 use super::outcome::{Results, chain, panic_text};
 use super::{Consumer, Driver, inside};
+use crate::core::Input;
 use crate::gate::Gate;
 use crate::incoming::{Message, Turn};
 use crate::message::{ChannelName, MessageId};
-use crate::protocol::inbox::{self, Done, Source};
+use crate::protocol::inbox::{Done, Source};
 use crate::spans;
 use crate::store::Store;
 use crate::transport::Transport;
@@ -88,10 +89,6 @@ impl Handlers {
     /// Streams give back what nobody has looked at.
     pub(super) fn stop(&self) {
         self.stopping.cancel();
-    }
-
-    pub(super) fn runtime(&self) -> &Handle {
-        &self.runtime
     }
 
     /// The next run that ends. Cancel-safe.
@@ -230,17 +227,17 @@ impl<T: Transport> Driver<T> {
         source: Source,
         messages: Vec<(MessageId, Held)>,
         beside_others: bool,
-    ) -> Option<inbox::Event<Held>> {
+    ) -> Option<Input<Body>> {
         let first = messages.first().map(|(id, _)| *id)?;
         let consumers = self.consumers_of(&source.stream.channel);
         if consumers.is_empty() {
             let results = vec![(first, Ok(Done::Returned))];
-            return Some(inbox::Event::Finished { source, results });
+            return Some(Input::Finished { source, results });
         }
         if let Some(inline) = all_inline(&consumers) {
             let results = handle_inline(&messages, &self.store, &inline);
             self.count(&source, &results);
-            return Some(inbox::Event::Finished { source, results });
+            return Some(Input::Finished { source, results });
         }
         let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
         let (ceased, stopping) = (Arc::default(), self.handlers.stopping.clone());
@@ -268,7 +265,7 @@ impl<T: Transport> Driver<T> {
             self.take_notices();
         }
         self.count(&source, &results);
-        self.receive(inbox::Event::Finished { source, results });
+        self.say(Input::Finished { source, results });
     }
 
     pub(super) fn count(&self, source: &Source, results: &Results) {

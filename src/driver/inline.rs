@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use super::inbound::Held;
+use super::convert::Held;
 use super::outcome::{Results, chain, panic_text};
 use super::{Consumer, Inline};
 use crate::incoming::Message;

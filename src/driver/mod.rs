@@ -1,58 +1,50 @@
-//! The shell: waits for one input, lets the state machines of `protocol` decide, performs what they say, waits again. It runs
+//! The shell: waits for one input, lets the core decide, performs what it says, waits again. It runs
 //! with the NATS client on one current-thread runtime in a thread of the node's own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::clock;
-use crate::condition::{Link, Tally};
+use crate::condition::Tally;
 use crate::config::Config;
+use crate::core::{At, Core, Effect, Input, Timer};
 use crate::event::election::ElectionEvent;
 use crate::event::{Event, Status};
 use crate::gate::Gate;
 use crate::message::{ChannelName, Incarnation, NodeId};
 use crate::metering::Flights;
 use crate::protocol::Now;
-use crate::protocol::admin::Admin;
-use crate::protocol::delivery;
-use crate::protocol::inbound::Inbound;
-use crate::protocol::leadership::{Leadership, LeadershipView};
-use crate::protocol::lifecycle::Lifecycle;
-use crate::protocol::looks::Looks;
-use crate::protocol::membership;
-use crate::protocol::outbound::Outbound;
-use crate::protocol::peers::Peers;
+use crate::protocol::leadership::{LeadershipView, Ticket};
 use crate::reason::Reason;
 use crate::refusal::StartError;
-use crate::store::{Notes, Notices, Opened, Store, StoreError, UnderWay};
+use crate::store::{Notes, Notices, Opened, Store, StoreError};
 use crate::transport::{Transport, TransportEvent};
 
-mod admin;
+mod ahead;
+mod asking;
 mod callbacks;
-mod channels;
 mod command;
-mod election;
-mod frames;
+mod convert;
+mod end;
 mod handlers;
-mod inbound;
 mod inline;
 mod inside;
 mod jobs;
 mod leader;
-mod lifecycle;
 mod line;
-mod looks;
-mod members;
-mod outbound;
+mod notices;
 mod outcome;
-mod pages;
+mod outside;
+mod perform;
 mod reports;
 mod restore;
+mod telling;
+mod traffic;
 
 pub(crate) use crate::protocol::leadership::Change;
 pub(crate) use callbacks::Callback;
@@ -61,18 +53,14 @@ pub(crate) use inside::is_inside;
 pub(crate) use leader::{Leader, leader};
 pub(crate) use line::{Commands, Line, line};
 
-use admin::Asker;
-use frames::Ahead;
+use ahead::Ahead;
+use asking::{Asker, Ordering};
+use convert::{Body, Held};
 use handlers::{Ended, Handlers};
-use inbound::Held;
 use jobs::{Completion, Job};
 use leader::Outlets;
-use outbound::Body;
-
-/// Least time between two events about refused bytes, so that a stranger cannot drown the others.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
-/// Between two log lines about dead letters: a receiver may refuse a hundred thousand messages.
-const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(10);
+use outside::Surroundings;
+use telling::Told;
 
 /// What a driver is given at its start.
 pub(crate) struct Parts {
@@ -94,19 +82,6 @@ pub(crate) struct Parts {
     pub(crate) contact: oneshot::Sender<Result<(), StartError>>,
 }
 
-/// A timer's owner; each has at most one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Timer {
-    Receiver(NodeId),
-    Inbox,
-    Membership,
-    Election,
-    Record,
-    Lifecycle,
-    Admin,
-    Looks,
-}
-
 pub(crate) struct Driver<T> {
     config: Config,
     me: NodeId,
@@ -121,50 +96,41 @@ pub(crate) struct Driver<T> {
     status: watch::Sender<Status>,
     commands: Commands,
     contact: Option<oneshot::Sender<Result<(), StartError>>>,
+    told: Told,
 
-    link: bool,
-    /// Most bytes of a frame that the server takes.
-    max_frame: usize,
-    refusal_told: Option<Instant>,
-    dead_letter_told: Option<Instant>,
-    /// Dead letters since then.
-    dead_letters_untold: u64,
+    core: Core<Body, Held>,
+    around: Surroundings,
+    /// To be performed, in this order.
+    effects: VecDeque<Effect<Held>>,
+    performing: bool,
 
-    outbound: Outbound<Body>,
     ahead: Ahead,
     flights: Flights,
-    /// What the store does not know yet, and looks at before it gives up what waits for a receiver.
-    settling: UnderWay,
+    /// Who waits until what is settled now is on record.
     settle_waiters: Vec<command::Reply<Result<(), StoreError>>>,
-    settled: watch::Sender<u64>,
-
-    peers: Peers,
-    leadership: Option<Leadership>,
     outlets: Outlets,
-
-    inbound: Inbound<Held>,
     begun: Notes,
     handlers: Handlers,
     gate: Arc<Gate>,
-    admin: Admin,
-    /// Who waits for the answers to orders and questions of ours.
-    askers: HashMap<u64, Asker>,
-    looks: Looks,
-    /// Who waits for all reasons.
-    asking_for_reasons: Vec<oneshot::Sender<Vec<Reason>>>,
     consumers: BTreeMap<ChannelName, Vec<(ConsumerId, Consumer)>>,
     last_consumer: u64,
+    /// Who waits for what came of a command.
+    askers: HashMap<Ticket, Asker>,
+    last_ticket: u64,
+    /// Who waits for the answers to orders and questions of ours.
+    ordering: HashMap<u64, Ordering>,
+    /// Who waits for all reasons.
+    asking_for_reasons: Vec<oneshot::Sender<Vec<Reason>>>,
 
     jobs: FuturesUnordered<Job>,
     timers: BTreeSet<(Instant, Timer)>,
     armed: HashMap<Timer, Instant>,
-    lifecycle: Lifecycle,
     /// Who waits for the end of a stop.
     stop_reply: Option<command::Reply<()>>,
 }
 
 /// What the loop waited for.
-enum Input {
+enum Awaited {
     Transport(TransportEvent),
     Notices,
     Command(Option<Command>),
@@ -176,26 +142,18 @@ enum Input {
 impl<T: Transport> Driver<T> {
     /// Runs until the node is shut down or nobody holds it any more.
     pub(crate) async fn run(mut self) {
-        self.with_lifecycle(Lifecycle::start);
-        self.with_looks(Looks::start);
-        self.with_leadership(Leadership::woke);
-        self.with_admin(Admin::start);
+        self.say(Input::Start);
         loop {
-            let input = self.next().await;
-            if self.lifecycle.is_late(clock::now()) {
-                // Before anything is handled: another may have taken our place.
-                self.with_lifecycle(Lifecycle::look);
+            match self.next().await {
+                Awaited::Transport(event) => self.transport_event(event),
+                Awaited::Notices => self.take_notices(),
+                Awaited::Command(Some(command)) => self.command(command),
+                Awaited::Command(None) => return self.end().await,
+                Awaited::Completed(completion) => self.completed(completion),
+                Awaited::Handled(ended) => self.handled(ended),
+                Awaited::Timer(timer) => self.say(Input::Woke(timer)),
             }
-            match input {
-                Input::Transport(event) => self.transport_event(event),
-                Input::Notices => self.take_notices(),
-                Input::Command(Some(command)) => self.command(command),
-                Input::Command(None) => return self.end().await,
-                Input::Completed(completion) => self.completed(completion),
-                Input::Handled(ended) => self.handled(ended),
-                Input::Timer(timer) => self.fired(timer),
-            }
-            if self.has_stopped() {
+            if self.core.is_stopping() && self.core.has_stopped(Instant::now()) {
                 return self.end().await;
             }
         }
@@ -203,18 +161,18 @@ impl<T: Transport> Driver<T> {
 
     /// What is there already comes first: of many receivers that answer together, the frames leave together. Only then are the next ones
     /// made.
-    async fn next(&mut self) -> Input {
-        while let Some(by) = self.peers.leaves_by() {
+    async fn next(&mut self) -> Awaited {
+        while let Some(by) = self.core.leaves_by() {
             if Instant::now() < by
-                && let Some(input) = self.wait().now_or_never()
+                && let Some(awaited) = self.wait().now_or_never()
             {
-                return input;
+                return awaited;
             }
-            self.with_peers(Peers::leave_next);
+            self.say(Input::LeaveNext);
         }
         if self.ahead.is_wanted() {
-            if let Some(input) = self.wait().now_or_never() {
-                return input;
+            if let Some(awaited) = self.wait().now_or_never() {
+                return awaited;
             }
             self.make_ahead().await;
         }
@@ -222,9 +180,9 @@ impl<T: Transport> Driver<T> {
     }
 
     /// The next input. Everything here is cancel-safe.
-    async fn wait(&mut self) -> Input {
+    async fn wait(&mut self) -> Awaited {
         if let Some(ended) = self.handlers.ended_soon() {
-            return Input::Handled(ended);
+            return Awaited::Handled(ended);
         }
         let next = self.timers.first().map(|(at, _)| *at);
         let timer = async {
@@ -234,21 +192,41 @@ impl<T: Transport> Driver<T> {
             }
         };
         tokio::select! {
-            event = self.transport.next() => Input::Transport(event),
-            () = self.notices.wait() => Input::Notices,
-            Some(completion) = self.jobs.next() => Input::Completed(completion),
-            ended = self.handlers.ended() => Input::Handled(ended),
-            command = self.commands.next() => Input::Command(command),
+            event = self.transport.next() => Awaited::Transport(event),
+            () = self.notices.wait() => Awaited::Notices,
+            Some(completion) = self.jobs.next() => Awaited::Completed(completion),
+            ended = self.handlers.ended() => Awaited::Handled(ended),
+            command = self.commands.next() => Awaited::Command(command),
             () = timer => {
                 let (_, timer) = self.timers.pop_first().expect("it was the first");
                 self.armed.remove(&timer);
-                Input::Timer(timer)
+                Awaited::Timer(timer)
             }
         }
     }
 
-    fn now(&self) -> Now {
-        Now { mono: Instant::now(), file_ms: self.store.now_ms() }
+    /// Tells the core, and performs what follows. Where that is being done already, what follows comes after it.
+    fn say(&mut self, input: Input<Body>) {
+        self.decide(input);
+        if std::mem::replace(&mut self.performing, true) {
+            return;
+        }
+        while let Some(effect) = self.effects.pop_front() {
+            if let Some(input) = self.perform(effect) {
+                self.decide(input);
+            }
+        }
+        self.performing = false;
+    }
+
+    fn decide(&mut self, input: Input<Body>) {
+        let at = self.at();
+        self.core.handle((&self.around, at), input, &mut self.effects);
+    }
+
+    fn at(&self) -> At {
+        let now = Now { mono: Instant::now(), file_ms: self.store.now_ms() };
+        At { now, counted: clock::now(), wall: SystemTime::now() }
     }
 
     /// Sets this timer, or takes it away.
@@ -265,41 +243,6 @@ impl<T: Transport> Driver<T> {
         }
         if let Some(at) = at {
             self.timers.insert((at, timer));
-        }
-    }
-
-    fn fired(&mut self, timer: Timer) {
-        match timer {
-            Timer::Receiver(node) => self.deliver(&node, delivery::Event::Woke),
-            Timer::Inbox => self.receive(crate::protocol::inbox::Event::Woke),
-            Timer::Membership => self.meet(membership::Event::Woke),
-            Timer::Election => self.with_leadership(Leadership::woke),
-            Timer::Record => self.settle(),
-            Timer::Lifecycle => self.with_lifecycle(Lifecycle::woke),
-            Timer::Admin => self.with_admin(Admin::woke),
-            Timer::Looks => self.with_looks(Looks::woke),
-        }
-    }
-
-    fn tell(&self, event: Event) {
-        tracing::debug!(node = %self.me, ?event);
-        // Nobody listening is no error.
-        let _ = self.events.send(event);
-    }
-
-    fn set_link(&mut self, link: Link) {
-        self.status.send_modify(|status| status.link = link);
-        self.tell_stalls();
-    }
-
-    /// Bytes from the network that are none of ours.
-    fn refuse(&mut self, from: Option<NodeId>, reason: String) {
-        self.tally.refused_frames.add(1);
-        let now = Instant::now();
-        if self.refusal_told.is_none_or(|told| told + REFUSAL_PAUSE <= now) {
-            self.refusal_told = Some(now);
-            tracing::warn!(node = %self.me, ?from, reason, "refused bytes from the network");
-            self.tell(Event::Refused { from, reason });
         }
     }
 }

@@ -1,52 +1,17 @@
 //! What this node tells about itself.
 
-use super::{Completion, Driver};
-use crate::clock;
+use super::Driver;
+use super::jobs::Completion;
 use crate::condition::Health;
-use crate::protocol::frame::ChannelPresence;
-use crate::protocol::leadership::Leadership;
-use crate::protocol::looks::Pending;
-use crate::protocol::report::{About, ChannelInfo, MAX_ROWS, PeerInfo, Query, Report, Topology};
-use crate::store::StoreError;
+use crate::core::Answered;
+use crate::protocol::report::{MAX_ROWS, Query, Report, Topology};
 use crate::transport::Transport;
 
-impl From<&ChannelPresence> for ChannelInfo {
-    fn from(presence: &ChannelPresence) -> Self {
-        Self {
-            name: presence.name.clone(),
-            mode: presence.mode,
-            paused: presence.paused,
-            age_ms: presence.age_ms,
-        }
-    }
-}
-
 impl<T: Transport> Driver<T> {
-    pub(super) fn topology(&self) -> Topology {
-        let now_ms = self.store.now_ms();
-        let peers = self.peers.views().map(|peer| PeerInfo {
-            heard_ms_ago: now_ms.saturating_sub(peer.seen_ms),
-            node: peer.node,
-            online: peer.online,
-            incarnation: peer.incarnation,
-            host: peer.host,
-            version: peer.version,
-            draining: peer.draining,
-            channels: peer.channels.iter().map(ChannelInfo::from).collect(),
-        });
-        Topology {
-            node: self.me.clone(),
-            election: self.leadership.as_ref().map(|it| it.info(clock::now())),
-            channels: self.peers.presences(now_ms).map(|it| ChannelInfo::from(&it)).collect(),
-            peers: peers.collect(),
-        }
-    }
-
-    /// Answers a question, once the store has told the accounts.
-    pub(super) fn report(&mut self, query: &Query) {
-        let Topology { node, election, mut channels, mut peers } = self.topology();
-        let leadership = self.leadership.as_ref().filter(|_| query.state);
-        let state = leadership.and_then(Leadership::state_to_report);
+    /// Gathers the answer to a question, once the store has told the accounts.
+    pub(super) fn gather_report(&mut self, query: &Query) {
+        let Topology { node, election, mut channels, mut peers } = self.core.topology(self.at());
+        let state = query.state.then(|| self.core.state_to_report()).flatten();
         let truncated = channels.len() > MAX_ROWS || peers.len() > MAX_ROWS;
         channels.truncate(MAX_ROWS);
         peers.truncate(MAX_ROWS);
@@ -55,7 +20,7 @@ impl<T: Transport> Driver<T> {
             node,
             query: query.query,
             incarnation: self.incarnation,
-            store: self.outbound.store(),
+            store: self.core.store(),
             host: self.host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -78,7 +43,6 @@ impl<T: Transport> Driver<T> {
             latency: self.store.meter().latency(),
             truncated,
         };
-        self.settle();
         let (store, about) = (self.store.clone(), query.about.clone());
         self.jobs.push(Box::pin(async move {
             if let Ok(mut accounts) = store.accounts().await {
@@ -88,18 +52,8 @@ impl<T: Transport> Driver<T> {
             }
             report.now_ms = Some(store.now_ms());
             // What waits is counted last: whoever asks may just have sent it.
-            let pending = store.pending().await;
-            Completion::Report { report: Box::new(report), pending, about }
+            let pending = store.pending().await.ok();
+            Completion::Answered(Answered::Report { report: Box::new(report), pending, about })
         }));
-    }
-
-    pub(super) fn send_report(
-        &mut self,
-        mut report: Report,
-        pending: Result<Vec<Pending>, StoreError>,
-        about: Option<&About>,
-    ) {
-        (report.reasons, report.reasons_left) = self.told_reasons(pending, about);
-        self.with_admin(|it, around| it.report(around, Box::new(report)));
     }
 }

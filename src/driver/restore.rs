@@ -1,27 +1,28 @@
 //! A driver from what the file held.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
 
+use super::ahead::Ahead;
 use super::callbacks::Callbacks;
-use super::frames::Ahead;
+use super::convert::{HELD_BYTES, delivery_limits, known, received};
 use super::handlers::Handlers;
-use super::inbound::{HELD_BYTES, received};
 use super::leader::Outlets;
-use super::members::known;
-use super::outbound::delivery_limits;
+use super::outside::Surroundings;
+use super::telling::Told;
 use super::{Driver, Parts};
 use crate::clock;
 use crate::config::Overflow;
+use crate::core::{self, Core};
 use crate::metering::Flights;
 use crate::protocol::Now;
 use crate::protocol::admin::Admin;
 use crate::protocol::inbound::Inbound;
 use crate::protocol::inbox;
+use crate::protocol::inbox::begun::{ENDED, Note, Standing};
 use crate::protocol::leadership::{Audited, Leadership};
 use crate::protocol::lifecycle::Lifecycle;
 use crate::protocol::looks::{self, Looks};
@@ -109,6 +110,21 @@ impl<T: Transport> Driver<T> {
         let limits = inbox::Limits { handlers: config.max_handlers.get(), held_bytes: HELD_BYTES };
         let received = inbox.into_iter().map(received);
         let inbound = Inbound::new(node.clone(), limits, received);
+        let core = Core::new(core::Parts {
+            me: node.clone(),
+            outbound: Outbound::new(
+                delivery_limits(&config),
+                fastrand::u64(..),
+                Origin::new(stores, last_id),
+            ),
+            inbound,
+            peers,
+            leadership,
+            admin,
+            lifecycle: Lifecycle::new(config.cleanup_interval, now.mono, clock::now()),
+            looks,
+        });
+        let runtime = parts.handlers.clone();
         let mut driver = Self {
             me: node,
             host,
@@ -121,51 +137,46 @@ impl<T: Transport> Driver<T> {
             status,
             commands,
             contact: Some(parts.contact),
-            link: false,
-            max_frame: usize::MAX,
-            refusal_told: None,
-            dead_letter_told: None,
-            dead_letters_untold: 0,
-            outbound: Outbound::new(
-                delivery_limits(&config),
-                fastrand::u64(..),
-                Origin::new(stores, last_id),
-            ),
+            told: Told::default(),
+            core,
+            around: Surroundings::new(store.clone(), config.max_payload_bytes, runtime),
+            effects: VecDeque::new(),
+            performing: false,
             ahead: Ahead::default(),
             flights: Flights::default(),
-            settling: store.under_way(),
             settle_waiters: Vec::new(),
-            settled: watch::Sender::new(0),
-            peers,
-            leadership,
             outlets: Outlets::new(view, elections, callbacks),
-            inbound,
             begun,
             handlers: Handlers::new(parts.handlers, Arc::clone(&gate)),
             gate,
-            admin,
-            askers: HashMap::new(),
-            looks,
-            asking_for_reasons: Vec::new(),
             consumers: BTreeMap::new(),
             last_consumer: 0,
+            askers: HashMap::new(),
+            last_ticket: 0,
+            ordering: HashMap::new(),
+            asking_for_reasons: Vec::new(),
             jobs: FuturesUnordered::new(),
             timers: BTreeSet::new(),
             armed: HashMap::new(),
-            lifecycle: Lifecycle::new(config.cleanup_interval, now.mono, clock::now()),
             stop_reply: None,
             config,
             store,
         };
         driver.take_up(noted);
-        for topic in topics {
-            driver.outbound.know_topic(topic.topic, topic.into());
-        }
-        let pending = cursors.iter().map(|cursor| (&cursor.receiver, cursor.pending));
-        driver.looks.restored(now.mono, pending);
-        for cursor in cursors {
-            driver.with_outbound(|it, around| it.open(around, cursor.into()));
-        }
+        let topics = topics.into_iter().map(|topic| (topic.topic, topic.into()));
+        let cursors = cursors.into_iter().map(Into::into).collect();
+        let at = driver.at();
+        driver.core.restore((&driver.around, at), topics, cursors, &mut driver.effects);
         driver
+    }
+
+    /// What the last process was at when it ended.
+    fn take_up(&mut self, noted: Vec<Note>) {
+        let notes = self.core.noted(noted);
+        for (_, note) in notes.iter().filter(|(_, note)| note.standing == Standing::Blamed) {
+            let (sender, id) = (&note.source.sender, note.first);
+            tracing::error!(node = %self.me, %sender, %id, "{ENDED}; that is a failed attempt");
+        }
+        self.begun.begin_anew(&notes);
     }
 }

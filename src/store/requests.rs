@@ -316,15 +316,6 @@ impl Store {
         self.submit(task, answer).await
     }
 
-    pub(crate) fn audit(
-        &self,
-        action: &'static str,
-        subject: String,
-        detail: String,
-    ) -> Answer<()> {
-        self.enter(vec![Entry { action, subject, detail, term: None }])
-    }
-
     /// Puts these on record, in one commit.
     pub(crate) fn enter(&self, entries: Vec<Entry>) -> Answer<()> {
         let enter = move |group: &mut Group<'_>| {

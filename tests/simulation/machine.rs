@@ -542,6 +542,7 @@ impl World {
             return None;
         }
         let under_way = process.as_ref().map(Process::settling);
+        let under_way = under_way.as_deref();
         Some(writer.run(file, *limits, now_ms, clock, &mut self.dice, under_way))
     }
 

@@ -220,7 +220,9 @@ async fn cleanup_keeps_what_anybody_waits_for_and_what_is_young() {
         answer: "no".to_owned(),
     };
     store.settle(vec![], vec![attempt]).await.expect("noted");
-    store.audit("test", "subject".to_owned(), "detail".to_owned()).await.expect("noted");
+    let (subject, detail) = ("subject".to_owned(), "detail".to_owned());
+    let entry = Entry { action: "test", subject, detail, term: None };
+    store.enter(vec![entry]).await.expect("noted");
     assert_eq!(store.cleanup().await.expect("clean"), Cleaned::default(), "all of it is young");
     bench.clock.advance(3 * DAY_MS + 1);
     bench.send("c", "young").await;
