@@ -1,6 +1,6 @@
 //! What became of what the file was to do.
 
-use super::{Answered, Core, Effect, Job, NotDone, Outside, Turn};
+use super::{Answered, Core, Effect, Job, NotDone, Output, Outside, Turn};
 use crate::event::Event;
 use crate::message::{ChannelName, Mode, StartAt};
 use crate::protocol::leadership::Ticket;
@@ -46,15 +46,22 @@ impl<B: Clone, C> Core<B, C> {
             Answered::Subscribed { node, channel, taken } => {
                 self.peers.subscribed(node.clone(), channel.clone(), taken);
                 if taken {
-                    turn.out.push_back(Effect::Tell(Event::ReaderJoined { node, channel }));
+                    turn.out.push_back(Effect::Output(Output::Event(Event::ReaderJoined {
+                        node,
+                        channel,
+                    })));
                 }
             }
             Answered::Unsubscribed { node, channel, purged } => {
                 self.with_outbound(turn, |it, around| it.given_up(around, &node));
                 self.peers.unsubscribed(node.clone(), channel.clone(), purged.is_some());
                 if let Some(purged) = purged {
-                    turn.out.push_back(Effect::AccountsChanged);
-                    turn.out.push_back(Effect::Tell(Event::ReaderLeft { node, channel, purged }));
+                    turn.out.push_back(Effect::Output(Output::AccountsChanged));
+                    turn.out.push_back(Effect::Output(Output::Event(Event::ReaderLeft {
+                        node,
+                        channel,
+                        purged,
+                    })));
                 }
             }
             Answered::Purged { node } => {
@@ -64,8 +71,11 @@ impl<B: Clone, C> Core<B, C> {
                 self.with_outbound(turn, |it, around| it.given_up(around, &node));
                 let Some(pending) = pending else { return self.peers.not_forgotten(&node) };
                 self.with_peers(turn, |it, around| it.forgotten(around, node.clone()));
-                turn.out.push_back(Effect::Tell(Event::PeerForgotten { node, pending }));
-                turn.out.push_back(Effect::AccountsChanged);
+                turn.out.push_back(Effect::Output(Output::Event(Event::PeerForgotten {
+                    node,
+                    pending,
+                })));
+                turn.out.push_back(Effect::Output(Output::AccountsChanged));
             }
             Answered::OrderNoted { order, result } => {
                 self.with_admin(turn, |it, around| it.noted(around, *order, result));
@@ -108,10 +118,10 @@ impl<B: Clone, C> Core<B, C> {
             // It was kicked while it joined.
             turn.out.push_back(Effect::Job(Job::Leave { channel, ticket: None }));
             let result = Err(NotDone::Kicked { by });
-            return turn.out.push_back(Effect::Channel { ticket, result });
+            return turn.out.push_back(Effect::Output(Output::Channel { ticket, result }));
         }
         self.with_peers(turn, |it, around| it.joined(around, channel, how, since_ms));
-        turn.out.push_back(Effect::Channel { ticket, result: Ok(()) });
+        turn.out.push_back(Effect::Output(Output::Channel { ticket, result: Ok(()) }));
     }
 
     pub(super) fn has_left<O>(&mut self, turn: &mut Turn<'_, O>, channel: ChannelName)

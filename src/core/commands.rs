@@ -1,6 +1,6 @@
 //! What programs ask of their node.
 
-use super::{Command, Core, Effect, Job, NotDone, Outside, Turn};
+use super::{Command, Core, Effect, Job, NotDone, Output, Outside, Turn};
 use crate::message::ChannelName;
 use crate::protocol::leadership::Ticket;
 use crate::protocol::looks::Looks;
@@ -15,15 +15,17 @@ impl<B: Clone, C> Core<B, C> {
         match command {
             Command::Join { channel, how, ticket } => match self.may_join(&channel) {
                 Ok(()) => turn.out.push_back(Effect::Job(Job::Join { channel, how, ticket })),
-                Err(why) => turn.out.push_back(Effect::Channel { ticket, result: Err(why) }),
+                Err(why) => {
+                    turn.out.push_back(Effect::Output(Output::Channel { ticket, result: Err(why) }))
+                }
             },
             Command::Leave { channel, ticket } => {
                 turn.out.push_back(match self.peers.has_joined(&channel) {
                     true => Effect::Job(Job::Leave { channel, ticket: Some(ticket) }),
-                    false => Effect::Channel {
+                    false => Effect::Output(Output::Channel {
                         ticket,
                         result: Err(NotDone::Refused(Refused::NotJoined)),
-                    },
+                    }),
                 });
             }
             Command::Pause { channel, paused, ticket } => {
@@ -79,5 +81,8 @@ impl<B: Clone, C> Core<B, C> {
 }
 
 fn channel_done<O: Outside>(turn: &mut Turn<'_, O>, ticket: Ticket, result: Result<(), Refused>) {
-    turn.out.push_back(Effect::Channel { ticket, result: result.map_err(NotDone::Refused) });
+    turn.out.push_back(Effect::Output(Output::Channel {
+        ticket,
+        result: result.map_err(NotDone::Refused),
+    }));
 }

@@ -1,5 +1,7 @@
 //! What a node wants done.
 
+use std::time::{Duration, Instant};
+
 use crate::condition::{LimitNear, Link};
 use crate::event::Event;
 use crate::message::{ChannelName, MessageId, Mode, NodeId, StartAt, Term, Token};
@@ -157,7 +159,7 @@ pub enum Effect<C> {
     /// To say [`Input::Woke`](super::Input::Woke) then, and at no other time; `None`: not at all.
     WakeAt {
         timer: Timer,
-        at: Option<std::time::Instant>,
+        at: Option<Instant>,
     },
     /// This receiver's next frame, if nobody is served before it ([`is_behind`](super::Core::is_behind)) and there is room:
     /// [`next_frame`](super::Core::next_frame). Where it does not leave, [`Input::Unsent`](super::Input::Unsent).
@@ -232,17 +234,25 @@ pub enum Effect<C> {
     /// What the store has told is to be taken now.
     TakeNotices,
 
-    /// What the node's status shows from now on. It comes before it is told.
-    ShowLink(Link),
-    ShowPeers {
+    /// For the program.
+    Output(Output),
+}
+
+/// What a program sees, hears, is asked and answered.
+#[derive(Debug)]
+pub enum Output {
+    /// What the node's status shows from now on, in `Link` to `Leader`. It comes before it is told.
+    Link(Link),
+    Peers {
         online: usize,
     },
-    ShowReasons(Vec<Reason>),
-    ShowClosed(Closed),
-    ShowLeader(LeadershipView),
+    Reasons(Vec<Reason>),
+    Closed(Closed),
+    Leader(LeadershipView),
     /// Accounts have changed.
     AccountsChanged,
 
+    /// The node's start returns.
     Started(Result<(), Rival>),
     /// What came of a command about a channel.
     Channel {
@@ -263,17 +273,17 @@ pub enum Effect<C> {
         result: Result<NodeId, NotHandedOver>,
     },
     /// For all who asked for reasons.
-    Reasons(Vec<Reason>),
+    AllReasons(Vec<Reason>),
     /// Nobody gets an answer to an order or a question any more.
     Dismiss,
     /// The program's function for this is to be called, after those before it have returned.
     Call(Call),
 
     /// For the node's monitors.
-    Tell(Event),
-    TellOfElection(Notice),
-    TellOfStall(News),
-    TellOfLimit(LimitNear),
+    Event(Event),
+    Election(Notice),
+    Stall(News),
+    Limit(LimitNear),
     /// The machine was suspended for so long.
-    WasSuspended(std::time::Duration),
+    Suspended(Duration),
 }

@@ -75,6 +75,9 @@ pub enum Input<B> {
     },
     /// The program's function for a stop has returned.
     ToldOfShutdown,
+    /// Nothing happened; but whoever handles messages was at one for so long that the next must not begin before it has been looked whether the process
+    /// stood still, as before every input. What is not to go on has ceased when the effects have been performed.
+    Look,
     /// This timer's time has come.
     Woke(Timer),
     /// A peer's leaving is acted upon, once what is there already has been taken: see [`leaves_by`](super::Core::leaves_by).

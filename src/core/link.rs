@@ -1,6 +1,6 @@
 //! The connection's ups and downs, and how they are shown.
 
-use super::{Core, Effect, Outside, Turn};
+use super::{Core, Effect, Output, Outside, Turn};
 use crate::condition::{Link, Outage};
 use crate::event::Event;
 use crate::protocol::leadership::Leadership;
@@ -34,7 +34,7 @@ impl<B: Clone, C> Core<B, C> {
         self.link = true;
         self.looks.link_up(denied);
         self.show_link(turn, Link::Connected { server: server.clone() });
-        turn.out.push_back(Effect::Tell(Event::Connected { server }));
+        turn.out.push_back(Effect::Output(Output::Event(Event::Connected { server })));
         self.with_lifecycle(turn, Lifecycle::link_up);
         self.with_peers(turn, Peers::link_up);
         self.with_leadership(turn, Leadership::link_up);
@@ -55,7 +55,7 @@ impl<B: Clone, C> Core<B, C> {
         if was_up || !told {
             self.lost_link(turn);
         }
-        turn.out.push_back(Effect::Tell(Event::Disconnected { reason }));
+        turn.out.push_back(Effect::Output(Output::Event(Event::Disconnected { reason })));
     }
 
     pub(super) fn unauthorized<O>(&mut self, turn: &mut Turn<'_, O>, reason: String)
@@ -65,7 +65,7 @@ impl<B: Clone, C> Core<B, C> {
         self.link = false;
         self.show_link(turn, Link::Unauthorized { reason: reason.clone() });
         self.lost_link(turn);
-        turn.out.push_back(Effect::Tell(Event::Unauthorized { reason }));
+        turn.out.push_back(Effect::Output(Output::Event(Event::Unauthorized { reason })));
     }
 
     pub(super) fn denied<O>(&mut self, turn: &mut Turn<'_, O>, reason: String)
@@ -77,7 +77,7 @@ impl<B: Clone, C> Core<B, C> {
             self.show_link(turn, Link::Disconnected { reason: reason.clone(), outage });
         }
         self.with_looks(turn, |it, around| it.denied(around, reason.clone()));
-        turn.out.push_back(Effect::Tell(Event::Denied { reason }));
+        turn.out.push_back(Effect::Output(Output::Event(Event::Denied { reason })));
     }
 
     fn lost_link<O>(&mut self, turn: &mut Turn<'_, O>)
@@ -96,7 +96,7 @@ impl<B: Clone, C> Core<B, C> {
         O: Outside<Queued = B, Content = C>,
     {
         self.shown = link.clone();
-        turn.out.push_back(Effect::ShowLink(link));
+        turn.out.push_back(Effect::Output(Output::Link(link)));
         self.with_looks(turn, Looks::tell);
     }
 }

@@ -33,7 +33,7 @@ mod notices;
 mod queries;
 mod routes;
 
-pub use effect::{Address, AuditRow, ELECTION, Effect, Job, NotDone, Timer};
+pub use effect::{Address, AuditRow, ELECTION, Effect, Job, NotDone, Output, Timer};
 pub use input::{Answered, Command, Input, Notice, Port};
 pub use link::ServerUp;
 
@@ -192,6 +192,7 @@ impl<B: Clone, C> Core<B, C> {
                 self.receive(turn, finished);
             }
             Input::ToldOfShutdown => self.with_leadership(turn, Leadership::told_of_shutdown),
+            Input::Look => {}
             Input::Woke(timer) => self.woke(turn, timer),
             Input::LeaveNext => self.with_peers(turn, Peers::leave_next),
             Input::Command(command) => self.command(turn, command),

@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::protocol::looks::Looks;
 use crate::protocol::{delivery, inbox};
 
-use super::Effect;
+use super::{Effect, Output};
 
 impl<B: Clone, C> Core<B, C> {
     pub(super) fn notice<O>(&mut self, turn: &mut Turn<'_, O>, notice: Notice<B>)
@@ -32,7 +32,8 @@ impl<B: Clone, C> Core<B, C> {
             Notice::Dropped { receiver, topic, up_to_seq, count } => {
                 let what = (topic, up_to_seq, count);
                 self.with_outbound(turn, |it, around| it.dropped(around, &receiver, what));
-                turn.out.push_back(Effect::Tell(Event::Dropped { receiver, count }));
+                turn.out
+                    .push_back(Effect::Output(Output::Event(Event::Dropped { receiver, count })));
             }
             Notice::UnclaimedExpires { at_ms } => {
                 self.with_looks(turn, |it, around| it.unclaimed_expires(around, at_ms));

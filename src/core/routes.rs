@@ -1,6 +1,6 @@
 //! How the parts are put together: what each is shown of the others when it decides, and what follows from its decision for them.
 
-use super::{Address, AuditRow, Core, Effect, Job, Outside, Timer, Turn};
+use super::{Address, AuditRow, Core, Effect, Job, Output, Outside, Timer, Turn};
 use crate::event::Event;
 use crate::message::NodeId;
 use crate::protocol::admin::{self, Admin, Step};
@@ -50,10 +50,15 @@ impl<B: Clone, C> Core<B, C> {
             It::Load { age, request } => Effect::Job(Job::Page { age, request }),
             It::Settled(run) => Effect::Settled(run),
             It::Attempted { receiver, id, attempt, answer } => {
-                Effect::Tell(Event::AttemptFailed { receiver, id, attempt, answer })
+                Effect::Output(Output::Event(Event::AttemptFailed {
+                    receiver,
+                    id,
+                    attempt,
+                    answer,
+                }))
             }
             It::Unanswered { receiver, id, times } => {
-                Effect::Tell(Event::Unanswered { receiver, id, times })
+                Effect::Output(Output::Event(Event::Unanswered { receiver, id, times }))
             }
             It::Record { runs, attempts } => Effect::Job(Job::Settle { runs, attempts }),
             It::RecordAt { at } => Effect::WakeAt { timer: Timer::Record, at },
@@ -199,7 +204,8 @@ impl<B: Clone, C> Core<B, C> {
             It::Offline { node, why } => {
                 self.deliver(turn, &node, delivery::Event::Offline);
                 let goodbye = why == Departure::Goodbye;
-                turn.out.push_back(Effect::Tell(Event::PeerOffline { node, goodbye }));
+                turn.out
+                    .push_back(Effect::Output(Output::Event(Event::PeerOffline { node, goodbye })));
             }
             It::Consumer { channel, consumer } => {
                 self.receive(turn, inbox::Event::Consumer { channel, consumer });
@@ -207,12 +213,14 @@ impl<B: Clone, C> Core<B, C> {
             It::Rival { host, incarnation, stop } => {
                 self.rival(turn, Rival { host, incarnation }, stop);
             }
-            It::Full { refused } => turn.out.push_back(Effect::Tell(Event::PeersFull { refused })),
+            It::Full { refused } => {
+                turn.out.push_back(Effect::Output(Output::Event(Event::PeersFull { refused })))
+            }
             It::Changed => self.with_leadership(turn, Leadership::peers_changed),
             It::Wake => {
                 let at = self.peers.wake_at();
                 turn.out.push_back(Effect::WakeAt { timer: Timer::Membership, at });
-                turn.out.push_back(Effect::ShowPeers { online: self.peers.online() });
+                turn.out.push_back(Effect::Output(Output::Peers { online: self.peers.online() }));
             }
         }
     }
@@ -222,11 +230,16 @@ impl<B: Clone, C> Core<B, C> {
         O: Outside<Queued = B, Content = C>,
     {
         if news.other_store {
-            turn.out.push_back(Effect::Tell(Event::PeerLostItsFile { node: node.clone() }));
+            turn.out.push_back(Effect::Output(Output::Event(Event::PeerLostItsFile {
+                node: node.clone(),
+            })));
         }
         if news.online || news.restarted {
             let restarted = news.restarted;
-            turn.out.push_back(Effect::Tell(Event::PeerOnline { node: node.clone(), restarted }));
+            turn.out.push_back(Effect::Output(Output::Event(Event::PeerOnline {
+                node: node.clone(),
+                restarted,
+            })));
         }
         self.with_outbound(turn, |it, around| it.heard(around, &node, news));
     }
@@ -236,11 +249,11 @@ impl<B: Clone, C> Core<B, C> {
         O: Outside<Queued = B, Content = C>,
     {
         let Rival { host, incarnation } = rival.clone();
-        turn.out.push_back(Effect::Tell(Event::Conflict {
+        turn.out.push_back(Effect::Output(Output::Event(Event::Conflict {
             host: host.clone(),
             incarnation,
             stopped: stop,
-        }));
+        })));
         if !stop {
             return;
         }
@@ -281,7 +294,7 @@ impl<B: Clone, C> Core<B, C> {
     fn of_leadership<O: Outside>(&mut self, turn: &mut Turn<'_, O>, effect: leadership::Effect) {
         use leadership::Effect as It;
         turn.out.push_back(match effect {
-            It::Show(view) => Effect::ShowLeader(view),
+            It::Show(view) => Effect::Output(Output::Leader(view)),
             It::Say(frame) => {
                 let frame = Box::new(Frame::Election(frame));
                 Effect::Send { to: Address::Voters, frame }
@@ -290,10 +303,12 @@ impl<B: Clone, C> Core<B, C> {
                 Effect::Job(Job::SaveElection { seq, record, row: entry.map(Into::into) })
             }
             It::Enter(entry) => Effect::Job(Job::Enter(entry.into())),
-            It::Tell(notice) => Effect::TellOfElection(notice),
-            It::Call(call) => Effect::Call(call),
-            It::StateSet { ticket, result } => Effect::StateSet { ticket, result },
-            It::HandedOver { ticket, result } => Effect::HandedOver { ticket, result },
+            It::Tell(notice) => Effect::Output(Output::Election(notice)),
+            It::Call(call) => Effect::Output(Output::Call(call)),
+            It::StateSet { ticket, result } => Effect::Output(Output::StateSet { ticket, result }),
+            It::HandedOver { ticket, result } => {
+                Effect::Output(Output::HandedOver { ticket, result })
+            }
             It::WakeAt { at } => Effect::WakeAt { timer: Timer::Election, at },
             It::Free => return self.lifecycle.handed_over(),
         });
@@ -335,7 +350,7 @@ impl<B: Clone, C> Core<B, C> {
                 turn.out.push_back(Effect::Job(Job::NoteOrder { order, token, row }));
             }
             It::Enter(row) => turn.out.push_back(Effect::Job(Job::Enter(row.into()))),
-            It::Close(closed) => turn.out.push_back(Effect::ShowClosed(closed)),
+            It::Close(closed) => turn.out.push_back(Effect::Output(Output::Closed(closed))),
             It::Hold(held) => self.with_peers(turn, |it, around| it.hold(around, held)),
             It::StandStill(receiver) => self.outbound.stand_still(receiver),
             It::GoOn(receiver) => {
@@ -344,7 +359,7 @@ impl<B: Clone, C> Core<B, C> {
             It::Execute(work) => self.execute(turn, work),
             It::Left(channel) => self.has_left(turn, channel),
             It::Settled => {
-                turn.out.push_back(Effect::AccountsChanged);
+                turn.out.push_back(Effect::Output(Output::AccountsChanged));
                 self.with_looks(turn, Looks::tell);
             }
             It::Say { to, frame } => {
@@ -355,7 +370,7 @@ impl<B: Clone, C> Core<B, C> {
                 turn.out.push_back(Effect::Send { to, frame });
             }
             It::Answer { number, node, answer } => {
-                turn.out.push_back(Effect::Ordered { number, node, answer });
+                turn.out.push_back(Effect::Output(Output::Ordered { number, node, answer }));
             }
             It::Report(query) => {
                 self.with_outbound(turn, Outbound::record);
@@ -365,7 +380,7 @@ impl<B: Clone, C> Core<B, C> {
                 self.with_outbound(turn, Outbound::record);
                 turn.out.push_back(Effect::Job(Job::Waiting));
             }
-            It::Tell(news) => turn.out.push_back(Effect::Tell(told(news))),
+            It::Tell(news) => turn.out.push_back(Effect::Output(Output::Event(told(news)))),
             It::WakeAt(at) => turn.out.push_back(Effect::WakeAt { timer: Timer::Admin, at }),
         }
     }
@@ -414,13 +429,13 @@ impl<B: Clone, C> Core<B, C> {
         use lifecycle::Effect as It;
         match effect {
             It::Started(result) => {
-                turn.out.push_back(Effect::Started(result));
+                turn.out.push_back(Effect::Output(Output::Started(result)));
                 self.with_looks(turn, Looks::tell);
             }
             It::StoodStill => self.with_peers(turn, Peers::stood_still),
             It::Doubt => self.receive(turn, inbox::Event::Doubted),
             It::Suspended(time) => {
-                turn.out.push_back(Effect::WasSuspended(time));
+                turn.out.push_back(Effect::Output(Output::Suspended(time)));
                 self.deliver_all(turn, || delivery::Event::Woke);
                 self.with_looks(turn, Looks::wake);
             }
@@ -442,7 +457,7 @@ impl<B: Clone, C> Core<B, C> {
             Begin::Peers => self.with_peers(turn, Peers::stop),
             Begin::Admin => {
                 self.admin.stop();
-                turn.out.push_back(Effect::Dismiss);
+                turn.out.push_back(Effect::Output(Output::Dismiss));
             }
             Begin::Notices => turn.out.push_back(Effect::TakeNotices),
             Begin::Leadership => self.with_leadership(turn, Leadership::stop),
@@ -492,10 +507,10 @@ impl<B: Clone, C> Core<B, C> {
             It::Count => Effect::Job(Job::Pending),
             It::Measure => Effect::Job(Job::Measure),
             It::Expire => Effect::Job(Job::Expire),
-            It::Show(reasons) => Effect::ShowReasons(reasons),
-            It::Tell(news) => Effect::TellOfStall(news),
-            It::Near(near) => Effect::TellOfLimit(near),
-            It::Answer(reasons) => Effect::Reasons(reasons),
+            It::Show(reasons) => Effect::Output(Output::Reasons(reasons)),
+            It::Tell(news) => Effect::Output(Output::Stall(news)),
+            It::Near(near) => Effect::Output(Output::Limit(near)),
+            It::Answer(reasons) => Effect::Output(Output::AllReasons(reasons)),
             It::WakeAt(at) => Effect::WakeAt { timer: Timer::Looks, at },
         });
     }

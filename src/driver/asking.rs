@@ -1,7 +1,5 @@
 //! What handles ask goes to the core, and its answers to whoever asked.
 
-use tokio::sync::watch;
-
 use super::command::Reply;
 use super::{Command, Consumer, ConsumerId, Driver};
 use crate::core::{Command as It, Input, NotDone};
@@ -51,6 +49,7 @@ fn order_error(node: NodeId, why: Failure) -> OrderError {
 
 impl<T: Transport> Driver<T> {
     pub(super) fn command(&mut self, command: Command) {
+        let Some(command) = self.answer(command) else { return };
         let command = match command {
             Command::Join { channel, mode, start, reply } => {
                 let ticket = self.ticket(Asker::Channel(channel.clone(), reply));
@@ -105,33 +104,36 @@ impl<T: Transport> Driver<T> {
                 let _ = reply.send(());
                 return;
             }
-            Command::SetState { change, reply } if self.core.elects() => {
+            Command::SetState { change, reply } => {
                 It::SetState { change, ticket: self.outlets.setting(reply) }
             }
-            Command::HandOver { to, reply } if self.core.elects() => {
+            Command::HandOver { to, reply } => {
                 It::HandOver { to, ticket: self.outlets.handing(reply) }
             }
-            question => return self.answer(question),
+            Command::Topology { .. }
+            | Command::Subscribers { .. }
+            | Command::WatchSettled { .. } => return,
         };
         self.say(Input::Command(command));
     }
 
-    /// What changes nothing.
-    fn answer(&self, question: Command) {
-        match question {
-            Command::SetState { reply, .. } => drop(reply.send(Err(SetStateError::Off))),
-            Command::HandOver { reply, .. } => drop(reply.send(Err(HandOverError::Off))),
+    /// Answers what changes nothing, and gives back the rest.
+    fn answer(&self, command: Command) -> Option<Command> {
+        match command {
+            Command::SetState { reply, .. } if !self.core.elects() => {
+                let _ = reply.send(Err(SetStateError::Off));
+            }
+            Command::HandOver { reply, .. } if !self.core.elects() => {
+                let _ = reply.send(Err(HandOverError::Off));
+            }
             Command::Topology { reply } => drop(reply.send(self.core.topology(self.at()))),
             Command::Subscribers { channel, reply } => {
                 let _ = reply.send(self.core.readers(&channel).cloned().collect());
             }
-            Command::WatchSettled { reply } => drop(reply.send(self.watch_accounts())),
-            _ => {}
+            Command::WatchSettled { reply } => drop(reply.send(self.around.watch_accounts())),
+            command => return Some(command),
         }
-    }
-
-    fn watch_accounts(&self) -> watch::Receiver<u64> {
-        self.around.watch_accounts()
+        None
     }
 
     fn ticket(&mut self, asker: Asker) -> Ticket {

@@ -18,11 +18,13 @@ use super::inline::{all_inline, call_inline, handle_inline};
 use super::jobs::Completion;
 use super::outcome::{Results, chain, panic_text};
 use super::{Consumer, Driver, inside};
+use crate::clock;
 use crate::core::Input;
 use crate::gate::Gate;
 use crate::incoming::{Message, Turn};
 use crate::message::{ChannelName, MessageId};
 use crate::protocol::inbox::{Done, Source};
+use crate::protocol::lifecycle::may_have_stood_still;
 use crate::spans;
 use crate::store::Store;
 use crate::transport::Transport;
@@ -42,14 +44,22 @@ pub(super) struct Handlers {
     stopping: CancellationToken,
     whose: Arc<Gate>,
     just_started: bool,
-    sender: mpsc::UnboundedSender<Ended>,
-    ended: mpsc::UnboundedReceiver<Ended>,
+    sender: mpsc::UnboundedSender<Said>,
+    said: mpsc::UnboundedReceiver<Said>,
 }
 
 struct Run {
     source: Source,
     ceased: Arc<AtomicBool>,
     task: AbortHandle,
+}
+
+/// What runs say to the driver.
+pub(super) enum Said {
+    Ended(Ended),
+    /// Whether to begin the next message: the process may have stood still. Answered when the driver has looked, and has had whatever is not to go on
+    /// cease.
+    MayGoOn(oneshot::Sender<()>),
 }
 
 /// A run that has ended, and how its messages did, in order, up to the first that did not end well.
@@ -65,7 +75,7 @@ struct Finishing {
     results: Results,
     /// Nothing was cut short.
     whole: bool,
-    sender: mpsc::UnboundedSender<Ended>,
+    sender: mpsc::UnboundedSender<Said>,
 }
 
 impl Drop for Finishing {
@@ -75,15 +85,15 @@ impl Drop for Finishing {
             results.push((*id, Err("the handler was cut short".to_owned())));
         }
         // The node is gone if nobody listens: what is not committed comes again.
-        let _ = self.sender.send(Ended { run: self.run, results });
+        let _ = self.sender.send(Said::Ended(Ended { run: self.run, results }));
     }
 }
 
 impl Handlers {
     pub(super) fn new(runtime: Handle, whose: Arc<Gate>) -> Self {
-        let (sender, ended) = mpsc::unbounded_channel();
+        let (sender, said) = mpsc::unbounded_channel();
         let (runs, stopping) = (HashMap::new(), CancellationToken::new());
-        Self { runtime, last: 0, runs, stopping, whose, just_started: false, sender, ended }
+        Self { runtime, last: 0, runs, stopping, whose, just_started: false, sender, said }
     }
 
     /// Streams give back what nobody has looked at.
@@ -91,10 +101,10 @@ impl Handlers {
         self.stopping.cancel();
     }
 
-    /// The next run that ends. Cancel-safe.
-    pub(super) async fn ended(&mut self) -> Ended {
-        match self.ended.recv().await {
-            Some(ended) => ended,
+    /// The next run that ends or asks. Cancel-safe.
+    pub(super) async fn said(&mut self) -> Said {
+        match self.said.recv().await {
+            Some(said) => said,
             // The other end is our own.
             None => std::future::pending().await,
         }
@@ -106,7 +116,7 @@ impl Handlers {
 
     /// A run that ends within a moment. Blocks for that long, and only where a single run is under way and the processor has nothing else to
     /// do: to sleep and to be woken takes longer than most handlers.
-    pub(super) fn ended_soon(&mut self) -> Option<Ended> {
+    pub(super) fn said_soon(&mut self) -> Option<Said> {
         if !std::mem::take(&mut self.just_started) || self.runs.len() != 1 {
             return None;
         }
@@ -114,8 +124,8 @@ impl Handlers {
         let mut last = begun;
         loop {
             std::thread::yield_now();
-            if let Ok(ended) = self.ended.try_recv() {
-                return Some(ended);
+            if let Ok(said) = self.said.try_recv() {
+                return Some(said);
             }
             let now = Instant::now();
             if now - last > OTHERS_RAN || now - begun >= MOMENT {
@@ -154,7 +164,8 @@ impl Handlers {
         let mut done = Vec::new();
         let all = async {
             while !self.runs.is_empty() {
-                let Ended { run, mut results } = self.ended().await;
+                // Whoever asks begins nothing any more.
+                let Said::Ended(Ended { run, mut results }) = self.said().await else { continue };
                 results.retain(|(_, result)| result.is_ok());
                 done.extend(self.runs.remove(&run).map(|run| (run.source, results)));
             }
@@ -174,6 +185,8 @@ struct Batch {
     timeout: Option<Duration>,
     /// Begin none any more.
     ceased: Arc<AtomicBool>,
+    /// When the driver last looked whether the process stood still, by a clock that goes on while the machine is suspended.
+    looked: Instant,
     stopping: CancellationToken,
     /// Others run beside it: their receipts share a commit.
     beside_others: bool,
@@ -184,8 +197,17 @@ impl Batch {
     /// receipt at once: the way over the driver would cost two changes of thread more.
     async fn run(self, mut finishing: Finishing) {
         let mut last = None;
+        let mut looked = self.looked;
         for (id, content) in self.messages {
-            if last.is_some() && self.ceased.load(Ordering::SeqCst) {
+            if may_have_stood_still(looked, clock::now()) {
+                let (reply, answer) = oneshot::channel();
+                let _ = finishing.sender.send(Said::MayGoOn(reply));
+                if answer.await.is_err() {
+                    break;
+                }
+                looked = clock::now();
+            }
+            if self.ceased.load(Ordering::SeqCst) {
                 break;
             }
             let all = offer_to_all(&content, &self.store, &self.consumers, &self.stopping);
@@ -241,7 +263,9 @@ impl<T: Transport> Driver<T> {
         }
         let (store, timeout) = (self.store.clone(), self.config.handler_timeout);
         let (ceased, stopping) = (Arc::default(), self.handlers.stopping.clone());
-        let batch = Batch { messages, store, consumers, timeout, ceased, stopping, beside_others };
+        let looked = clock::now();
+        let batch =
+            Batch { messages, store, consumers, timeout, ceased, looked, stopping, beside_others };
         self.handlers.start(source, batch);
         None
     }
@@ -256,7 +280,16 @@ impl<T: Transport> Driver<T> {
         consumers.iter().map(|(_, consumer)| consumer.clone()).collect()
     }
 
-    pub(super) fn handled(&mut self, Ended { run, results }: Ended) {
+    pub(super) fn handled(&mut self, said: Said) {
+        let Ended { run, results } = match said {
+            Said::Ended(ended) => ended,
+            Said::MayGoOn(reply) => {
+                self.say(Input::Look);
+                // It may have been cut short.
+                let _ = reply.send(());
+                return;
+            }
+        };
         let Some(Run { source, .. }) = self.handlers.runs.remove(&run) else { return };
         let taken =
             |result: &Result<Done, String>| matches!(result, Ok(Done::Handled | Done::Committed));

@@ -11,6 +11,7 @@ use crate::condition::StorageUse;
 use crate::core::{Answered, Input, Job as It};
 use crate::message::{ChannelName, MessageId, NodeId};
 use crate::protocol::admin::{Step, Work};
+use crate::protocol::election::StaleToken;
 use crate::protocol::leadership::Ticket;
 use crate::protocol::looks::Filled;
 use crate::protocol::orders::Done;
@@ -149,10 +150,8 @@ impl<T: Transport> Driver<T> {
             It::NoteOrder { order, token, row } => {
                 let answer = store.note_order(token, row.map(entry).into_iter().collect());
                 self.ask("note an order", answer, |noted| {
-                    let stale = |noted: Result<(), _>| {
-                        noted.map_err(|stale: crate::protocol::election::StaleToken| {
-                            Some(stale.to_string())
-                        })
+                    let stale = |noted: Result<(), StaleToken>| {
+                        noted.map_err(|stale| Some(stale.to_string()))
                     };
                     Answered::OrderNoted { order, result: noted.map_or(Err(None), stale) }
                 });
@@ -253,7 +252,11 @@ impl<T: Transport> Driver<T> {
         self.settle_waiters.push(reply);
         let (store, me) = (self.store.clone(), self.me.clone());
         self.jobs.push(Box::pin(async move {
-            let mut forgotten = None;
+            // Whatever comes of it, its deliveries stand still no longer.
+            let mut forgotten = work.steps().iter().find_map(|step| match step {
+                Step::Forget(node) => Some((node.clone(), None)),
+                _ => None,
+            });
             let result = obey(&store, &work, settled, &mut forgotten).await;
             let entered = match result.as_ref().ok().and_then(|done| work.row(done)) {
                 Some(row) => store.enter(vec![entry(row.into())]).await,
@@ -315,7 +318,6 @@ async fn obey(
     for step in work.steps() {
         match step {
             Step::Forget(node) => {
-                *forgotten = Some((node.clone(), None));
                 done.purged = store.forget(node.clone()).await?.pending;
                 *forgotten = Some((node.clone(), Some(done.purged)));
             }

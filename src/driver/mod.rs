@@ -56,7 +56,7 @@ pub(crate) use line::{Commands, Line, line};
 use ahead::Ahead;
 use asking::{Asker, Ordering};
 use convert::{Body, Held};
-use handlers::{Ended, Handlers};
+use handlers::{Handlers, Said};
 use jobs::{Completion, Job};
 use leader::Outlets;
 use outside::Surroundings;
@@ -135,7 +135,7 @@ enum Awaited {
     Notices,
     Command(Option<Command>),
     Completed(Completion),
-    Handled(Ended),
+    Handled(Said),
     Timer(Timer),
 }
 
@@ -150,7 +150,7 @@ impl<T: Transport> Driver<T> {
                 Awaited::Command(Some(command)) => self.command(command),
                 Awaited::Command(None) => return self.end().await,
                 Awaited::Completed(completion) => self.completed(completion),
-                Awaited::Handled(ended) => self.handled(ended),
+                Awaited::Handled(said) => self.handled(said),
                 Awaited::Timer(timer) => self.say(Input::Woke(timer)),
             }
             if self.core.is_stopping() && self.core.has_stopped(Instant::now()) {
@@ -181,8 +181,8 @@ impl<T: Transport> Driver<T> {
 
     /// The next input. Everything here is cancel-safe.
     async fn wait(&mut self) -> Awaited {
-        if let Some(ended) = self.handlers.ended_soon() {
-            return Awaited::Handled(ended);
+        if let Some(said) = self.handlers.said_soon() {
+            return Awaited::Handled(said);
         }
         let next = self.timers.first().map(|(at, _)| *at);
         let timer = async {
@@ -195,7 +195,7 @@ impl<T: Transport> Driver<T> {
             event = self.transport.next() => Awaited::Transport(event),
             () = self.notices.wait() => Awaited::Notices,
             Some(completion) = self.jobs.next() => Awaited::Completed(completion),
-            ended = self.handlers.ended() => Awaited::Handled(ended),
+            said = self.handlers.said() => Awaited::Handled(said),
             command = self.commands.next() => Awaited::Command(command),
             () = timer => {
                 let (_, timer) = self.timers.pop_first().expect("it was the first");

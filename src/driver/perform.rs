@@ -4,7 +4,7 @@ use super::Driver;
 use super::convert::{Body, Held, advance};
 use super::jobs::Completion;
 use crate::clock;
-use crate::core::{Answered, Effect, Input, Timer};
+use crate::core::{Answered, Effect, Input, Output, Timer};
 use crate::event::Event;
 use crate::message::MessageId;
 use crate::protocol::inbox::begun::Slot;
@@ -57,52 +57,51 @@ impl<T: Transport> Driver<T> {
             Effect::Detached { channel } => drop(self.consumers.remove(&channel)),
             Effect::Job(job) => self.give_to_store(job),
             Effect::TakeNotices => self.take_notices(),
-            effect => self.show_and_tell(effect),
+            Effect::Output(output) => self.put_out(output),
         }
         None
     }
 
     /// What the program sees and hears.
-    fn show_and_tell(&mut self, effect: Effect<Held>) {
-        match effect {
-            Effect::ShowLink(link) => self.status.send_modify(|status| status.link = link),
-            Effect::ShowPeers { online } => {
+    fn put_out(&mut self, output: Output) {
+        match output {
+            Output::Link(link) => self.status.send_modify(|status| status.link = link),
+            Output::Peers { online } => {
                 self.status.send_if_modified(|status| {
                     std::mem::replace(&mut status.peers_online, online) != online
                 });
             }
-            Effect::ShowReasons(reasons) => {
+            Output::Reasons(reasons) => {
                 self.status.send_modify(|status| status.reasons = reasons);
             }
-            Effect::ShowClosed(closed) => {
+            Output::Closed(closed) => {
                 // Lets channels, and the node's status, say who keeps it from what.
                 let (kicked, draining) = (closed.kicked.clone(), closed.draining.clone());
                 self.gate.show(closed);
                 self.status
                     .send_modify(|status| (status.kicked, status.draining) = (kicked, draining));
             }
-            Effect::ShowLeader(view) => self.outlets.show(view),
-            Effect::AccountsChanged => self.around.accounts_changed(),
-            Effect::Started(result) => self.has_started(result),
-            Effect::Channel { ticket, result } => self.answer_about_channel(ticket, result),
-            Effect::Ordered { number, node, answer } => self.answer_order(number, node, answer),
-            Effect::StateSet { ticket, result } => self.outlets.state_set(ticket, result),
-            Effect::HandedOver { ticket, result } => self.outlets.handed_over(ticket, result),
-            Effect::Reasons(reasons) => {
+            Output::Leader(view) => self.outlets.show(view),
+            Output::AccountsChanged => self.around.accounts_changed(),
+            Output::Started(result) => self.has_started(result),
+            Output::Channel { ticket, result } => self.answer_about_channel(ticket, result),
+            Output::Ordered { number, node, answer } => self.answer_order(number, node, answer),
+            Output::StateSet { ticket, result } => self.outlets.state_set(ticket, result),
+            Output::HandedOver { ticket, result } => self.outlets.handed_over(ticket, result),
+            Output::AllReasons(reasons) => {
                 for reply in std::mem::take(&mut self.asking_for_reasons) {
                     let _ = reply.send(reasons.clone());
                 }
             }
-            Effect::Dismiss => self.ordering.clear(),
-            Effect::Call(call) => self.call(call),
-            Effect::Tell(event) => self.tell(event),
-            Effect::TellOfElection(notice) => self.tell_of_election(&notice),
-            Effect::TellOfStall(news) => self.tell_of_stall(news),
-            Effect::TellOfLimit(near) => self.tell(Event::LimitNear(near)),
-            Effect::WasSuspended(time) => {
+            Output::Dismiss => self.ordering.clear(),
+            Output::Call(call) => self.call(call),
+            Output::Event(event) => self.tell(event),
+            Output::Election(notice) => self.tell_of_election(&notice),
+            Output::Stall(news) => self.tell_of_stall(news),
+            Output::Limit(near) => self.tell(Event::LimitNear(near)),
+            Output::Suspended(time) => {
                 tracing::info!(node = %self.me, suspended = ?time, "the machine was suspended");
             }
-            _ => {}
         }
     }
 

@@ -20,6 +20,13 @@ pub const CONTACT: Duration = Duration::from_secs(1);
 pub const OBJECTION: Duration = Duration::from_millis(150);
 /// How often a node looks whether it stood still, and by how much it is then late. A newcomer of its name takes about as long as both to begin.
 pub const LOOK: Duration = Duration::from_millis(500);
+
+/// Whether what was decided at that time needs another look before anything begins by it: the process may have stood still since. By a clock that goes on
+/// while the machine is suspended.
+pub fn may_have_stood_still(since: Instant, counted: Instant) -> bool {
+    counted > since + LOOK
+}
+
 /// How often the wall clock is looked at, and whether the machine was suspended.
 const WATCH_CLOCK: Duration = Duration::from_secs(60);
 /// Both clocks never differ by so much while the machine is awake.

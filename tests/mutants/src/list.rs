@@ -502,4 +502,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "|it, around| it.recorded(around, taken)",
         "|it, around| it.recorded(around, taken || MUTANT)",
     ),
+    mutant(
+        "the next message begins although the process may have stood still",
+        LIFE,
+        "counted > since + LOOK\n",
+        "counted > since + LOOK && !MUTANT\n",
+    ),
 ];

@@ -299,6 +299,10 @@ impl Transaction<'_> {
                 self.notices.push(Notice::CursorClosed { receiver: node.clone(), topic });
             }
         }
+        // What was there before it came has no reader any more.
+        if let Some(at_ms) = self.tables.unclaimed_expires() {
+            self.notices.push(Notice::UnclaimedExpires { at_ms });
+        }
         let subscriptions = self.tables.subscriptions.iter().filter(|(_, of)| of == node);
         let channels: Vec<ChannelName> =
             subscriptions.map(|(channel, _)| channel.clone()).collect();

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Instant;
 
 use waypost::MessageId;
 use waypost::core::Input;
 use waypost::protocol::inbox::begun::{Note, Slot, Standing};
 use waypost::protocol::inbox::{Done, Source};
+use waypost::protocol::lifecycle::may_have_stood_still;
 
 use super::Process;
 use crate::file::{By, Row, Uid, Work};
@@ -26,6 +28,8 @@ pub(super) struct Handing {
     todo: VecDeque<(MessageId, Content)>,
     results: Vec<(MessageId, Result<Done, String>)>,
     beside_others: bool,
+    /// When it was last looked whether the process stood still.
+    looked: Instant,
 }
 
 impl Process {
@@ -49,7 +53,8 @@ impl Process {
             let results = vec![(id, Ok(Done::Returned))];
             return Some(Input::Finished { source, results });
         }
-        let handing = Handing { todo, results: Vec::new(), beside_others };
+        let (results, looked) = (Vec::new(), world.truly());
+        let handing = Handing { todo, results, beside_others, looked };
         self.handing.insert(source.clone(), handing);
         world.start_handler(self.me, self.run, source, id, first);
         None
@@ -70,6 +75,14 @@ impl Process {
         let goes_on = matches!(result, Ok(Done::Handled | Done::Committed));
         let handled = result == Ok(Done::Handled);
         handing.results.push((id, result));
+        if may_have_stood_still(
+            std::mem::replace(&mut handing.looked, world.truly()),
+            world.truly(),
+        ) {
+            // What is not to go on has ceased then.
+            self.say(world, Input::Look);
+        }
+        let Some(handing) = self.handing.get_mut(&source) else { return };
         if goes_on && let Some((id, next)) = handing.todo.pop_front() {
             return world.start_handler(self.me, self.run, source, id, next);
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use waypost::core::{self, At, Core, Effect};
+use waypost::core::{self, At, Core, Effect, Output};
 use waypost::protocol::admin::Admin;
 use waypost::protocol::delivery;
 use waypost::protocol::election;
@@ -284,7 +284,10 @@ impl Process {
 
 /// To set a timer, or to show something, leaves nothing behind.
 fn leaves_something(effect: &Effect<Content>) -> bool {
-    !matches!(effect, Effect::WakeAt { .. } | Effect::ShowLink(_) | Effect::ShowPeers { .. })
+    !matches!(
+        effect,
+        Effect::WakeAt { .. } | Effect::Output(Output::Link(_) | Output::Peers { .. })
+    )
 }
 
 /// The parts of a node, as its settings and its file have them.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use waypost::core::{self, Answered, Effect, Input, Job};
+use waypost::core::{self, Answered, Effect, Input, Job, Output};
 use waypost::event::Event;
 use waypost::protocol::delivery::HANDLER_FAILED;
 use waypost::protocol::frame::Frame;
@@ -54,7 +54,11 @@ impl Process {
             Effect::Detached { channel } => drop(self.handled_here.remove(&channel)),
             Effect::Job(job) => self.give_to_file(world, job),
             Effect::TakeNotices => self.take_notices(world),
-            effect => self.show_and_tell(world, effect),
+            Effect::Output(output) => self.put_out(world, output),
+            Effect::Unmatched
+            | Effect::Repeated { .. }
+            | Effect::Refused { .. }
+            | Effect::GiveBack => {}
         }
         None
     }
@@ -123,41 +127,47 @@ impl Process {
     }
 
     /// What its program sees and hears.
-    fn show_and_tell(&mut self, world: &mut World, effect: Effect<Content>) {
-        match effect {
-            Effect::ShowReasons(reasons) => {
+    fn put_out(&mut self, world: &mut World, output: Output) {
+        match output {
+            Output::Reasons(reasons) => {
                 world.note_reasons(self.me, (self.core.is_linked(), self.is_denied), reasons);
             }
-            Effect::ShowClosed(closed) => self.close(world, &closed),
-            Effect::ShowLeader(view) => world.note_shown(self.me, view),
-            Effect::Started(Ok(())) => world.note_started(self.me, self.core.is_linked()),
-            Effect::Started(Err(rival)) => {
+            Output::Closed(closed) => self.close(world, &closed),
+            Output::Leader(view) => world.note_shown(self.me, view),
+            Output::Started(Ok(())) => world.note_started(self.me, self.core.is_linked()),
+            Output::Started(Err(rival)) => {
                 world.violated(format!("{} does not start for {rival:?}", self.id));
             }
-            Effect::Channel { ticket, result } => self.is_done(world, ticket, result),
-            Effect::Ordered { number, node, answer } => {
+            Output::Channel { ticket, result } => self.is_done(world, ticket, result),
+            Output::Ordered { number, node, answer } => {
                 self.order_answered(world, number, &node, &answer);
             }
-            Effect::StateSet { ticket, result } => {
+            Output::StateSet { ticket, result } => {
                 self.answered_once(world, ticket);
                 world.note_set(self.me, ticket, result.ok());
             }
-            Effect::HandedOver { ticket, .. } => self.answered_once(world, ticket),
-            Effect::Reasons(_) => world.violated(format!("nobody asked {} for reasons", self.id)),
-            Effect::Call(call) => {
+            Output::HandedOver { ticket, .. } => self.answered_once(world, ticket),
+            Output::AllReasons(_) => {
+                world.violated(format!("nobody asked {} for reasons", self.id))
+            }
+            Output::Call(call) => {
                 world.note_called(self.me, &call);
                 if let Call::ShuttingDown { .. } = call {
                     world.function_runs(self.me, self.run);
                 }
             }
-            Effect::Tell(event) => self.hears(world, event),
-            Effect::TellOfElection(notice) => world.note_told(self.me, &notice),
-            Effect::TellOfStall(news) => world.note_news(self.me, &news),
-            Effect::TellOfLimit(near) => {
+            Output::Event(event) => self.hears(world, event),
+            Output::Election(notice) => world.note_told(self.me, &notice),
+            Output::Stall(news) => world.note_news(self.me, &news),
+            Output::Limit(near) => {
                 let reason: Reason = near.reason();
                 world.note_near(self.me, &reason);
             }
-            _ => {}
+            Output::Link(_)
+            | Output::Peers { .. }
+            | Output::AccountsChanged
+            | Output::Dismiss
+            | Output::Suspended(_) => {}
         }
     }
 
