@@ -45,15 +45,15 @@ fn every_seed_keeps_the_promises() {
 /// They found something once, in the nodes or in this model, and lie beyond those that every run tries.
 #[test]
 fn seeds_that_once_found_something_keep_the_promises() {
-    const SEEDS: [u64; 21] = [
+    const SEEDS: [u64; 20] = [
         3_899, 6_318, 7_781, 8_552, 12_933, 14_980, 15_216, 15_916, 20_587, 21_553, 24_688, 25_714,
-        27_270, 32_547, 33_426, 48_052, 49_972, 61_533, 68_673, 94_715, 2_014_123,
+        27_270, 32_547, 33_426, 48_052, 49_972, 61_533, 68_673, 94_715,
     ];
     for seed in SEEDS {
         runner::run(Plan::without_election(seed));
     }
-    const WITH_ELECTIONS: [u64; 5] = [5_206, 28_206, 1_016_767, 1_038_002, 2_010_106];
-    for seed in WITH_ELECTIONS {
+    const AS_THEY_ARE_DRAWN: [u64; 6] = [5_206, 28_206, 1_016_767, 1_038_002, 2_010_106, 2_014_123];
+    for seed in AS_THEY_ARE_DRAWN {
         runner::run(Plan::from_seed(seed));
     }
 }
