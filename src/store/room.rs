@@ -86,6 +86,12 @@ pub(super) struct Room {
     pub(super) last_page: Option<u64>,
 }
 
+const fn kept_of(limit: u64) -> u64 {
+    let (hundredth, eighth) = (limit / 100, limit / 8);
+    let kept = if hundredth > KEPT_BYTES { hundredth } else { KEPT_BYTES };
+    if kept < eighth { kept } else { eighth }
+}
+
 impl Room {
     /// Looks at the disk, and fills the reserve if it can.
     pub(super) fn new(
@@ -193,12 +199,12 @@ impl Room {
     /// Where the disk ends for the database, and where the limit does, in pages.
     fn ends(&self, whose: Whose) -> (u64, u64) {
         let (reserve, free) = (self.reserve.bytes(), self.free_bytes / 2);
-        let (growth, kept) = match whose {
-            Whose::New if self.disk_full => (0, self.kept_bytes()),
-            Whose::New => (reserve / 4 * 3 + free, self.kept_bytes()),
-            Whose::Upkeep => (reserve + free, 0),
+        let (growth, kept, kept_of_file) = match whose {
+            Whose::New if self.disk_full => (0, self.kept_bytes(), self.kept_of_file()),
+            Whose::New => (reserve / 4 * 3 + free, self.kept_bytes(), self.kept_of_file()),
+            Whose::Upkeep => (reserve + free, 0, 0),
         };
-        let file_limit = self.file_limit.saturating_sub(kept) / self.page_bytes;
+        let file_limit = self.file_limit.saturating_sub(kept_of_file) / self.page_bytes;
         let disk = (self.file_pages + growth / self.page_bytes).min(file_limit);
         #[cfg(test)]
         let disk = self.last_page.map_or(disk, |last| last.min(disk));
@@ -213,8 +219,12 @@ impl Room {
     }
 
     fn kept_bytes(&self) -> u64 {
-        let limit = self.limit_bytes();
-        KEPT_BYTES.max(limit / 100).min(limit / 8)
+        kept_of(self.limit_bytes())
+    }
+
+    /// The same of the largest file that this process may write, which can be far below what all files may take.
+    fn kept_of_file(&self) -> u64 {
+        kept_of(self.limit_bytes().min(self.file_limit))
     }
 
     /// Free pages that are left to settling and deleting in a database of this size that cannot grow.

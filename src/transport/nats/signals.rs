@@ -239,11 +239,24 @@ fn trouble(servers: &[Server], problem: Option<String>) -> Option<Trouble> {
     Some(Trouble::Unreachable(outage, texts.join("; ")))
 }
 
+/// What the encryption says in words that nobody outside it knows, and what it means.
+const MEANS: [(&str, &str); 2] = [
+    (
+        "CaUsedAsEndEntity",
+        "the server's certificate is an authority's own (self-signed): give it one with basicConstraints=CA:FALSE, which an authority that is trusted \
+         here has signed",
+    ),
+    ("InvalidContentType", "what answers there speaks no TLS"),
+];
+
 /// The client and the encryption put their own words for the kind before what somebody said.
 fn plain(error: &str) -> &str {
     let mut words = error.rsplit_once("nats: ").map_or(error, |(_, words)| words);
     for kind in ["failed signing nonce: ", "IO error: ", "TLS error: ", "unexpected error: "] {
         words = words.strip_prefix(kind).unwrap_or(words);
+    }
+    if let Some((_, means)) = MEANS.iter().find(|(said, _)| words.contains(said)) {
+        return means;
     }
     words.strip_prefix("AuthError(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(words)
 }
@@ -376,6 +389,12 @@ mod tests {
         assert_eq!(words(file, None), told);
         let limit = "IO error: nats: maximum connections exceeded";
         assert_eq!(words(limit, None).1, refused);
+        let own = "IO error: invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))";
+        let (text, outage) = words(own, None);
+        assert!(text.contains("self-signed") && outage == trust, "{text}");
+        let (text, outage) =
+            words("IO error: received corrupt message of type InvalidContentType", None);
+        assert!(text.ends_with("what answers there speaks no TLS") && outage == trust, "{text}");
     }
 
     #[test]

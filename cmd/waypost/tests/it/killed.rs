@@ -172,6 +172,16 @@ fn a_limit_of_the_process_is_named_and_nothing_panics() {
     assert!(ended.err.contains("too large") || ended.err.contains("full"), "{}", ended.err);
     here.run("send chat hi --id alice --flush 0").expect_code(0);
     here.run("db check --id alice").expect_code(0);
+    // One far above what the file takes is in nobody's way, in blocks of half a KiB or one.
+    std::fs::write(here.path("lines"), "a line\n".repeat(50)).expect("written");
+    for blocks in [20_000, 200_000] {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -f {blocks}; exec \"$0\" \"$@\" < lines");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_waypost")]);
+        let send = format!("send chat --lines --id dan-{blocks} --flush 0");
+        let sent = Running::new(here.wrap(shell, &send)).ended().expect_code(0);
+        assert_eq!(sent.text().lines().count(), 50, "{}", sent.err);
+    }
 }
 
 /// Before it runs, by the allocator, by SQLite at the start, and while it runs.
