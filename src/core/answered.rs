@@ -3,6 +3,7 @@
 use super::{Answered, Core, Effect, Job, NotDone, Output, Outside, Turn};
 use crate::event::Event;
 use crate::message::{ChannelName, Mode, StartAt};
+use crate::protocol::frame::Frame;
 use crate::protocol::leadership::Ticket;
 use crate::protocol::lifecycle::Lifecycle;
 use crate::protocol::peers::Peers;
@@ -143,6 +144,8 @@ impl<B: Clone, C> Core<B, C> {
     {
         let told = self.with_looks(turn, |it, around| it.report(around, pending, about));
         (report.reasons, report.reasons_left) = told;
+        // A frame that the server does not take would be no answer.
+        while Frame::Report(report.clone()).encode().len() > self.max_frame && report.cut() {}
         self.with_admin(turn, |it, around| it.report(around, report));
     }
 }

@@ -202,6 +202,9 @@ impl<T: Transport> Driver<T> {
                 tracing::error!(node = %self.me, %error, "the master's state does not fit through the NATS server: raise its max_payload");
                 self.tell(Event::Denied { reason: format!("the state does not fit: {error}") });
             }
+            (Address::Node(_) | Address::Order(_), Err(error @ PublishError::TooLarge { .. })) => {
+                tracing::warn!(node = %self.me, %error, "an answer or an order does not fit through the NATS server: raise its max_payload");
+            }
             (_, Ok(()) | Err(_)) => {}
         }
     }

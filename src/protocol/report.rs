@@ -95,6 +95,23 @@ pub struct Report {
     pub truncated: bool,
 }
 
+impl Report {
+    /// Leaves away half of what is in its lists, and the state. Whether anything was left to be left away.
+    pub(crate) fn cut(&mut self) -> bool {
+        let Self { channels, peers, accounts, reasons, .. } = self;
+        let before = channels.len() + peers.len() + accounts.len() + reasons.len();
+        let had_state = self.state.take().is_some();
+        channels.truncate(channels.len() / 2);
+        peers.truncate(peers.len() / 2);
+        accounts.truncate(accounts.len() / 2);
+        let left_away = reasons.len() - reasons.len() / 2;
+        reasons.truncate(reasons.len() / 2);
+        self.reasons_left += left_away as u64;
+        self.truncated = true;
+        before > 0 || had_state
+    }
+}
+
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

@@ -184,6 +184,9 @@ pub(crate) fn acquire(path: &Path, holder: &Holder) -> Result<FileLock, OpenErro
 }
 
 fn establish(path: &Path, found: Found) -> Result<Connections, OpenError> {
+    if !matches!(found, Found::Database(_)) {
+        warn_of_remains(path);
+    }
     // Dropped after the connections.
     let mut undo = None;
     match found {
@@ -208,6 +211,15 @@ fn establish(path: &Path, found: Found) -> Result<Connections, OpenError> {
         undo.keep();
     }
     Ok(connections)
+}
+
+/// A node's file that was removed or emptied while no process had it leaves its reserve behind. It is begun anew all the same, as whoever removes it
+/// expects; whoever did not is to hear of it.
+fn warn_of_remains(path: &Path) {
+    let reserve = beside(path, "-reserve");
+    if fs::metadata(&reserve).is_ok_and(|found| found.len() > 0) {
+        tracing::warn!(path = %path.display(), "a node's file was here, as {} shows, and is gone or empty: a new one is begun, and what waited in the old one is not in it; if that was not meant, end this process and restore a backup (waypost db restore)", reserve.display());
+    }
 }
 
 /// Private to its owner from the first moment; SQLite gives its companions the same mode.

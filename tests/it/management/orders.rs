@@ -357,3 +357,20 @@ async fn a_node_and_an_operator_see_the_whole_network() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_server_would_not_take_comes_shorter() {
+    let (server, dir) =
+        (NatsServer::with_config("max_payload: 4096"), tempfile::tempdir().expect("a folder"));
+    let (hq, bob) = pair(&server, &dir).await;
+    let out = bob.join("many", Mode::Writer).await.expect("joined");
+    // An account each.
+    for n in 0..100 {
+        out.send(NewMessage::text("x").to(format!("receiver-{n:04}"))).await.expect("sent");
+    }
+    let report = hq.statistics_of("bob").await.expect("it answers");
+    assert!(report.truncated && !report.accounts.is_empty(), "{}", report.accounts.len());
+    for node in [hq, bob] {
+        node.shutdown().await;
+    }
+}

@@ -476,3 +476,19 @@ fn p5_a_frozen_node_that_comes_back_handles_nothing_that_another_of_its_name_han
     assert_eq!(all, ["m2", "m3", "m4"], "{printed_first:?} {printed_second:?}");
     assert!(printed_first.contains("m4"), "the first one goes on: {printed_second:?}");
 }
+
+#[test]
+fn a_file_that_is_gone_or_empty_is_told_where_something_is_left_of_it() {
+    let here = Program::new(NOWHERE);
+    let send = "send chat hi --id alice --to bob --flush 0";
+    let says = "a node's file was here";
+    assert!(!here.run(send).expect_code(0).err.contains(says));
+    assert!(!here.run(send).expect_code(0).err.contains(says));
+    let file = here.path("waypost-alice.db");
+    std::fs::write(&file, "").expect("emptied");
+    here.run(send).says(0, says);
+    assert!(!here.run(send).expect_code(0).err.contains(says));
+    std::fs::remove_file(&file).expect("it is there");
+    here.run(send).says(0, says);
+    here.run("db check --id alice").expect_code(0);
+}
