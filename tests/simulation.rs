@@ -52,7 +52,8 @@ fn seeds_that_once_found_something_keep_the_promises() {
     for seed in SEEDS {
         runner::run(Plan::without_election(seed));
     }
-    const AS_THEY_ARE_DRAWN: [u64; 6] = [5_206, 28_206, 1_016_767, 1_038_002, 2_010_106, 2_014_123];
+    const AS_THEY_ARE_DRAWN: [u64; 7] =
+        [5_206, 28_206, 1_016_767, 1_038_002, 2_010_106, 2_014_123, 3_005_708];
     for seed in AS_THEY_ARE_DRAWN {
         runner::run(Plan::from_seed(seed));
     }

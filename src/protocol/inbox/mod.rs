@@ -347,10 +347,20 @@ impl<B> Inbox<B> {
             out.push(Action::Gap { source: source.clone(), gap: Gap::Skipped(skipped) });
         }
         if let Some(sender_says) = previous.filter(|previous| Some(*previous) > last) {
-            let gap = Gap::WeWentBack { sender_says };
-            out.push(Action::Gap { source: source.clone(), gap });
+            if !self.was_taken_before(source, sender_says) {
+                let gap = Gap::WeWentBack { sender_says };
+                out.push(Action::Gap { source: source.clone(), gap });
+            }
             self.remember(source, Some(sender_says));
         }
+    }
+
+    /// Whether this very message was taken under another store id of the sender's file: it turned out to be an older copy of itself after we had
+    /// acknowledged the message, and before another had.
+    fn was_taken_before(&self, source: &Source, id: MessageId) -> bool {
+        self.last.iter().any(|(other, last)| {
+            *last == id && other.sender == source.sender && other.stream == source.stream
+        })
     }
 
     /// Why a frame is not taken now.

@@ -310,6 +310,19 @@ fn gaps_are_told_once() {
 }
 
 #[test]
+fn what_was_taken_under_the_senders_old_store_id_is_not_missing_under_its_new_one() {
+    let mut bench = Bench::new(4);
+    bench.frame("a", &[5]);
+    bench.take("a", 5);
+    let source = Source { store: StoreId::from_u128(2), ..source("a") };
+    let messages = vec![Incoming { id: id(8), bytes: 10, body: 8 }];
+    let (previous, ack_timeout) = (Some(id(5)), Duration::from_secs(9));
+    let arrival = Arrival { source: source.clone(), previous, skipped: 0, ack_timeout, messages };
+    let handed = Action::Handle { source, messages: vec![(id(8), 8)], note: None };
+    assert_eq!(bench.say(Event::Frame(arrival)), [handed]);
+}
+
+#[test]
 fn p8_a_sender_that_invents_store_ids_costs_a_bounded_table() {
     let mut bench = Bench::new(4);
     for n in 1..1000 {
