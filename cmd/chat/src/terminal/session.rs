@@ -34,6 +34,8 @@ pub(crate) struct Session {
     shown: VecDeque<Key>,
     first: usize,
     numbers: BTreeMap<Key, usize>,
+    /// The marks of those, as they were told last.
+    marked: BTreeMap<Key, Mark>,
     unread: Vec<Key>,
     /// Messages that were there before this began, and were not shown then.
     earlier: BTreeSet<Key>,
@@ -56,6 +58,7 @@ impl Session {
             shown,
             first: 1,
             numbers,
+            marked: BTreeMap::new(),
             unread: Vec::new(),
             earlier: BTreeSet::new(),
             link: None,
@@ -187,6 +190,7 @@ impl Session {
             && let Some(oldest) = self.shown.pop_front()
         {
             self.numbers.remove(&oldest);
+            self.marked.remove(&oldest);
             self.first += 1;
         }
         number
@@ -211,8 +215,12 @@ impl Session {
         self.say(&what).await;
     }
 
-    async fn mark(&self, key: &Key, mark: Mark, in_words: bool) {
+    /// Once: whoever reads on has read all before that, of which most is known.
+    async fn mark(&mut self, key: &Key, mark: Mark, in_words: bool) {
         let Some(number) = self.numbers.get(key).copied() else { return };
+        if self.marked.insert(key.clone(), mark) == Some(mark) {
+            return;
+        }
         let words = in_words.then(|| {
             let (star, called) = (self.colours.dim("*"), paint::called(key.id));
             format!("{star} #{called} {}", paint::in_words(mark))

@@ -198,6 +198,32 @@ fn marks_are_told_in_words_where_their_place_is_not_known() {
 }
 
 #[test]
+fn that_a_message_out_of_reach_is_read_is_told_once() {
+    let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
+    let nats = server.url();
+    let mut alice = Chat::in_terminal(folder.path(), &nats, "alice", NO_WEB);
+    let bob = Chat::in_terminal(folder.path(), &nats, "bob", NO_WEB);
+    bob.expect("is here");
+    alice.expect("is here");
+    // More than the terminal has rows, so that the first ones cannot be painted over any more.
+    let mut names = Vec::new();
+    for number in 0..30 {
+        alice.write(&format!("number {number}\r"));
+        names.push(alice.called(&format!("alice: number {number}")));
+        bob.expect(&format!(": number {number}"));
+    }
+    alice.write("the last\r");
+    alice.expect_rows("it is read", |rows| {
+        rows.iter().any(|row| row.contains("the last") && row.contains("✓✓"))
+    });
+    let told = alice.shown();
+    for name in names {
+        let times = told.matches(&format!("{name} read by everybody")).count();
+        assert!(times <= 1, "{name} is told {times} times:\n{told}");
+    }
+}
+
+#[test]
 fn narrow_terminals_and_new_sizes_leave_no_torn_line() {
     let (server, folder) = (NatsServer::start(), tempfile::tempdir().expect("a folder"));
     let nats = server.url();

@@ -75,7 +75,7 @@ impl Session {
         self.link(link.connected, &link.reason, link.since.elapsed(), hub.waiting()).await;
         self.show_presence(hub.online()).await;
         let own = self.shown.iter().rev().filter(|key| key.sender == *hub.me());
-        for key in own.take(MARKS_AGAIN) {
+        for key in &own.take(MARKS_AGAIN).cloned().collect::<Vec<_>>() {
             if let Some(mark) = hub.mark(key.id) {
                 self.mark(key, mark, false).await;
             }
