@@ -41,7 +41,6 @@ const BEHIND: &str = "looks/behind.rs";
 
 const CORE: &str = "../core/mod.rs";
 const ROUTES: &str = "../core/routes.rs";
-const FRAMES: &str = "../core/frames.rs";
 const LINK: &str = "../core/link.rs";
 const ANSWERED: &str = "../core/answered.rs";
 
@@ -377,24 +376,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if self.lifecycle.is_late(at.counted) && !MUTANT {",
     ),
     mutant(
-        "what waits for a reader that leaves is sent while it is given up",
-        ROUTES,
-        "It::Unsubscribe { node, channel } => {\n                self.outbound.stand_still(node.clone());",
-        "It::Unsubscribe { node, channel } => {\n                if !MUTANT { self.outbound.stand_still(node.clone()); }",
-    ),
-    mutant(
-        "what waits for a peer is sent while that is forgotten",
-        ROUTES,
-        "It::Forget { node } => {\n                self.outbound.stand_still(node.clone());",
-        "It::Forget { node } => {\n                if !MUTANT { self.outbound.stand_still(node.clone()); }",
-    ),
-    mutant(
-        "deliveries do not hear that a peer is gone",
-        ROUTES,
-        "self.deliver(turn, &node, delivery::Event::Offline);",
-        "if !MUTANT { self.deliver(turn, &node, delivery::Event::Offline); }",
-    ),
-    mutant(
         "the inbox does not hear who takes a channel's messages",
         ROUTES,
         "self.receive(turn, inbox::Event::Consumer { channel, consumer });",
@@ -405,24 +386,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ROUTES,
         "It::Changed => self.with_leadership(turn, Leadership::peers_changed),",
         "It::Changed if MUTANT => {}\n            It::Changed => self.with_leadership(turn, Leadership::peers_changed),",
-    ),
-    mutant(
-        "a sender that nobody knows is not asked who it is",
-        ROUTES,
-        "It::Unknown { sender } => return self.meet(turn, membership::Event::Unknown(sender)),",
-        "It::Unknown { .. } if MUTANT => return,\n            It::Unknown { sender } => return self.meet(turn, membership::Event::Unknown(sender)),",
-    ),
-    mutant(
-        "a channel that was left is not announced when its last message ends",
-        ROUTES,
-        "if self.peers.is_parting() {",
-        "if self.peers.is_parting() && !MUTANT {",
-    ),
-    mutant(
-        "deliveries sleep on after the machine was suspended",
-        ROUTES,
-        "self.deliver_all(turn, || delivery::Event::Woke);",
-        "if !MUTANT { self.deliver_all(turn, || delivery::Event::Woke); }",
     ),
     mutant(
         "a receiver whose queue was purged at an order stands still for good",
@@ -437,52 +400,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "It::Hold(_) if MUTANT => {}\n            It::Hold(held) => self.with_peers(turn, |it, around| it.hold(around, held)),",
     ),
     mutant(
-        "an order is obeyed before what is settled is on its way to the file",
-        ROUTES,
-        "turn.out.push_back(Effect::Job(Job::Execute(work)));\n        self.with_outbound(turn, Outbound::record);",
-        "turn.out.push_back(Effect::Job(Job::Execute(work)));\n        if !MUTANT { self.with_outbound(turn, Outbound::record); }",
-    ),
-    mutant(
         "a channel that was left at an order is read on",
         ROUTES,
         "It::Left(channel) => self.has_left(turn, channel),",
         "It::Left(_) if MUTANT => {}\n            It::Left(channel) => self.has_left(turn, channel),",
     ),
     mutant(
-        "a role that was handed over frees no stop",
-        ROUTES,
-        "It::Free => return self.lifecycle.handed_over(),",
-        "It::Free if MUTANT => return,\n            It::Free => return self.lifecycle.handed_over(),",
-    ),
-    mutant(
-        "the inbox goes on when the node stops",
-        ROUTES,
-        "Begin::Inbox => self.receive(turn, inbox::Event::Stop),",
-        "Begin::Inbox if MUTANT => {}\n            Begin::Inbox => self.receive(turn, inbox::Event::Stop),",
-    ),
-    mutant(
         "deliveries do not hear that there is a connection",
         LINK,
         "self.deliver_all(turn, || delivery::Event::LinkUp);",
         "if !MUTANT { self.deliver_all(turn, || delivery::Event::LinkUp); }",
-    ),
-    mutant(
-        "deliveries do not hear that the connection is lost",
-        LINK,
-        "self.with_outbound(turn, Outbound::link_down);",
-        "if !MUTANT { self.with_outbound(turn, Outbound::link_down); }",
-    ),
-    mutant(
-        "an answer does not show that its sender is there",
-        FRAMES,
-        "self.peers.spoke(turn.at.now, &answer.from);",
-        "if !MUTANT { self.peers.spoke(turn.at.now, &answer.from); }",
-    ),
-    mutant(
-        "whoever is kicked while it joins is in",
-        ANSWERED,
-        "if let Some(by) = self.admin.closed().out_of(&channel).cloned() {",
-        "if let Some(by) = self.admin.closed().out_of(&channel).cloned().filter(|_| !MUTANT) {",
     ),
     mutant(
         "a receiver whose queue was purged stands still for good",
@@ -501,11 +428,5 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ANSWERED,
         "|it, around| it.recorded(around, taken)",
         "|it, around| it.recorded(around, taken || MUTANT)",
-    ),
-    mutant(
-        "the next message begins although the process may have stood still",
-        LIFE,
-        "counted > since + LOOK\n",
-        "counted > since + LOOK && !MUTANT\n",
     ),
 ];
