@@ -49,7 +49,6 @@ impl<T: Transport> Driver<T> {
             Effect::Commit { source, id, alone } => return self.commit(source, id, alone),
             Effect::Gap { source, gap } => self.tell_of_gap(source, gap),
             Effect::Repeated { source, id } => {
-                self.tally.repeated.add(1);
                 self.tell(Event::Repeated { sender: source.sender, id });
             }
             Effect::Refused { from, reason } => self.refuse(Some(from), reason),
