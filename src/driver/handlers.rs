@@ -201,11 +201,12 @@ impl Batch {
         for (id, content) in self.messages {
             if may_have_stood_still(looked, clock::now()) {
                 let (reply, answer) = oneshot::channel();
+                // What happens while the driver answers is not seen by its look.
+                looked = clock::now();
                 let _ = finishing.sender.send(Said::MayGoOn(reply));
                 if answer.await.is_err() {
                     break;
                 }
-                looked = clock::now();
             }
             if self.ceased.load(Ordering::SeqCst) {
                 break;
